@@ -1,0 +1,60 @@
+# make run    installs what is missing, builds, and serves from config.toml with data in ./data
+# make test   installs what is missing, and runs all tests
+# make lint   formatting and clippy, warnings denied
+# make bench  all benches
+#
+# One cargo profile (dev) and the same features everywhere: RocksDB's C++ takes minutes to build, and is built once.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := run
+
+# Where rustup puts cargo, for shells that have not read its profile.
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+CARGO ?= cargo
+CONFIG ?= config.toml
+
+# What the build needs from Debian: a C++ compiler, and libclang, with which bindgen reads RocksDB's header.
+PACKAGES := g++ libclang-dev make pkg-config
+
+.PHONY: run test lint bench dependencies rust-components
+
+run: dependencies
+	$(CARGO) run --locked --bin yurt -- serve --config $(CONFIG)
+
+test: dependencies
+	$(CARGO) test --locked --workspace
+
+lint: dependencies rust-components
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
+	@if command -v cargo-deny > /dev/null; then cargo-deny check; fi
+
+bench: dependencies
+	$(CARGO) bench --locked --workspace --profile dev
+
+dependencies:
+	@if ! command -v $(CARGO) > /dev/null; then \
+	  echo 'cargo is missing: install Rust with rustup, https://rustup.rs' >&2; exit 1; \
+	fi; \
+	if ! command -v dpkg-query > /dev/null; then exit 0; fi; \
+	missing=; \
+	for package in $(PACKAGES); do \
+	  status=$$(dpkg-query --show --showformat='$${db:Status-Status}' "$$package" 2> /dev/null || true); \
+	  if [ "$$status" != installed ]; then missing="$$missing $$package"; fi; \
+	done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ]; then root=; \
+	elif sudo --non-interactive true 2> /dev/null; then root='sudo --non-interactive'; \
+	else \
+	  echo "Packages are missing. Run this, then again what you ran: sudo apt-get install --yes$$missing" >&2; exit 1; \
+	fi; \
+	echo "Installing:$$missing"; \
+	$$root apt-get update; \
+	$$root env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $$missing
+
+rust-components:
+	@if ! $(CARGO) fmt --version > /dev/null 2>&1 || ! $(CARGO) clippy --version > /dev/null 2>&1; then \
+	  rustup component add rustfmt clippy; \
+	fi

@@ -1,0 +1,219 @@
+//! Everything that the server can be asked to do, once, whoever asks: fetch facts, let `rules` decide, commit.
+//!
+//! May import: rules, storage, federation (ports, peer), clock, live. Never: api, axum, http. Knows exactly one tenant.
+
+use std::{
+    collections::HashSet,
+    sync::Arc,
+};
+
+use parking_lot::RwLock;
+use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, ServerName, UserId};
+use rules::{UnixMs, signature::Signer};
+
+pub mod accounts;
+pub mod aliases;
+pub mod append;
+pub mod caller;
+pub mod chores;
+pub mod creation;
+pub mod direct;
+pub mod directory;
+pub mod error;
+pub mod gate;
+pub mod incognito;
+pub mod lane;
+pub mod levels;
+pub mod lifecycle;
+pub mod members;
+pub mod merge;
+pub mod messages;
+pub mod passwords;
+pub mod permissions;
+pub mod personal;
+pub mod requests;
+pub mod room_state;
+pub mod rooms;
+pub mod rows;
+pub mod sessions;
+pub mod summary;
+pub mod timeline;
+pub mod view;
+pub mod workspaces;
+
+pub use caller::Caller;
+pub use error::{ActionError, ErrorKind};
+
+use crate::{clock::Clock, random::Random, storage::Store};
+use lane::{Room, Rooms};
+
+/// The handle that all edges get. Cheap to copy.
+#[derive(Clone)]
+pub struct Actions(Arc<Inner>);
+
+/// What the actions of one tenant share.
+pub struct Inner {
+    /// The tenant's name in the configuration; part of its access tokens.
+    pub tenant: String,
+    /// The tenant's Matrix server name.
+    pub server_name: OwnedServerName,
+    /// Signs what this server says.
+    pub signer: Signer,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The dice.
+    pub random: Arc<dyn Random>,
+    /// What the configuration sets.
+    pub settings: Settings,
+    /// Runs argon2id, a few at a time.
+    pub passwords: passwords::Passwords,
+    store: Store,
+    incognito: Store,
+    incognito_rooms: RwLock<HashSet<OwnedRoomId>>,
+    rooms: Rooms,
+    sessions: sessions::Sessions,
+    gates: gate::Gates,
+}
+
+/// What the configuration sets for the actions of a tenant.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Joined members of one room at most.
+    pub max_participants: Option<u64>,
+    /// Accounts at most.
+    pub max_accounts: Option<u64>,
+    /// Rooms at most, workspaces not counted.
+    pub max_rooms: Option<u64>,
+    /// Who may register.
+    pub registration: Registration,
+    /// How long an access token lives, in milliseconds; none: for ever.
+    pub token_lifetime_ms: Option<u64>,
+    /// Local parts of aliases that only admins may take.
+    pub reserved_aliases: Vec<String>,
+}
+
+/// Who may register.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum Registration {
+    /// Nobody; an admin makes the accounts.
+    #[default]
+    Closed,
+    /// Whoever has a registration token.
+    Token,
+    /// Everybody.
+    Open,
+}
+
+impl std::ops::Deref for Actions {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+/// What a tenant's actions are made of.
+pub struct Parts {
+    /// The tenant's name in the configuration.
+    pub tenant: String,
+    /// Its keys.
+    pub signer: Signer,
+    /// The durable store.
+    pub store: Store,
+    /// The store of incognito rooms, in memory.
+    pub incognito: Store,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The dice.
+    pub random: Arc<dyn Random>,
+    /// What the configuration sets.
+    pub settings: Settings,
+    /// Shared by all tenants of the process.
+    pub passwords: passwords::Passwords,
+}
+
+impl Actions {
+    /// The actions of one tenant, with the work done that a crash left over.
+    ///
+    /// # Errors
+    /// When storage cannot be read or written.
+    pub async fn open(parts: Parts) -> Result<Self, ActionError> {
+        let actions = Self(Arc::new(Inner {
+            tenant: parts.tenant,
+            server_name: parts.signer.server_name().to_owned(),
+            signer: parts.signer,
+            clock: parts.clock,
+            random: parts.random,
+            settings: parts.settings,
+            passwords: parts.passwords,
+            store: parts.store,
+            incognito: parts.incognito,
+            incognito_rooms: RwLock::default(),
+            rooms: Rooms::default(),
+            sessions: sessions::Sessions::default(),
+            gates: gate::Gates::default(),
+        }));
+        chores::finish_all(&actions).await?;
+        Ok(actions)
+    }
+
+    /// The time now.
+    pub fn now(&self) -> UnixMs {
+        self.clock.now()
+    }
+
+    /// The user is of this server.
+    pub fn is_local(&self, user_id: &UserId) -> bool {
+        user_id.server_name() == &*self.server_name
+    }
+
+    /// The room with its lane, whether or not it exists.
+    pub fn room(&self, room_id: &RoomId) -> Arc<Room> {
+        self.rooms.get(room_id, self.store_of(room_id))
+    }
+
+    /// The durable store: everything but incognito rooms.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Where the rows about a room are, those of its members included.
+    pub fn store_of(&self, room_id: &RoomId) -> &Store {
+        if self.incognito_rooms.read().contains(room_id) { &self.incognito } else { &self.store }
+    }
+
+    /// Both stores, the durable one first.
+    pub fn stores(&self) -> [&Store; 2] {
+        [&self.store, &self.incognito]
+    }
+
+    /// A local participant by full id or bare local name.
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn parse_participant(&self, field: &str, name: &str) -> Result<OwnedUserId, ActionError> {
+        let full = if name.starts_with('@') { name.to_owned() } else { format!("@{name}:{}", self.server_name) };
+        UserId::parse(&full).ok().filter(|user_id| !user_id.localpart().contains(['\0'])).ok_or_else(|| {
+            ActionError::invalid(field, format!("`{name}` is neither a user id such as @alice:{} nor a local name", self.server_name))
+        })
+    }
+
+    /// Waits until everything that was submitted is on disk, and closes both stores.
+    ///
+    /// # Errors
+    /// When storage cannot be closed.
+    pub async fn close(&self) -> Result<(), ActionError> {
+        self.incognito.close().await?;
+        Ok(self.store.close().await?)
+    }
+
+    /// Random bytes, as lower-case letters and digits.
+    pub fn random_word(&self, characters: usize) -> String {
+        crate::random::word(&*self.random, characters)
+    }
+
+    /// This server's name.
+    pub fn server_name(&self) -> &ServerName {
+        &self.server_name
+    }
+}

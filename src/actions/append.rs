@@ -1,0 +1,514 @@
+//! The only writer of room history: complete, check, commit, wake. A [`Writer`] holds the room's lane; what it stages becomes one commit.
+//!
+//! Local events are built on the present heads; an event of a peer keeps its own previous events, and where that leaves several heads, their states are
+//! resolved ([`super::merge`]). Readers and the feed learn of a commit when it is on disk, by the hook that travels with it.
+
+use std::{collections::HashMap, sync::Arc};
+
+use ruma::{OwnedRoomId, OwnedUserId, UserId, events::TimelineEventType};
+use rules::{
+    authorization,
+    draft::{self, Around, Draft},
+    event::Event,
+    limits::PREV_EVENTS_MAX,
+    permission::Standing,
+    state::{StateKey, StateMap, change_of},
+    version::Version,
+};
+use tokio::sync::OwnedMutexGuard;
+
+use super::{
+    Actions, Caller,
+    error::ActionError,
+    lane::{Room, Working},
+    rows::{Rows, state_key},
+    summary::{self, Basis},
+    view::RoomView,
+};
+use crate::storage::{
+    Arrival, ChangeKind, Commit, Keyspace, Place, Position, StateRoot, StateTree,
+    history::{EventAt, EventStanding, Head, Redaction, RoomSettings, SentUnder, StoredEvent, Summary, Tip},
+    key::Key,
+    keyspaces::{EVENT_IDS, EVENTS, OWN_MESSAGES, REDACTIONS, ROOM_SETTINGS, SENT_UNDER, STATE_KEYS, SUMMARY, TIMELINE, TIP},
+    members::Member,
+    value::Value,
+};
+
+mod effects;
+mod erase;
+mod remote;
+
+pub use erase::erase;
+pub use remote::{Remote, remote};
+
+/// The lane of one room, held, and what shall be written.
+pub struct Writer {
+    pub(super) actions: Actions,
+    pub(super) room: Arc<Room>,
+    working: OwnedMutexGuard<Working>,
+    base: Option<Tip>,
+    base_summary: Option<Arc<Summary>>,
+    next: Option<RoomView>,
+    summary: Option<Summary>,
+    commit: Commit,
+    own: HashMap<OwnedUserId, u64>,
+    changed: StateMap<Option<Arc<Event>>>,
+    /// What has been staged, in order.
+    pub events: Vec<(Arc<Event>, Option<Place>)>,
+}
+
+/// What became of a commit.
+#[derive(Debug)]
+pub struct Appended {
+    /// The events, in order, with their places.
+    pub events: Vec<(Arc<Event>, Option<Place>)>,
+    /// The room as it was written.
+    pub view: Arc<RoomView>,
+}
+
+impl Writer {
+    /// Waits for the lane of a room and reads it; none: there is no such room.
+    ///
+    /// # Errors
+    /// [`ActionError::Busy`] when the turn does not come; when storage cannot be read.
+    pub async fn enter(actions: &Actions, room: &Arc<Room>) -> Result<Option<Self>, ActionError> {
+        let mut writer = Self::enter_any(actions, room).await?;
+        if writer.working.view.is_none() {
+            writer.working.view = room.view().await?;
+        }
+        let Some(view) = writer.working.view.as_deref().cloned() else { return Ok(None) };
+        writer.base = Some(view.tip.clone());
+        writer.base_summary = Some(Arc::clone(&view.summary));
+        writer.next = Some(view);
+        Ok(Some(writer))
+    }
+
+    async fn enter_any(actions: &Actions, room: &Arc<Room>) -> Result<Self, ActionError> {
+        let working = room.enter().await?;
+        Ok(Self {
+            actions: actions.clone(),
+            room: Arc::clone(room),
+            working,
+            base: None,
+            base_summary: None,
+            next: None,
+            summary: None,
+            commit: Commit::new(room.home.clone()),
+            own: HashMap::new(),
+            changed: StateMap::new(),
+            events: Vec::new(),
+        })
+    }
+
+    /// Waits for the lane of a room that shall come into being with this create event; none: it exists already.
+    ///
+    /// # Errors
+    /// As [`Writer::enter`].
+    pub async fn begin(actions: &Actions, version: &Version, create: Event) -> Result<Option<Self>, ActionError> {
+        let room = actions.room(create.room_id());
+        let mut writer = Self::enter_any(actions, &room).await?;
+        if writer.working.view.is_some() || room.view().await?.is_some() {
+            return Ok(None);
+        }
+        let create = Arc::new(create);
+        writer.next = Some(RoomView {
+            tip: Tip {
+                heads: Vec::new(),
+                state: StateRoot::EMPTY,
+                next_arrival: Arrival::FIRST,
+                next_place: Place::FIRST,
+                messages: 0,
+                state_keys: 0,
+                state_rows: 1,
+                last_activity: create.origin_server_ts(),
+            },
+            summary: Arc::new(summary::of_create(version, &create)),
+            basis: Arc::new(Basis::new(version.clone(), Arc::clone(&create))),
+            settings: Arc::default(),
+        });
+        authorization::check_auth_events(version, &create, |_| None)?;
+        writer.place_at_the_end(create, None).await?;
+        Ok(Some(writer))
+    }
+
+    /// The room as it will be with everything staged so far.
+    ///
+    /// # Errors
+    /// Never after [`Writer::enter`] and [`Writer::begin`].
+    pub fn view(&self) -> Result<&RoomView, ActionError> {
+        self.next.as_ref().ok_or_else(|| ActionError::internal("a writer without a room"))
+    }
+
+    /// What the room will be with everything staged so far.
+    ///
+    /// # Errors
+    /// As [`Writer::view`].
+    pub fn summary(&self) -> Result<&Summary, ActionError> {
+        Ok(self.summary.as_ref().unwrap_or(&self.view()?.summary))
+    }
+
+    /// The room's version.
+    ///
+    /// # Errors
+    /// As [`Writer::view`].
+    pub fn version(&self) -> Result<Version, ActionError> {
+        Ok(self.view()?.basis.version.clone())
+    }
+
+    /// The room's id.
+    pub fn room_id(&self) -> &OwnedRoomId {
+        &self.room.id
+    }
+
+    /// A person in the room as it will be.
+    ///
+    /// # Errors
+    /// As [`Writer::view`].
+    pub fn standing(&self, caller: &Caller, member: Option<&Member>) -> Result<Standing<'_>, ActionError> {
+        let max = self.actions.settings.max_participants;
+        let mut standing = self.view()?.standing(&caller.user_id, member, caller.is_admin, max);
+        let summary = self.summary()?;
+        (standing.kind, standing.state) = (summary.kind, summary.state);
+        Ok(standing)
+    }
+
+    /// The place of the event that was staged last.
+    ///
+    /// # Errors
+    /// When nothing that is shown was staged.
+    pub fn last_place(&self) -> Result<Place, ActionError> {
+        self.events.last().and_then(|(_, place)| *place).ok_or_else(|| ActionError::internal("nothing was staged"))
+    }
+
+    /// One row of the room, as it will be.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub async fn get<K: Key, V: Value>(&self, keyspace: &Keyspace<K, V>, key: &K) -> Result<Option<V>, ActionError> {
+        self.rows().get(keyspace, key).await
+    }
+
+    pub(super) fn rows(&self) -> Rows<'_> {
+        Rows {
+            store: &self.room.store,
+            home: &self.room.home,
+            staged: Some(&self.commit),
+            pending: Some(&self.working.pending),
+        }
+    }
+
+    /// The commit under way: rows of the room, effects on other homes, changes for the feed.
+    pub fn commit_mut(&mut self) -> &mut Commit {
+        &mut self.commit
+    }
+
+    /// Sets what this server keeps for the room.
+    pub fn set_settings(&mut self, settings: RoomSettings) {
+        self.commit.put(&ROOM_SETTINGS, &(), &settings);
+        if let Some(next) = &mut self.next {
+            next.settings = Arc::new(settings);
+        }
+    }
+
+    /// The event of the current state, as it will be.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub async fn state_event(&mut self, event_type: &str, key: &str) -> Result<Option<Arc<Event>>, ActionError> {
+        self.current(&state_key(event_type, key)).await
+    }
+
+    async fn current(&mut self, key: &StateKey) -> Result<Option<Arc<Event>>, ActionError> {
+        if let Some(event) = self.changed.get(key) {
+            return Ok(event.clone());
+        }
+        if let Some(event) = self.working.known(key) {
+            return Ok(event.clone());
+        }
+        let view = self.view()?;
+        let (version, root) = (view.basis.version.clone(), view.tip.state);
+        let event = self.rows().state_event(&version, root, &key.0.to_string(), &key.1).await?;
+        self.working.keep(key.clone(), event.clone());
+        Ok(event)
+    }
+
+    /// Builds, signs and authorises an event of a local person on the present heads, and stages it.
+    ///
+    /// # Errors
+    /// When it is too large, or the rules of the room forbid it.
+    pub async fn stage(&mut self, sender: &UserId, draft: Draft) -> Result<Arc<Event>, ActionError> {
+        self.stage_as(sender, draft, None).await
+    }
+
+    /// [`Writer::stage`], for an event that its sender asked for under a transaction id.
+    ///
+    /// # Errors
+    /// As [`Writer::stage`].
+    pub async fn stage_as(
+        &mut self,
+        sender: &UserId,
+        draft: Draft,
+        transaction_id: Option<String>,
+    ) -> Result<Arc<Event>, ActionError> {
+        let version = self.version()?;
+        let sender = sender.to_owned();
+        let content = serde_json::value::to_raw_value(&draft.content).map_err(ActionError::internal)?;
+        let needed = authorization::needed_state(&version, &draft.kind, &sender, draft.state_key.as_deref(), &content)?;
+        let mut state = StateMap::with_capacity(needed.len());
+        for key in &needed {
+            if let Some(event) = self.current(key).await? {
+                state.insert(key.clone(), event);
+            }
+        }
+        let tip = &self.view()?.tip;
+        let around = Around {
+            room_id: Some(&self.room.id),
+            sender: &sender,
+            prev_events: tip.heads.iter().take(PREV_EVENTS_MAX).map(|head| head.event_id.clone()).collect(),
+            auth_events: authorization::select_auth_events(&version, &needed, &state),
+            depth: draft::depth_after(tip.heads.iter().map(|head| head.depth)),
+            now: self.actions.now(),
+        };
+        let event = Arc::new(draft::complete(draft, around, &version, &self.actions.signer)?);
+        authorization::check(&version, &event, &state)?;
+        self.place_at_the_end(Arc::clone(&event), transaction_id).await?;
+        Ok(event)
+    }
+
+    /// Remembers under which transaction id its sender asked for the event that was staged last.
+    ///
+    /// # Errors
+    /// When nothing was staged.
+    pub fn answers(&mut self, event: &Event, transaction_id: &str, fingerprint: [u8; 32]) -> Result<(), ActionError> {
+        let place = self.last_place()?;
+        let sent = SentUnder { event_id: event.event_id().clone(), place, fingerprint, at: self.actions.now() };
+        self.commit.put(&SENT_UNDER, &(event.sender().clone(), transaction_id.to_owned()), &sent);
+        Ok(())
+    }
+
+    /// Stages an event that follows all present heads: it becomes the only head.
+    async fn place_at_the_end(&mut self, event: Arc<Event>, transaction_id: Option<String>) -> Result<(), ActionError> {
+        let before = self.view()?.tip.state;
+        let key = change_of(&event);
+        let after = match &key {
+            Some(key) => self.state_with(before, key, self.view()?.tip.next_arrival).await?,
+            None => before,
+        };
+        let (arrival, place) =
+            self.store_event(&event, EventStanding::Accepted, before, after, transaction_id).await?;
+        let head = Head { event_id: event.event_id().clone(), depth: event.depth(), state: after };
+        let tip = self.tip_mut()?;
+        tip.heads = vec![head];
+        tip.state = after;
+        if let Some(key) = key {
+            self.entry_changed(key, Some((arrival, place, Arc::clone(&event)))).await?;
+        }
+        self.apply_redaction(&event).await?;
+        self.events.push((event, place));
+        Ok(())
+    }
+
+    /// The state that has this event at this key, its nodes staged.
+    pub(super) async fn state_with(
+        &mut self,
+        root: StateRoot,
+        key: &StateKey,
+        arrival: Arrival,
+    ) -> Result<StateRoot, ActionError> {
+        let number = self.number_of(key).await?;
+        self.state_changed(root, &[(number, Some(arrival))]).await
+    }
+
+    /// The state with these entries changed, its nodes staged.
+    pub(super) async fn state_changed(
+        &mut self,
+        root: StateRoot,
+        changes: &[(u32, Option<Arrival>)],
+    ) -> Result<StateRoot, ActionError> {
+        let next_row = self.view()?.tip.state_rows;
+        let tree = StateTree::new(&self.room.store, self.room.home.clone());
+        let update = tree.update(root, changes, next_row).await?;
+        self.tip_mut()?.state_rows = update.next_row;
+        Ok(tree.write(update, &mut self.commit))
+    }
+
+    /// The number of a state key in this room; a new one gets the next.
+    async fn number_of(&mut self, key: &StateKey) -> Result<u32, ActionError> {
+        let key = (key.0.to_string(), key.1.clone());
+        if let Some(number) = self.get(&STATE_KEYS, &key).await? {
+            return Ok(number);
+        }
+        let tip = self.tip_mut()?;
+        let number = tip.state_keys;
+        tip.state_keys += 1;
+        self.commit.put(&STATE_KEYS, &key, &number);
+        Ok(number)
+    }
+
+    /// Stages the rows of one event: itself, its id, and, when it is shown, its place and the counters.
+    pub(super) async fn store_event(
+        &mut self,
+        event: &Arc<Event>,
+        standing: EventStanding,
+        state_before: StateRoot,
+        state_after: StateRoot,
+        transaction_id: Option<String>,
+    ) -> Result<(Arrival, Option<Place>), ActionError> {
+        let is_shown = standing == EventStanding::Accepted;
+        let now = self.actions.now();
+        let tip = self.tip_mut()?;
+        let arrival = tip.next_arrival;
+        tip.next_arrival = arrival.next();
+        let place = is_shown.then_some(tip.next_place);
+        if let Some(place) = place {
+            tip.next_place = Place(place.0 + 1, 0);
+            tip.last_activity = now;
+            if is_message(event.kind()) {
+                tip.messages += 1;
+                self.count_own(event.sender(), place).await?;
+            }
+        }
+        let messages = self.view()?.tip.messages;
+        if let Some(place) = place {
+            self.commit.put(&TIMELINE, &place, &arrival);
+        }
+        let at = EventAt { room_id: self.room.id.clone(), arrival };
+        self.commit.put_content(&EVENT_IDS, event.event_id(), &at);
+        let stored = StoredEvent {
+            event_id: event.event_id().clone(),
+            place,
+            standing,
+            state_before,
+            state_after,
+            messages,
+            transaction_id,
+            json: event.json().to_owned(),
+        };
+        self.commit.put(&EVENTS, &arrival, &stored);
+        self.commit.change(ChangeKind::Events, arrival.get());
+        Ok((arrival, place))
+    }
+
+    async fn count_own(&mut self, sender: &UserId, place: Place) -> Result<(), ActionError> {
+        let sender = sender.to_owned();
+        let own = self.own_messages(&sender).await? + 1;
+        self.own.insert(sender.clone(), own);
+        self.commit.put(&OWN_MESSAGES, &(sender, place), &own);
+        Ok(())
+    }
+
+    /// How many messages of their own a person has sent here, the staged ones included.
+    pub(super) async fn own_messages(&self, user_id: &UserId) -> Result<u64, ActionError> {
+        match self.own.get(user_id).or_else(|| self.working.own_messages(user_id)) {
+            Some(own) => Ok(*own),
+            None => self.rows().own_messages(user_id, None).await,
+        }
+    }
+
+    /// What follows from an entry of the present state that changed: the basis, the summary, and for a membership the member's rows. No event: the
+    /// entry is gone.
+    pub(super) async fn entry_changed(
+        &mut self,
+        key: StateKey,
+        event: Option<(Arrival, Option<Place>, Arc<Event>)>,
+    ) -> Result<(), ActionError> {
+        let view = self.next.as_mut().ok_or_else(|| ActionError::internal("a writer without a room"))?;
+        let (event_type, state_key) = (key.0.to_string(), key.1.clone());
+        let present = event.as_ref().map(|(_, _, event)| event);
+        if let Some(basis) = view.basis.with(&event_type, &state_key, present) {
+            view.basis = Arc::new(basis);
+        }
+        self.changed.insert(key, present.cloned());
+        if event_type == "m.room.member" {
+            return self.member_changed(&state_key, event).await;
+        }
+        let basis = Arc::clone(&self.view()?.basis);
+        let mut changed = self.summary()?.clone();
+        let place = event.as_ref().and_then(|(_, place, _)| *place);
+        let present = event.as_ref().map(|(_, _, event)| &**event);
+        summary::apply(&mut changed, &basis, (&event_type, &state_key), present, place);
+        self.set_summary(changed);
+        Ok(())
+    }
+
+    /// Marks what a redaction redacts, where its sender may.
+    /// Source: <https://spec.matrix.org/v1.19/rooms/v11/#handling-redactions>
+    pub(super) async fn apply_redaction(&mut self, event: &Event) -> Result<(), ActionError> {
+        let (TimelineEventType::RoomRedaction, Some(target)) = (event.kind(), event.redacts()) else { return Ok(()) };
+        let Some(arrival) = self.rows().arrival_of(target).await? else { return Ok(()) };
+        let view = self.view()?;
+        let (_, target) = self.rows().event(&view.basis.version, arrival).await?;
+        let is_marked = self.get(&REDACTIONS, target.event_id()).await?.is_some();
+        if is_marked || !view.basis.levels.lets_redact(event, &target) {
+            return Ok(());
+        }
+        let redaction = Redaction { event_id: event.event_id().clone(), sender: event.sender().clone() };
+        self.commit.put(&REDACTIONS, target.event_id(), &redaction);
+        let mut changed = self.summary()?.clone();
+        changed.redactions += 1;
+        self.set_summary(changed);
+        Ok(())
+    }
+
+    pub(super) fn set_summary(&mut self, changed: Summary) {
+        self.summary = Some(changed);
+    }
+
+    pub(super) fn tip_mut(&mut self) -> Result<&mut Tip, ActionError> {
+        let next = self.next.as_mut().ok_or_else(|| ActionError::internal("a writer without a room"))?;
+        Ok(&mut next.tip)
+    }
+
+    /// Hands everything that was staged to the committer, leaves the lane, and waits until it is on disk. With nothing staged it only waits
+    /// until what the lane has seen is on disk: an answer that rests on it is then true even after a power cut.
+    ///
+    /// # Errors
+    /// [`ActionError::Busy`] when nothing was written and a repeat may succeed.
+    pub async fn commit(mut self) -> Result<Appended, ActionError> {
+        let permit = self.room.store.reserve().await?;
+        let view = self.seal()?;
+        let room = Arc::clone(&self.room);
+        let published = Arc::clone(&view);
+        for (key, event) in self.changed.drain() {
+            self.working.keep(key, event);
+        }
+        self.working.keep_own(self.own);
+        let number = self.working.pending.push(&self.commit);
+        self.working.view = Some(Arc::clone(&view));
+        self.commit.then(move |outcome: &Result<Position, _>| match outcome {
+            Ok(_) => room.published(number, published),
+            Err(_) => room.failed(),
+        });
+        let pending = permit.submit(self.commit);
+        drop(self.working);
+        pending.await?;
+        Ok(Appended { events: self.events, view })
+    }
+
+    /// The last rows of the commit, and the condition that it rests on.
+    fn seal(&mut self) -> Result<Arc<RoomView>, ActionError> {
+        let mut view = self.view()?.clone();
+        if let Some(changed) = self.summary.take() {
+            self.commit.put(&SUMMARY, &(), &changed);
+            self.list_room(&changed);
+            view.summary = Arc::new(changed);
+        } else if self.base.is_none() {
+            self.commit.put(&SUMMARY, &(), &view.summary);
+            self.list_room(&view.summary.clone());
+        }
+        let base = self.base.take();
+        match &base {
+            Some(base) => self.commit.require_same(&TIP, &(), base),
+            None => self.commit.require_absent(&TIP, &()),
+        };
+        if base.as_ref() != Some(&view.tip) {
+            self.commit.put(&TIP, &(), &view.tip);
+        }
+        Ok(Arc::new(view))
+    }
+}
+
+/// Messages count as unread; everything else in a timeline does not.
+pub fn is_message(kind: &TimelineEventType) -> bool {
+    matches!(kind, TimelineEventType::RoomMessage | TimelineEventType::RoomEncrypted)
+}

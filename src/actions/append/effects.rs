@@ -1,0 +1,128 @@
+//! What an event that came into force means for others than the room: its members' own lists of rooms, the server's list, those it mentions.
+
+use std::sync::Arc;
+
+use ruma::{OwnedUserId, UserId};
+use rules::{event::Event, kind::RoomKind, permission::Membership};
+
+use super::{ActionError, Writer};
+use crate::{
+    actions::summary::{self, MemberContent},
+    storage::{
+        Arrival, ChangeKind, Effect, Home, Place,
+        history::Summary,
+        keyspaces::{DIRECT_ROOMS, IN_ROOMS, MEMBERS, ROOMS, WORKSPACE_ROOMS},
+        members::{InRoom, Member},
+    },
+};
+
+impl Writer {
+    /// A membership changed: the member's row in the room, the room's row with the member, the counters.
+    pub(super) async fn member_changed(
+        &mut self,
+        user_id: &str,
+        event: Option<(Arrival, Option<Place>, Arc<Event>)>,
+    ) -> Result<(), ActionError> {
+        let Ok(user_id) = UserId::parse(user_id) else { return Ok(()) };
+        let before = self.get(&MEMBERS, &user_id).await?;
+        let after = match (&event, &before) {
+            (Some((arrival, _, event)), _) => self.member_after(&user_id, before.as_ref(), *arrival, event).await?,
+            (None, Some(before)) => Member { membership: Membership::None, ..before.clone() },
+            (None, None) => return Ok(()),
+        };
+        let is_foreign = !self.actions.is_local(&user_id);
+        let mut changed = self.summary()?.clone();
+        let was = before.as_ref().map_or(Membership::None, |member| member.membership);
+        summary::count_members(&mut changed, was, after.membership, is_foreign);
+        self.commit.put(&MEMBERS, &user_id, &after);
+        if !is_foreign {
+            self.tell_member(&user_id, &after, &changed);
+        }
+        if let Some((_, _, event)) = event.filter(|_| changed.kind == RoomKind::Direct)
+            && after.membership == Membership::Invite
+        {
+            self.tell_pair(event.sender(), &user_id);
+        }
+        self.set_summary(changed);
+        Ok(())
+    }
+
+    async fn member_after(
+        &self,
+        user_id: &UserId,
+        before: Option<&Member>,
+        arrival: Arrival,
+        event: &Event,
+    ) -> Result<Member, ActionError> {
+        let content = MemberContent::of(event);
+        let membership = content.membership();
+        let tip = &self.view()?.tip;
+        let was_in = before.is_some_and(|member| member.membership == Membership::Join);
+        let is_in = membership == Membership::Join;
+        let former_name = || before.and_then(|member| member.display_name.clone());
+        let mut after = Member {
+            membership,
+            event_id: event.event_id().clone(),
+            arrival,
+            display_name: content.displayname.or_else(|| if is_in { None } else { former_name() }),
+            joined_at: before.and_then(|member| member.joined_at),
+            left_at: before.and_then(|member| member.left_at),
+            was_joined: is_in || before.is_some_and(|member| member.was_joined),
+            messages_at_join: before.map_or(0, |member| member.messages_at_join),
+            own_at_join: before.map_or(0, |member| member.own_at_join),
+        };
+        if is_in && !was_in {
+            after.joined_at = Some(event.origin_server_ts());
+            after.left_at = None;
+            after.messages_at_join = tip.messages;
+            after.own_at_join = self.own_messages(user_id).await?;
+        }
+        if was_in && !is_in {
+            after.left_at = Some(Place(tip.next_place.0 - 1, 0));
+        }
+        Ok(after)
+    }
+
+    /// A local person's own list of rooms learns of it.
+    fn tell_member(&mut self, user_id: &OwnedUserId, member: &Member, summary: &Summary) {
+        let row = InRoom {
+            membership: member.membership,
+            arrival: member.arrival,
+            is_workspace: summary.kind == RoomKind::Workspace,
+            was_joined: member.was_joined,
+        };
+        let effect = Effect::new(Home::person(user_id))
+            .put(&IN_ROOMS, &self.room.id, &row)
+            .change(ChangeKind::Rooms, 0);
+        self.commit.effect(effect);
+    }
+
+    /// Each of two people finds their direct message by the other's name.
+    fn tell_pair(&mut self, one: &OwnedUserId, other: &OwnedUserId) {
+        for (person, partner) in [(one, other), (other, one)] {
+            if self.actions.is_local(person) {
+                let row = (partner.clone(), self.room.id.clone());
+                self.commit.effect(Effect::new(Home::person(person)).put(&DIRECT_ROOMS, &row, &()));
+            }
+        }
+    }
+
+    /// The server's list, and the list of the workspace, learn what the room is now.
+    pub(super) fn list_room(&mut self, now: &Summary) {
+        let before = self.base_summary.clone();
+        let listing = summary::listing(now);
+        if before.as_deref().map(summary::listing).as_ref() != Some(&listing) {
+            self.commit.effect(Effect::new(Home::server()).put(&ROOMS, &self.room.id, &listing));
+        }
+        let space_before = before.and_then(|before| before.workspace_id.clone());
+        if space_before == now.workspace_id {
+            return;
+        }
+        if let Some(space) = space_before {
+            self.commit.effect(Effect::new(Home::room(&space)).delete(&WORKSPACE_ROOMS, &self.room.id));
+        }
+        if let Some(space) = &now.workspace_id {
+            self.commit.effect(Effect::new(Home::room(space)).put(&WORKSPACE_ROOMS, &self.room.id, &()));
+        }
+    }
+}

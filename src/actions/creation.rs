@@ -1,0 +1,381 @@
+//! Making rooms: the create event first, because it gives the room its id, then everything else as one commit.
+//!
+//! Making a room twice from the same create event makes it once: that is how promised rooms are finished after a crash.
+
+use ruma::{CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedUserId, UserId, events::TimelineEventType};
+use rules::{
+    draft::{self, Around, Draft},
+    event::Event,
+    kind::{self, RoomKind, TYPE_FIELD},
+    version::Version,
+};
+use serde_json::json;
+
+use super::{
+    Actions, ActionError, Caller, accounts, aliases, append::Writer, chores, members, requests, rows, workspaces,
+};
+use crate::storage::{
+    Effect, Home, KeyRange, Store,
+    accounts::Reservation,
+    chores::Chore,
+    history::RoomSettings,
+    keyspaces::{CHORES, ROOMS},
+};
+
+/// People that one call may invite: the whole room is one commit.
+pub const INVITES_MAX: usize = 100;
+/// Random characters that make every create event, and so every room id of version 12, another one.
+const NONCE_CHARACTERS: usize = 26;
+
+/// A room that somebody wants.
+#[derive(Clone, Debug, Default)]
+pub struct NewRoom {
+    /// Group, public or incognito.
+    pub kind: Option<RoomKind>,
+    /// What it is called.
+    pub name: Option<String>,
+    /// What it is about.
+    pub topic: Option<String>,
+    /// An alias, exactly this one.
+    pub alias: Option<String>,
+    /// Listed and open to all.
+    pub is_public: Option<bool>,
+    /// The workspace it belongs to; none: the creator's personal one.
+    pub workspace_id: Option<OwnedRoomId>,
+    /// Leaves no trace.
+    pub is_incognito: bool,
+    /// Who is invited at once.
+    pub invite: Vec<OwnedUserId>,
+    /// Joined members at most.
+    pub max_members: Option<u64>,
+    /// Other servers may take part; none: yes.
+    pub federate: Option<bool>,
+    /// The room version; none: the default.
+    pub version: Option<String>,
+    /// Its picture, as an `mxc://` address.
+    pub avatar_url: Option<String>,
+}
+
+/// A room, ready to be written.
+pub(super) struct Plan {
+    pub(super) version: Version,
+    pub(super) kind: RoomKind,
+    pub(super) is_public: bool,
+    pub(super) name: Option<String>,
+    pub(super) topic: Option<String>,
+    pub(super) avatar_url: Option<String>,
+    pub(super) workspace_id: Option<OwnedRoomId>,
+    pub(super) invite: Vec<OwnedUserId>,
+    /// The other one of a direct message: invited, and joined at once when local.
+    pub(super) partner: Option<OwnedUserId>,
+    pub(super) settings: RoomSettings,
+}
+
+impl Plan {
+    /// A room of this type with the default version and nothing else.
+    pub(super) fn of_kind(kind: RoomKind) -> Result<Self, ActionError> {
+        let version = Version::parse(Version::DEFAULT).ok_or_else(|| ActionError::internal("no default version"))?;
+        Ok(Self {
+            version,
+            kind,
+            is_public: false,
+            name: None,
+            topic: None,
+            avatar_url: None,
+            workspace_id: None,
+            invite: Vec::new(),
+            partner: None,
+            settings: RoomSettings::default(),
+        })
+    }
+}
+
+/// Makes a room.
+///
+/// # Errors
+/// Fields that do not go together; limits of the tenant; a workspace that the caller may not edit; people who do not exist.
+pub async fn create(actions: &Actions, caller: &Caller, new: NewRoom) -> Result<OwnedRoomId, ActionError> {
+    let wished_alias = new.alias.clone();
+    let plan = plan(actions, caller, new).await?;
+    let _gate = room_capacity(actions).await?;
+    let promised = match &caller.request {
+        Some(request) if plan.kind != RoomKind::Incognito => requests::promised(actions, &caller.user_id, request).await?,
+        _ => None,
+    };
+    let create = match promised {
+        Some(reservation) => read_create(&reservation, &plan.version)?,
+        None => {
+            let create = create_event(actions, &caller.user_id, &plan)?;
+            if let Some(request) = caller.request.as_ref().filter(|_| plan.kind != RoomKind::Incognito) {
+                let reservation = reservation(actions, &create, request.fingerprint);
+                requests::promise(actions, &caller.user_id, request, &reservation).await?;
+            }
+            create
+        }
+    };
+    let room_id = create.room_id().clone();
+    if plan.kind == RoomKind::Incognito {
+        actions.incognito_rooms.write().insert(room_id.clone());
+    }
+    let made = write(actions, &caller.user_id, create, plan, wished_alias.as_deref(), caller.is_admin).await;
+    if made.is_err() && actions.room(&room_id).view().await?.is_none() {
+        actions.incognito_rooms.write().remove(&room_id);
+    }
+    made.map(|()| room_id)
+}
+
+/// Checks what was asked for and fills in what was not.
+async fn plan(actions: &Actions, caller: &Caller, new: NewRoom) -> Result<Plan, ActionError> {
+    let mut plan = Plan::of_kind(new.kind.unwrap_or(RoomKind::Group))?;
+    if new.is_incognito {
+        if plan.kind == RoomKind::Public {
+            return Err(ActionError::type_invariant("a public room cannot be incognito; leave `scope_kind` out"));
+        }
+        plan.kind = RoomKind::Incognito;
+    }
+    check_kind(actions, &plan, &new)?;
+    if let Some(version) = &new.version {
+        plan.version = Version::parse(version).filter(Version::may_create).ok_or_else(|| {
+            ActionError::invalid("room_version", format!("rooms are created in version 10, 11 or 12, not `{version}`"))
+        })?;
+    }
+    plan.is_public = plan.kind == RoomKind::Public || new.is_public.unwrap_or(false);
+    plan.name = new.name.filter(|name| !name.trim().is_empty());
+    if plan.kind == RoomKind::Incognito && plan.name.is_none() {
+        plan.name = Some(format!("incognito-{}", actions.random_word(6)));
+    }
+    plan.topic = new.topic.filter(|topic| !topic.trim().is_empty());
+    plan.avatar_url = new.avatar_url;
+    plan.settings = RoomSettings { max_members: new.max_members, federation_off: new.federate == Some(false) };
+    plan.invite = invited(actions, caller, new.invite).await?;
+    if plan.kind != RoomKind::Incognito {
+        plan.workspace_id = Some(match new.workspace_id {
+            Some(workspace_id) => {
+                workspaces::editable(actions, caller, &workspace_id).await?;
+                workspace_id
+            }
+            None => accounts::personal_workspace(actions, &caller.user_id).await?,
+        });
+    }
+    Ok(plan)
+}
+
+/// What the type of a new room does not go with.
+fn check_kind(actions: &Actions, plan: &Plan, new: &NewRoom) -> Result<(), ActionError> {
+    let has_name = new.name.as_ref().is_some_and(|name| !name.trim().is_empty());
+    match plan.kind {
+        RoomKind::Direct => return Err(ActionError::type_invariant("direct messages are made with POST /v1/rooms/dm")),
+        RoomKind::Workspace => return Err(ActionError::type_invariant("workspaces are made with POST /v1/workspaces")),
+        RoomKind::Public if new.is_public == Some(false) => {
+            return Err(ActionError::invalid("is_public", "a public room is always public; make a group instead"));
+        }
+        RoomKind::Group | RoomKind::Public if !has_name => {
+            return Err(ActionError::invalid("name", "a group or public room needs a name that is not blank"));
+        }
+        RoomKind::Group | RoomKind::Public => return Ok(()),
+        RoomKind::Incognito => {}
+    }
+    let is_foreign = |user_id: &OwnedUserId| !actions.is_local(user_id);
+    if new.workspace_id.is_some() {
+        return Err(ActionError::type_invariant("an incognito room belongs to no workspace; leave `workspace_id` out"));
+    }
+    if new.is_public == Some(true) {
+        return Err(ActionError::type_invariant("an incognito room is never listed; leave `is_public` out"));
+    }
+    if new.federate == Some(true) || new.invite.iter().any(is_foreign) {
+        return Err(ActionError::type_invariant("an incognito room never leaves this server; invite local people only"));
+    }
+    if new.avatar_url.is_some() {
+        return Err(ActionError::type_invariant("an incognito room refers to no media; leave `avatar_url` out"));
+    }
+    Ok(())
+}
+
+/// The people to invite, each once, all of them existing.
+async fn invited(actions: &Actions, caller: &Caller, invite: Vec<OwnedUserId>) -> Result<Vec<OwnedUserId>, ActionError> {
+    if invite.len() > INVITES_MAX {
+        return Err(ActionError::invalid("invite", format!("at most {INVITES_MAX} people; invite the others afterwards")));
+    }
+    let mut people = Vec::with_capacity(invite.len());
+    for user_id in invite {
+        if user_id == caller.user_id {
+            return Err(ActionError::invalid("invite", "you are in the room that you create; leave yourself out"));
+        }
+        members::must_exist(actions, &user_id).await?;
+        if !people.contains(&user_id) {
+            people.push(user_id);
+        }
+    }
+    Ok(people)
+}
+
+/// Builds and signs the event that gives a room its id.
+pub(super) fn create_event(actions: &Actions, creator: &UserId, plan: &Plan) -> Result<Event, ActionError> {
+    let mut content = object(json!({
+        "room_version": plan.version.as_str(),
+        TYPE_FIELD: plan.kind.as_str(),
+        "io.yurt.nonce": actions.random_word(NONCE_CHARACTERS),
+    }))?;
+    let text = |text: &str| CanonicalJsonValue::String(text.to_owned());
+    if plan.kind == RoomKind::Workspace {
+        content.insert("type".to_owned(), text("m.space"));
+    }
+    if plan.kind == RoomKind::Incognito {
+        content.insert("m.federate".to_owned(), CanonicalJsonValue::Bool(false));
+    }
+    if plan.version.creator_in_content() {
+        content.insert("creator".to_owned(), text(creator.as_str()));
+    }
+    if let Some(partner) = plan.partner.as_ref().filter(|_| plan.version.creators_are_above_levels()) {
+        content.insert("additional_creators".to_owned(), CanonicalJsonValue::Array(vec![text(partner.as_str())]));
+    }
+    let room_id = if plan.version.room_id_is_create_hash() {
+        None
+    } else {
+        let local = actions.random_word(NONCE_CHARACTERS);
+        Some(OwnedRoomId::try_from(format!("!{local}:{}", actions.server_name)).map_err(ActionError::internal)?)
+    };
+    let sender = creator.to_owned();
+    let around = Around {
+        room_id: room_id.as_ref(),
+        sender: &sender,
+        prev_events: Vec::new(),
+        auth_events: Vec::new(),
+        depth: 1,
+        now: actions.now(),
+    };
+    Ok(draft::complete(Draft::state(TimelineEventType::RoomCreate, "", content), around, &plan.version, &actions.signer)?)
+}
+
+/// What is kept of a create event until its room exists.
+pub(super) fn reservation(actions: &Actions, create: &Event, fingerprint: [u8; 32]) -> Reservation {
+    Reservation {
+        room_id: create.room_id().clone(),
+        create_event: create.json().to_owned(),
+        fingerprint,
+        at: actions.now(),
+    }
+}
+
+/// The create event that a reservation keeps.
+pub(super) fn read_create(reservation: &Reservation, version: &Version) -> Result<Event, ActionError> {
+    let raw = serde_json::value::RawValue::from_string(reservation.create_event.clone()).map_err(ActionError::internal)?;
+    let pdu = rules::format::parse(&rules::event::RawPdu(raw), version, rules::format::Caps::Enforced)
+        .map_err(ActionError::internal)?;
+    let room_id = reservation.room_id.clone();
+    Event::from_stored(pdu.event_id().clone(), room_id, version, reservation.create_event.clone(), false)
+        .map_err(ActionError::internal)
+}
+
+/// Writes the whole room as one commit; one that exists already is left as it is.
+pub(super) async fn write(
+    actions: &Actions,
+    creator: &UserId,
+    create: Event,
+    plan: Plan,
+    wished_alias: Option<&str>,
+    is_admin: bool,
+) -> Result<(), ActionError> {
+    let room_id = create.room_id().clone();
+    let room = actions.room(&room_id);
+    if room.view().await?.is_some() {
+        return Ok(());
+    }
+    let wish = match wished_alias {
+        Some(alias) => aliases::Wish::Exactly(alias),
+        None => aliases::Wish::From { name: plan.name.as_deref(), is_listed: kind::is_listed(plan.kind, plan.is_public) },
+    };
+    let reserved = match plan.kind {
+        RoomKind::Workspace => None,
+        _ => Some(aliases::reserve(actions, &room.store, wish, &room_id, is_admin).await?),
+    };
+    let Some(mut writer) = Writer::begin(actions, &plan.version, create).await? else { return Ok(()) };
+    stage_all(actions, &mut writer, creator, &plan, reserved.as_ref().map(|reserved| reserved.alias.as_str())).await?;
+    writer.commit().await?;
+    if let Some(space) = &plan.workspace_id {
+        chores::finish(actions, &room_id, space).await?;
+    }
+    Ok(())
+}
+
+/// Everything behind the create event.
+async fn stage_all(
+    actions: &Actions,
+    writer: &mut Writer,
+    creator: &UserId,
+    plan: &Plan,
+    alias: Option<&str>,
+) -> Result<(), ActionError> {
+    let joins = members::profile_of(actions, creator).await?;
+    writer.stage(creator, Draft::member(creator, "join", joins)).await?;
+    let levels = kind::initial_power_levels(&plan.version, plan.kind, creator, plan.partner.as_deref());
+    writer.stage(creator, Draft::state("m.room.power_levels", "", levels)).await?;
+    let via = actions.server_name.as_str();
+    let join_rule = kind::join_rule(plan.kind, plan.is_public);
+    let mut state = vec![
+        ("m.room.join_rules", "", json!({ "join_rule": join_rule })),
+        ("m.room.history_visibility", "", json!({ "history_visibility": kind::history_visibility(plan.kind) })),
+        ("m.room.guest_access", "", json!({ "guest_access": "forbidden" })),
+    ];
+    if let Some(alias) = alias {
+        state.push(("m.room.canonical_alias", "", json!({ "alias": alias })));
+    }
+    if let Some(name) = &plan.name {
+        state.push(("m.room.name", "", json!({ "name": name })));
+    }
+    if let Some(topic) = &plan.topic {
+        state.push(("m.room.topic", "", json!({ "topic": topic })));
+    }
+    if let Some(url) = &plan.avatar_url {
+        state.push(("m.room.avatar", "", json!({ "url": url })));
+    }
+    if let Some(space) = &plan.workspace_id {
+        state.push(("m.space.parent", space.as_str(), json!({ "canonical": true, "via": [via] })));
+    }
+    for (event_type, key, content) in state {
+        writer.stage(creator, Draft::state(event_type, key, object(content)?)).await?;
+    }
+    for user_id in &plan.invite {
+        let invite = members::profile_of(actions, user_id).await?;
+        writer.stage(creator, Draft::member(user_id, "invite", invite)).await?;
+    }
+    if let Some(partner) = &plan.partner {
+        members::stage_partner(actions, writer, creator, partner).await?;
+    }
+    if plan.settings != RoomSettings::default() {
+        writer.set_settings(plan.settings.clone());
+    }
+    if let Some(space) = &plan.workspace_id {
+        let row = (writer.room_id().clone(), space.clone());
+        let chore = Chore::LinkChild(creator.to_owned());
+        writer.commit_mut().effect(Effect::new(Home::server()).put(&CHORES, &row, &chore));
+    }
+    Ok(())
+}
+
+/// The tenant may hold one more room; while a limit is set, rooms are made one at a time, so that it holds.
+async fn room_capacity(actions: &Actions) -> Result<Option<super::gate::Gate>, ActionError> {
+    let Some(max) = actions.settings.max_rooms else { return Ok(None) };
+    let gate = actions.gates.enter("rooms", "").await;
+    if count_rooms(&actions.store).await? >= max {
+        let message = format!("this server holds at most {max} rooms, and has them; ask its admin");
+        return Err(ActionError::TenantCapacity(message));
+    }
+    Ok(Some(gate))
+}
+
+/// Rooms that are not workspaces.
+async fn count_rooms(store: &Store) -> Result<u64, ActionError> {
+    let rooms = rows::all(store, &ROOMS, &Home::server(), KeyRange::all()).await?;
+    let counted = rooms.iter().filter(|(_, listing)| listing.kind != RoomKind::Workspace).count();
+    u64::try_from(counted).map_err(ActionError::internal)
+}
+
+/// A JSON object as the canonical form that events are made of.
+pub(super) fn object(content: serde_json::Value) -> Result<CanonicalJsonObject, ActionError> {
+    match CanonicalJsonValue::try_from(content) {
+        Ok(CanonicalJsonValue::Object(content)) => Ok(content),
+        Ok(_) => Err(ActionError::invalid("content", "must be an object")),
+        Err(error) => Err(ActionError::invalid("content", error.to_string())),
+    }
+}

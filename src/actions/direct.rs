@@ -1,0 +1,160 @@
+//! Direct messages: one open room for a pair of people, whoever asks and however often.
+
+use std::sync::Arc;
+
+use ruma::{OwnedRoomId, OwnedUserId, UserId};
+use rules::{
+    draft::Draft,
+    kind::{RoomKind, RoomState},
+    permission::Membership,
+};
+
+use super::{
+    Actions, ActionError, Caller, creation, lifecycle,
+    creation::Plan,
+    lane::Room,
+    members,
+    append::Writer,
+};
+use crate::storage::{
+    Commit, Direction, Home, KeyRange, Limit,
+    keyspaces::{DIRECT_PAIRS, DIRECT_ROOMS, MEMBERS},
+};
+
+/// Rooms of one pair that are looked at; more come only from other servers.
+const ROOMS_OF_PAIR_MAX: usize = 100;
+
+/// The direct message of the caller with somebody, and whether it is new.
+#[derive(Debug)]
+pub struct Direct {
+    /// The room.
+    pub room_id: OwnedRoomId,
+    /// It was made by this call.
+    pub is_new: bool,
+}
+
+/// Finds the direct message of two people, or makes it.
+///
+/// # Errors
+/// With oneself; with somebody who does not exist or is of another server.
+pub async fn open(actions: &Actions, caller: &Caller, partner: &UserId) -> Result<Direct, ActionError> {
+    if partner == caller.user_id {
+        return Err(ActionError::type_invariant("a direct message needs somebody else; make a group for yourself"));
+    }
+    if !actions.is_local(partner) {
+        return Err(ActionError::needs_federation(&format!("a direct message with {partner}")));
+    }
+    members::must_exist(actions, partner).await?;
+    let (first, second) = if *caller.user_id < *partner { (&*caller.user_id, partner) } else { (partner, &*caller.user_id) };
+    let _gate = actions.gates.enter("pair", &format!("{first} {second}")).await;
+    if let Some(room_id) = find(actions, caller, partner).await? {
+        return Ok(Direct { room_id, is_new: false });
+    }
+    let home = Home::person(first);
+    let mut plan = Plan::of_kind(RoomKind::Direct)?;
+    plan.partner = Some(partner.to_owned());
+    plan.workspace_id = Some(super::accounts::personal_workspace(actions, &caller.user_id).await?);
+    let promised = actions.store.get(&DIRECT_PAIRS, &home, &second.to_owned()).await?;
+    let unfinished = match promised {
+        Some(promised) if actions.room(&promised.room_id).view().await?.is_none() => {
+            Some(creation::read_create(&promised, &plan.version)?)
+        }
+        _ => None,
+    };
+    let create = match unfinished {
+        Some(create) => create,
+        None => {
+            let create = creation::create_event(actions, &caller.user_id, &plan)?;
+            let mut commit = Commit::new(home);
+            commit.put(&DIRECT_PAIRS, &second.to_owned(), &creation::reservation(actions, &create, [0; 32]));
+            actions.store.commit(commit).await?;
+            create
+        }
+    };
+    let room_id = create.room_id().clone();
+    let creator = create.sender().clone();
+    plan.partner = Some(if creator == *partner { caller.user_id.clone() } else { partner.to_owned() });
+    plan.workspace_id = Some(super::accounts::personal_workspace(actions, &creator).await?);
+    creation::write(actions, &creator, create, plan, None, false).await?;
+    Ok(Direct { room_id, is_new: true })
+}
+
+/// A room of the pair, with the memberships of both.
+struct Candidate {
+    room: Arc<Room>,
+    state: RoomState,
+    own: Membership,
+    other: Membership,
+}
+
+/// The room that the contract says the pair shares, made ready: an invited caller joins, an archived room is restored, one who left is brought back.
+async fn find(actions: &Actions, caller: &Caller, partner: &UserId) -> Result<Option<OwnedRoomId>, ActionError> {
+    let candidates = candidates(actions, &caller.user_id, partner).await?;
+    let is_in = |membership: Membership| matches!(membership, Membership::Join | Membership::Invite);
+    let open = candidates
+        .iter()
+        .filter(|room| room.state == RoomState::Open && is_in(room.own) && is_in(room.other))
+        .min_by_key(|room| (room.own != Membership::Join || room.other != Membership::Join, room.room.id.clone()));
+    if let Some(found) = open {
+        if found.own == Membership::Invite {
+            members::join(actions, caller, found.room.id.as_str(), &[]).await?;
+        }
+        return Ok(Some(found.room.id.clone()));
+    }
+    let archived = candidates
+        .iter()
+        .filter(|room| room.state == RoomState::Archived && room.own == Membership::Join)
+        .min_by_key(|room| (room.other != Membership::Join, room.room.id.clone()));
+    if let Some(found) = archived {
+        lifecycle::rejoin(actions, caller, found.room.id.as_str()).await?;
+        if !is_in(found.other) {
+            bring_back(actions, caller, &found.room, partner).await?;
+        }
+        return Ok(Some(found.room.id.clone()));
+    }
+    let left = candidates
+        .iter()
+        .filter(|room| room.state == RoomState::Open && room.own == Membership::Join && room.other == Membership::Leave)
+        .min_by_key(|room| room.room.id.clone());
+    if let Some(found) = left {
+        bring_back(actions, caller, &found.room, partner).await?;
+        return Ok(Some(found.room.id.clone()));
+    }
+    Ok(None)
+}
+
+async fn candidates(actions: &Actions, own: &OwnedUserId, partner: &UserId) -> Result<Vec<Candidate>, ActionError> {
+    let range = KeyRange::prefix(&partner.to_owned());
+    let limit = Limit::rows(ROOMS_OF_PAIR_MAX);
+    let page = actions.store.scan(&DIRECT_ROOMS, &Home::person(own), range, Direction::Up, limit).await?;
+    let mut candidates = Vec::new();
+    for ((_, room_id), ()) in page.rows {
+        let room = actions.room(&room_id);
+        let Some(view) = room.view().await? else { continue };
+        if !view.is_direct() || view.summary.state == RoomState::Closed {
+            continue;
+        }
+        let people = [own.clone(), partner.to_owned()];
+        let rows = room.store.get_many(&MEMBERS, &room.home, &people).await?;
+        let mut memberships = rows.iter().map(|member| members::membership(member.as_ref()));
+        let (own, other) = (memberships.next().unwrap_or_default(), memberships.next().unwrap_or_default());
+        candidates.push(Candidate { room, state: view.summary.state, own, other });
+    }
+    Ok(candidates)
+}
+
+/// Invites the one who left again; a local person is joined at once.
+async fn bring_back(actions: &Actions, caller: &Caller, room: &Arc<Room>, partner: &UserId) -> Result<(), ActionError> {
+    let Some(mut writer) = Writer::enter(actions, room).await? else { return Err(ActionError::RoomNotFound) };
+    let member = writer.get(&MEMBERS, &partner.to_owned()).await?;
+    match members::membership(member.as_ref()) {
+        Membership::Join => {}
+        Membership::Invite => {
+            let profile = members::profile_of(actions, partner).await?;
+            writer.stage(partner, Draft::member(partner, "join", profile)).await?;
+        }
+        _ => members::stage_partner(actions, &mut writer, &caller.user_id, partner).await?,
+    }
+    writer.commit().await?;
+    Ok(())
+}

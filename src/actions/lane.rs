@@ -1,0 +1,257 @@
+//! One writer for each room, and what is kept of hot rooms in memory. A store with several owners replaces only this file.
+//!
+//! A lane is held while an event is built and handed to the committer, never while the disk or the network is waited for. What was handed over and is not
+//! yet durable is remembered in the lane ([`Underway`]), so that the next writer builds on it; readers see only what is durable ([`Room::view`]).
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::{Mutex, RwLock};
+use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
+use rules::{event::Event, state::StateKey};
+use tokio::sync::OwnedMutexGuard;
+
+use super::{error::ActionError, view::RoomView};
+use crate::storage::{Commit, Home, Keyspace, StorageError, Store, key::Key, keyspace::RowKey, value::Value};
+
+/// Writers that may wait for one room. More: the next one is told that the server is busy.
+pub const LANE_WAITERS_MAX: usize = 1_024;
+/// How long a writer waits for its turn.
+pub const LANE_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Rooms kept in memory. More: those longest unused are forgotten.
+pub const ROOMS_MAX: usize = 20_000;
+/// Events of the current state that a lane keeps at hand.
+const KNOWN_STATE_MAX: usize = 1_024;
+
+/// One room in memory.
+pub struct Room {
+    /// Its id.
+    pub id: OwnedRoomId,
+    /// Its rows.
+    pub home: Home,
+    /// Where they are.
+    pub store: Store,
+    lane: Arc<tokio::sync::Mutex<Working>>,
+    waiting: AtomicUsize,
+    view: RwLock<Option<Arc<RoomView>>>,
+    durable: AtomicU64,
+    failed: AtomicBool,
+    used: AtomicU64,
+}
+
+/// What only the holder of the lane sees: the room with everything that was handed to the committer.
+#[derive(Default)]
+pub struct Working {
+    /// The room as it will be; none: not loaded yet.
+    pub view: Option<Arc<RoomView>>,
+    /// Events of the current state, or that there is none.
+    known: HashMap<StateKey, Option<Arc<Event>>>,
+    /// How many messages of their own people have sent.
+    own: HashMap<OwnedUserId, u64>,
+    /// Rows that are not durable yet.
+    pub pending: Underway,
+}
+
+impl Working {
+    /// The event of the current state, if the lane has it at hand.
+    pub fn known(&self, key: &StateKey) -> Option<&Option<Arc<Event>>> {
+        self.known.get(key)
+    }
+
+    /// Keeps an event of the current state at hand.
+    pub fn keep(&mut self, key: StateKey, event: Option<Arc<Event>>) {
+        if self.known.len() >= KNOWN_STATE_MAX {
+            self.known.clear();
+        }
+        self.known.insert(key, event);
+    }
+
+    /// How many messages of their own a person has sent, if the lane has it at hand.
+    pub fn own_messages(&self, user_id: &UserId) -> Option<&u64> {
+        self.own.get(user_id)
+    }
+
+    /// Keeps counts of own messages at hand. They are forgotten only when all of them are on disk.
+    pub fn keep_own(&mut self, own: HashMap<OwnedUserId, u64>) {
+        if self.own.len() >= KNOWN_STATE_MAX && self.pending.rows.is_empty() {
+            self.own.clear();
+        }
+        self.own.extend(own);
+    }
+}
+
+/// Rows of the room that were handed to the committer and may not be on disk yet: reads in the lane look here first.
+#[derive(Default)]
+pub struct Underway {
+    rows: HashMap<RowKey, (u64, PendingRow)>,
+    commits: VecDeque<(u64, Vec<RowKey>)>,
+    last: u64,
+}
+
+/// The bytes that a commit under way writes; none: it deletes the row.
+pub type PendingRow = Option<Vec<u8>>;
+
+impl Underway {
+    /// The row, if a commit under way writes it; the inner none means that it deletes it.
+    ///
+    /// # Errors
+    /// Never for what [`Underway::push`] was given.
+    pub fn get<K: Key, V: Value>(
+        &self,
+        keyspace: &Keyspace<K, V>,
+        home: &Home,
+        key: &K,
+    ) -> Result<Option<Option<V>>, StorageError> {
+        if self.rows.is_empty() {
+            return Ok(None);
+        }
+        let row_key = keyspace.row_key(home, key);
+        let Some((_, row)) = self.rows.get(&row_key) else { return Ok(None) };
+        row.as_ref().map(|bytes| keyspace.read_value(&row_key.bytes, bytes)).transpose().map(Some)
+    }
+
+    /// Remembers the rows of a commit that is being handed over; answers its number.
+    pub fn push(&mut self, commit: &Commit) -> u64 {
+        self.last += 1;
+        let mut keys = Vec::new();
+        for (key, value) in commit.rows() {
+            keys.push(key.clone());
+            self.rows.insert(key.clone(), (self.last, value.map(<[u8]>::to_vec)));
+        }
+        self.commits.push_back((self.last, keys));
+        self.last
+    }
+
+    /// Forgets the rows of commits up to that number: they are durable.
+    fn settle(&mut self, durable: u64) {
+        while self.commits.front().is_some_and(|(number, _)| *number <= durable) {
+            let Some((number, keys)) = self.commits.pop_front() else { return };
+            for key in keys {
+                if self.rows.get(&key).is_some_and(|(last, _)| *last == number) {
+                    self.rows.remove(&key);
+                }
+            }
+        }
+    }
+}
+
+impl Room {
+    fn new(id: &RoomId, store: Store) -> Self {
+        Self {
+            id: id.to_owned(),
+            home: Home::room(id),
+            store,
+            lane: Arc::default(),
+            waiting: AtomicUsize::new(0),
+            view: RwLock::new(None),
+            durable: AtomicU64::new(0),
+            failed: AtomicBool::new(false),
+            used: AtomicU64::new(0),
+        }
+    }
+
+    /// Waits for the room's lane.
+    ///
+    /// # Errors
+    /// [`ActionError::Busy`] when too many wait already, or the turn does not come in time.
+    pub async fn enter(&self) -> Result<OwnedMutexGuard<Working>, ActionError> {
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= LANE_WAITERS_MAX {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            return Err(ActionError::Busy);
+        }
+        let waiting = Waiting(&self.waiting);
+        let turn = tokio::time::timeout(LANE_WAIT_MAX, Arc::clone(&self.lane).lock_owned()).await;
+        drop(waiting);
+        let mut working = turn.map_err(|_elapsed| ActionError::Busy)?;
+        if self.failed.swap(false, Ordering::AcqRel) {
+            *working = Working { pending: Underway { last: working.pending.last, ..Underway::default() }, ..Working::default() };
+        }
+        working.pending.settle(self.durable.load(Ordering::Acquire));
+        Ok(working)
+    }
+
+    /// The room as it stands on disk; none: it does not exist.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub async fn view(&self) -> Result<Option<Arc<RoomView>>, ActionError> {
+        if let Some(view) = self.view.read().clone() {
+            return Ok(Some(view));
+        }
+        let Some(loaded) = RoomView::load(&self.store, &self.home).await? else { return Ok(None) };
+        let loaded = Arc::new(loaded);
+        Ok(Some(Arc::clone(self.view.write().get_or_insert(loaded))))
+    }
+
+    /// Called by the committer when a commit is on disk: readers see the new room, and the lane may forget the rows.
+    pub fn published(&self, number: u64, view: Arc<RoomView>) {
+        *self.view.write() = Some(view);
+        self.durable.store(number, Ordering::Release);
+    }
+
+    /// Called by the committer when a commit did not come to pass: the next writer starts from the disk.
+    pub fn failed(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+
+    /// Forgets what is known of a room whose rows were deleted.
+    pub fn forget(&self) {
+        *self.view.write() = None;
+        self.failed();
+    }
+}
+
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The rooms in memory. A room that somebody holds is never forgotten, so no room has two lanes.
+#[derive(Default)]
+pub struct Rooms {
+    rooms: Mutex<HashMap<OwnedRoomId, Arc<Room>>>,
+    ticks: AtomicU64,
+}
+
+impl Rooms {
+    /// The room, whether or not it exists on disk.
+    pub fn get(&self, id: &RoomId, store: &Store) -> Arc<Room> {
+        let tick = self.ticks.fetch_add(1, Ordering::Relaxed);
+        let mut rooms = self.rooms.lock();
+        if let Some(room) = rooms.get(id) {
+            room.used.store(tick, Ordering::Relaxed);
+            return Arc::clone(room);
+        }
+        if rooms.len() >= ROOMS_MAX {
+            forget_unused(&mut rooms);
+        }
+        let room = Arc::new(Room::new(id, store.clone()));
+        room.used.store(tick, Ordering::Relaxed);
+        rooms.insert(id.to_owned(), Arc::clone(&room));
+        room
+    }
+}
+
+impl Rooms {
+    /// Forgets a room that is no more.
+    pub fn remove(&self, id: &RoomId) {
+        self.rooms.lock().remove(id);
+    }
+}
+
+/// Forgets the less recently used half of the rooms that nobody holds.
+fn forget_unused(rooms: &mut HashMap<OwnedRoomId, Arc<Room>>) {
+    let mut used: Vec<u64> = rooms.values().map(|room| room.used.load(Ordering::Relaxed)).collect();
+    used.sort_unstable();
+    let middle = used.get(used.len() / 2).copied().unwrap_or(0);
+    rooms.retain(|_, room| room.used.load(Ordering::Relaxed) > middle || Arc::strong_count(room) > 1);
+}

@@ -1,0 +1,125 @@
+//! Power levels: parts of the present ones replaced, or one member's level.
+
+use ruma::{CanonicalJsonObject, CanonicalJsonValue, Int, UserId};
+use rules::{
+    draft::Draft,
+    permission::{Act, Denial, Reason},
+};
+
+use super::{
+    ActionError, Actions, Caller,
+    rooms::{self, Entered},
+};
+use crate::storage::keyspaces::MEMBERS;
+
+/// Fields of `m.room.power_levels` that hold one level.
+const LEVELS: [&str; 7] = ["ban", "events_default", "invite", "kick", "redact", "state_default", "users_default"];
+/// Fields that hold levels by name.
+const MAPS: [&str; 3] = ["events", "notifications", "users"];
+
+/// Lays parts over the present power levels; null takes an entry away.
+///
+/// # Errors
+/// Unknown fields and values that are no levels; a level too low for the change; the level of a creator.
+pub async fn set(
+    actions: &Actions,
+    caller: &Caller,
+    reference: &str,
+    parts: serde_json::Map<String, serde_json::Value>,
+) -> Result<(), ActionError> {
+    check(&parts)?;
+    let entered = rooms::enter(actions, caller, reference).await?;
+    entered.may(caller, Act::PowerLevels)?;
+    let mut content = entered.writer.view()?.basis.levels.content().clone();
+    for (field, value) in parts {
+        match value {
+            serde_json::Value::Object(entries) => {
+                if field == "users" {
+                    check_users(&entered, entries.keys().map(String::as_str))?;
+                }
+                let present = content.entry(field).or_insert_with(|| CanonicalJsonValue::Object(CanonicalJsonObject::new()));
+                if let CanonicalJsonValue::Object(present) = present {
+                    lay_over(present, entries);
+                }
+            }
+            value => lay_over(&mut content, serde_json::Map::from_iter([(field, value)])),
+        }
+    }
+    write(entered, caller, content).await
+}
+
+/// Sets one person's level.
+///
+/// # Errors
+/// As [`set`]; somebody whom the room does not know.
+pub async fn set_member(
+    actions: &Actions,
+    caller: &Caller,
+    reference: &str,
+    target: &UserId,
+    level: i64,
+) -> Result<(), ActionError> {
+    let entered = rooms::enter(actions, caller, reference).await?;
+    entered.may(caller, Act::PowerLevels)?;
+    check_users(&entered, [target.as_str()].into_iter())?;
+    if entered.writer.get(&MEMBERS, &target.to_owned()).await?.is_none() {
+        return Err(ActionError::ParticipantNotFound(target.to_string()));
+    }
+    let level = Int::new(level).ok_or_else(|| ActionError::invalid("power_level", "is beyond what JSON can hold exactly"))?;
+    let mut content = entered.writer.view()?.basis.levels.content().clone();
+    let users = content.entry("users".to_owned()).or_insert_with(|| CanonicalJsonValue::Object(CanonicalJsonObject::new()));
+    if let CanonicalJsonValue::Object(users) = users {
+        users.insert(target.to_string(), CanonicalJsonValue::Integer(level));
+    }
+    write(entered, caller, content).await
+}
+
+async fn write(mut entered: Entered, caller: &Caller, content: CanonicalJsonObject) -> Result<(), ActionError> {
+    if content != *entered.writer.view()?.basis.levels.content() {
+        entered.writer.stage(&caller.user_id, Draft::state("m.room.power_levels", "", content)).await?;
+    }
+    entered.writer.commit().await?;
+    Ok(())
+}
+
+/// A creator of a version 12 room outranks every level and is not listed among them.
+fn check_users<'a>(entered: &Entered, users: impl Iterator<Item = &'a str>) -> Result<(), ActionError> {
+    let levels = &entered.writer.view()?.basis.levels;
+    for user in users {
+        let user_id = UserId::parse(user).map_err(|_| ActionError::invalid("users", format!("`{user}` is no user id")))?;
+        if levels.is_creator(&user_id) {
+            let message = format!("{user_id} created this room and stands above every level");
+            return Err(Denial::new(Reason::Creator, message).into());
+        }
+    }
+    Ok(())
+}
+
+fn check(parts: &serde_json::Map<String, serde_json::Value>) -> Result<(), ActionError> {
+    let is_level = |value: &serde_json::Value| value.is_null() || value.as_i64().and_then(Int::new).is_some();
+    for (field, value) in parts {
+        let is_right = match value {
+            serde_json::Value::Object(entries) => MAPS.contains(&field.as_str()) && entries.values().all(is_level),
+            value => LEVELS.contains(&field.as_str()) && is_level(value),
+        };
+        if !is_right {
+            let known = LEVELS.contains(&field.as_str()) || MAPS.contains(&field.as_str());
+            let problem = if known { "must be an integer, or for `events`, `notifications` and `users` an object of integers" } else { "is no field of power levels" };
+            return Err(ActionError::invalid(field, problem));
+        }
+    }
+    Ok(())
+}
+
+fn lay_over(present: &mut CanonicalJsonObject, entries: serde_json::Map<String, serde_json::Value>) {
+    for (name, value) in entries {
+        match value.as_i64().and_then(Int::new) {
+            Some(level) => {
+                present.insert(name, CanonicalJsonValue::Integer(level));
+            }
+            None => {
+                present.remove(&name);
+            }
+        }
+    }
+}

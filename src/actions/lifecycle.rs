@@ -1,0 +1,134 @@
+//! Open, archived, closed: freezing a room and thawing it.
+
+use ruma::{CanonicalJsonObject, CanonicalJsonValue};
+use rules::{
+    draft::Draft,
+    freeze::{self, Change},
+    kind::{ARCHIVED, CLOSED, RoomKind, RoomState},
+    permission::{Act, ADMIN_LEVEL, MODERATOR_LEVEL},
+};
+use serde_json::json;
+
+use super::{
+    Actions, ActionError, Caller,
+    creation::object,
+    incognito,
+    rooms::{self, Entered},
+};
+
+/// Archives a room; it can be restored.
+///
+/// # Errors
+/// A level too low, a type that knows no archive, a closed room.
+pub async fn archive(actions: &Actions, caller: &Caller, reference: &str, reason: Option<String>) -> Result<(), ActionError> {
+    let mut entered = rooms::enter(actions, caller, reference).await?;
+    if is_already(&entered, caller, RoomState::Archived)? {
+        entered.writer.commit().await?;
+        return Ok(());
+    }
+    entered.may(caller, Act::Archive)?;
+    let mut content = object(json!({ "archived": true }))?;
+    give_reason(&mut content, reason);
+    let change = lift(&entered, caller, MODERATOR_LEVEL)?;
+    if let Some((_, former)) = &change {
+        content.insert("levels".to_owned(), CanonicalJsonValue::Object(former.clone()));
+    }
+    entered.writer.stage(&caller.user_id, Draft::state(ARCHIVED, "", content)).await?;
+    if let Some((change, _)) = change {
+        stage_change(&mut entered, caller, change).await?;
+    }
+    entered.writer.commit().await?;
+    Ok(())
+}
+
+/// Closes a room for good. An incognito room ends with it.
+///
+/// # Errors
+/// A level too low.
+pub async fn close(actions: &Actions, caller: &Caller, reference: &str, reason: Option<String>) -> Result<(), ActionError> {
+    let mut entered = rooms::enter(actions, caller, reference).await?;
+    if is_already(&entered, caller, RoomState::Closed)? {
+        entered.writer.commit().await?;
+        return Ok(());
+    }
+    entered.may(caller, Act::Close)?;
+    let mut content = CanonicalJsonObject::new();
+    give_reason(&mut content, reason);
+    let level = entered.writer.view()?.level(&caller.user_id).reported().min(ADMIN_LEVEL);
+    let change = lift(&entered, caller, level)?;
+    entered.writer.stage(&caller.user_id, Draft::state(CLOSED, "", content)).await?;
+    if let Some((change, _)) = change {
+        stage_change(&mut entered, caller, change).await?;
+    }
+    let ends = entered.writer.summary()?.kind == RoomKind::Incognito;
+    let room_id = entered.writer.room_id().clone();
+    entered.writer.commit().await?;
+    if ends {
+        incognito::end(actions, &room_id).await?;
+    }
+    Ok(())
+}
+
+/// Restores an archived room as it was.
+///
+/// # Errors
+/// A level too low, a closed room.
+pub async fn rejoin(actions: &Actions, caller: &Caller, reference: &str) -> Result<(), ActionError> {
+    let mut entered = rooms::enter(actions, caller, reference).await?;
+    if is_already(&entered, caller, RoomState::Open)? {
+        entered.writer.commit().await?;
+        return Ok(());
+    }
+    entered.may(caller, Act::Rejoin)?;
+    let former = entered.writer.view()?.basis.archived.as_deref().and_then(|event| {
+        let content = event.content_as::<CanonicalJsonObject>().ok()?;
+        content.get("levels").and_then(CanonicalJsonValue::as_object).cloned()
+    });
+    entered.writer.stage(&caller.user_id, Draft::state(ARCHIVED, "", object(json!({ "archived": false }))?)).await?;
+    if let Some(former) = former {
+        let change = freeze::thawed(entered.writer.view()?.basis.levels.content(), &former);
+        stage_change(&mut entered, caller, change).await?;
+    }
+    entered.writer.commit().await?;
+    Ok(())
+}
+
+/// There is nothing to do; only members are told so.
+fn is_already(entered: &Entered, caller: &Caller, wanted: RoomState) -> Result<bool, ActionError> {
+    let standing = entered.writer.standing(caller, entered.member.as_ref())?;
+    standing.joined()?;
+    standing.type_knows(match wanted {
+        RoomState::Archived => Act::Archive,
+        RoomState::Closed => Act::Close,
+        RoomState::Open => Act::Rejoin,
+    })?;
+    Ok(standing.state == wanted)
+}
+
+/// What keeps members of other servers from writing: only where there are some, and the caller may change levels.
+fn lift(entered: &Entered, caller: &Caller, level: i64) -> Result<Option<(Change, CanonicalJsonObject)>, ActionError> {
+    let summary = entered.writer.summary()?;
+    let levels = &entered.writer.view()?.basis.levels;
+    let may_change = levels.of(&caller.user_id).reaches(levels.to_send("m.room.power_levels", true));
+    if summary.foreign == 0 || !may_change {
+        return Ok(None);
+    }
+    Ok(Some(freeze::frozen(levels.content(), Some(&summary.join_rule), level)))
+}
+
+async fn stage_change(entered: &mut Entered, caller: &Caller, change: Change) -> Result<(), ActionError> {
+    if let Some(join_rule) = change.join_rule {
+        let content = object(json!({ "join_rule": join_rule }))?;
+        entered.writer.stage(&caller.user_id, Draft::state("m.room.join_rules", "", content)).await?;
+    }
+    if let Some(levels) = change.power_levels {
+        entered.writer.stage(&caller.user_id, Draft::state("m.room.power_levels", "", levels)).await?;
+    }
+    Ok(())
+}
+
+fn give_reason(content: &mut CanonicalJsonObject, reason: Option<String>) {
+    if let Some(reason) = reason.filter(|reason| !reason.is_empty()) {
+        content.insert("reason".to_owned(), CanonicalJsonValue::String(reason));
+    }
+}

@@ -1,0 +1,217 @@
+//! Sending a message, and redacting one.
+
+use ruma::{CanonicalJsonObject, CanonicalJsonValue, EventId, OwnedEventId, OwnedUserId, UserId};
+use rules::{
+    draft::Draft,
+    kind::{RoomKind, refused_message_type},
+    permission::{Act, Membership, Reason},
+};
+use serde_json::Value;
+
+use super::{
+    Actions, ActionError, Caller,
+    creation::object,
+    requests,
+    rooms::{self, Entered},
+    timeline,
+};
+use crate::storage::{
+    ChangeKind, Effect, Home, Place,
+    keyspaces::{MEMBERS, MENTIONS, REDACTIONS, SENT_UNDER},
+};
+
+/// People that one message can mention. Source: the contract, "Who sees what" (words of the body); the same for `m.mentions`.
+pub const MENTIONS_MAX: usize = 20;
+
+/// A message that somebody wants to send.
+#[derive(Clone, Debug)]
+pub struct NewMessage {
+    /// The event type; `m.room.message` for ordinary ones.
+    pub event_type: String,
+    /// The content.
+    pub content: Value,
+    /// The event it answers; it must be one that the sender may see.
+    pub reply_to: Option<OwnedEventId>,
+    /// The sender's name for the request: the same name gives the same event.
+    pub transaction_id: Option<String>,
+    /// SHA-256 of what was asked.
+    pub fingerprint: [u8; 32],
+}
+
+/// A message that is on disk.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// The event.
+    pub event_id: OwnedEventId,
+    /// Its place.
+    pub place: Place,
+}
+
+/// Sends a message; it is on disk when this returns.
+///
+/// # Errors
+/// Not a member, silenced, a level too low, frozen; a type or content that the room does not take; too large.
+pub async fn send(actions: &Actions, caller: &Caller, reference: &str, message: NewMessage) -> Result<Sent, ActionError> {
+    if let Some(call) = refused_message_type(&message.event_type) {
+        let refused = format!("`{}` is not sent as a message; use {call}", message.event_type);
+        return Err(ActionError::type_invariant(refused));
+    }
+    let mut entered = rooms::enter(actions, caller, reference).await?;
+    if let Some(sent) = sent_before(&entered, caller, &message).await? {
+        entered.writer.commit().await?;
+        return Ok(sent);
+    }
+    entered.writer.standing(caller, entered.member.as_ref())?.may_send(&message.event_type)?;
+    check_content(&entered, &message)?;
+    if let Some(target) = &message.reply_to {
+        timeline::visible(actions, caller, &entered.writer.rows(), entered.writer.view()?, entered.member.as_ref(), target)
+            .await?;
+    }
+    let content = with_reply(object(message.content.clone())?, message.reply_to.as_deref());
+    let draft = Draft::message(message.event_type.as_str(), content);
+    let event = entered.writer.stage_as(&caller.user_id, draft, message.transaction_id.clone()).await?;
+    let place = entered.writer.last_place()?;
+    if let Some(transaction_id) = &message.transaction_id {
+        entered.writer.answers(&event, transaction_id, message.fingerprint)?;
+    }
+    if message.event_type == "m.room.message" {
+        mention(actions, &mut entered, caller, &message.content, place).await?;
+    }
+    entered.writer.commit().await?;
+    Ok(Sent { event_id: event.event_id().clone(), place })
+}
+
+/// What the same transaction id became earlier.
+async fn sent_before(entered: &Entered, caller: &Caller, message: &NewMessage) -> Result<Option<Sent>, ActionError> {
+    let Some(transaction_id) = &message.transaction_id else { return Ok(None) };
+    let key = (caller.user_id.clone(), transaction_id.clone());
+    let Some(before) = entered.writer.get(&SENT_UNDER, &key).await? else { return Ok(None) };
+    if before.fingerprint != message.fingerprint {
+        return Err(requests::mismatch());
+    }
+    Ok(Some(Sent { event_id: before.event_id, place: before.place }))
+}
+
+fn check_content(entered: &Entered, message: &NewMessage) -> Result<(), ActionError> {
+    let summary = entered.writer.summary()?;
+    if summary.encrypted && message.event_type == "m.room.message" {
+        let clear = "this room is encrypted; send `{\"type\": \"m.room.encrypted\", \"content\": …}`";
+        return Err(ActionError::type_invariant(clear));
+    }
+    if summary.kind == RoomKind::Incognito && names_media(&message.content) {
+        return Err(ActionError::type_invariant("an incognito room refers to no media"));
+    }
+    Ok(())
+}
+
+/// Some text in it is the address of a medium.
+pub(super) fn names_media(content: &Value) -> bool {
+    match content {
+        Value::String(text) => text.contains("mxc://"),
+        Value::Array(items) => items.iter().any(names_media),
+        Value::Object(fields) => fields.values().any(names_media),
+        _ => false,
+    }
+}
+
+fn with_reply(mut content: CanonicalJsonObject, target: Option<&EventId>) -> CanonicalJsonObject {
+    let Some(target) = target else { return content };
+    let object = |key: &str, value| CanonicalJsonValue::Object(CanonicalJsonObject::from([(key.to_owned(), value)]));
+    let target = CanonicalJsonValue::String(target.to_string());
+    content.insert("m.relates_to".to_owned(), object("m.in_reply_to", object("event_id", target)));
+    content
+}
+
+/// Remembers the message with the local members whom it names.
+async fn mention(
+    actions: &Actions,
+    entered: &mut Entered,
+    caller: &Caller,
+    content: &Value,
+    place: Place,
+) -> Result<(), ActionError> {
+    let room_id = entered.writer.room_id().clone();
+    for user_id in mentioned(actions, content) {
+        let member = entered.writer.get(&MEMBERS, &user_id).await?;
+        if user_id == caller.user_id || member.is_none_or(|member| member.membership != Membership::Join) {
+            continue;
+        }
+        let effect = Effect::new(Home::person(&user_id)).put(&MENTIONS, &(room_id.clone(), place), &());
+        entered.writer.commit_mut().effect(effect.change(ChangeKind::Personal, 0));
+    }
+    Ok(())
+}
+
+/// The local people that a message names: in `m.mentions`, or, without that field, as `@name` in the body.
+fn mentioned(actions: &Actions, content: &Value) -> Vec<OwnedUserId> {
+    let named: Vec<String> = match content.get("m.mentions") {
+        Some(mentions) => {
+            let ids = mentions.get("user_ids").and_then(Value::as_array);
+            ids.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).take(MENTIONS_MAX).collect()
+        }
+        None => {
+            let body = content.get("body").and_then(Value::as_str).unwrap_or_default();
+            words(body).take(MENTIONS_MAX).map(|word| format!("@{word}:{}", actions.server_name)).collect()
+        }
+    };
+    let mut people: Vec<OwnedUserId> = named.iter().filter_map(|name| UserId::parse(name).ok()).collect();
+    people.retain(|user_id| actions.is_local(user_id));
+    people.sort();
+    people.dedup();
+    people
+}
+
+/// The words of a text that begin with `@`, without it and without what ends a sentence.
+fn words(body: &str) -> impl Iterator<Item = String> {
+    let is_name = |letter: char| letter.is_ascii_alphanumeric() || "_-.=/+".contains(letter);
+    body.split_whitespace().filter_map(move |word| {
+        let (_, name) = word.split_once('@')?;
+        let name: String = name.chars().take_while(|letter| is_name(*letter)).collect();
+        let name = name.trim_end_matches('.').to_lowercase();
+        (!name.is_empty()).then_some(name)
+    })
+}
+
+/// Redacts an event; what is left of it is what the specification keeps.
+///
+/// # Errors
+/// Not the author and no moderator; no such event.
+pub async fn redact(
+    actions: &Actions,
+    caller: &Caller,
+    reference: &str,
+    event_id: &EventId,
+    reason: Option<String>,
+    transaction_id: Option<String>,
+) -> Result<OwnedEventId, ActionError> {
+    let mut entered = rooms::enter(actions, caller, reference).await?;
+    let view = entered.writer.view()?.clone();
+    let rows = entered.writer.rows();
+    let target = timeline::visible(actions, caller, &rows, &view, entered.member.as_ref(), event_id).await?;
+    if let Some(before) = entered.writer.get(&REDACTIONS, &event_id.to_owned()).await? {
+        entered.writer.commit().await?;
+        return Ok(before.event_id);
+    }
+    let standing = view.standing(&caller.user_id, entered.member.as_ref(), caller.is_admin, None);
+    standing.joined()?;
+    standing.not_frozen()?;
+    if target.event.type_str() == "m.room.create" {
+        return Err(ActionError::RedactForbidden("the event that made the room is never redacted".to_owned()));
+    }
+    let is_author = *target.event.sender() == caller.user_id;
+    if !is_author && let Err(denial) = standing.may(Act::Redact) {
+        return Err(match denial.reason {
+            Reason::Level => ActionError::RedactForbidden(denial.message),
+            _ => denial.into(),
+        });
+    }
+    let mut content = CanonicalJsonObject::new();
+    if let Some(reason) = reason.filter(|reason| !reason.is_empty()) {
+        content.insert("reason".to_owned(), CanonicalJsonValue::String(reason));
+    }
+    let draft = Draft::redaction(event_id.to_owned(), content);
+    let event = entered.writer.stage_as(&caller.user_id, draft, transaction_id).await?;
+    entered.writer.commit().await?;
+    Ok(event.event_id().clone())
+}
+

@@ -1,0 +1,181 @@
+//! The state of a room as events: reading all of it or one entry, and setting what no named call stands for.
+
+use std::sync::Arc;
+
+use ruma::{OwnedEventId, events::room::server_acl::RoomServerAclEventContent};
+use rules::{
+    draft::Draft,
+    event::Event,
+    kind::{RoomKind, refused_state_type},
+    permission::{Act, Membership},
+};
+use serde_json::Value;
+
+use super::{
+    ActionError, Actions, Caller,
+    creation::object,
+    members::membership,
+    messages::names_media,
+    rooms::{self, Opened},
+    rows::Rows,
+    timeline::EventView,
+};
+use crate::storage::{StateTree, keyspaces::REDACTIONS};
+
+/// State entries that are read at a time.
+const ENTRIES_AT_A_TIME: usize = 1_000;
+
+/// A page of a room's state, and how many entries there are.
+pub struct StatePage {
+    /// The page.
+    pub events: Vec<EventView>,
+    /// All entries.
+    pub total: usize,
+}
+
+/// The state of a room, by type and key.
+///
+/// # Errors
+/// A caller who is not in the room.
+pub async fn list(
+    actions: &Actions,
+    caller: &Caller,
+    reference: &str,
+    offset: usize,
+    limit: usize,
+) -> Result<StatePage, ActionError> {
+    let opened = readable(actions, caller, reference).await?;
+    let rows = Rows::on_disk(&opened.room.store, &opened.room.home);
+    let tree = StateTree::new(&opened.room.store, opened.room.home.clone());
+    let root = opened.view.tip.state;
+    let mut events = Vec::new();
+    let mut from = Some(0);
+    while let Some(start) = from {
+        let entries = tree.walk(root, start, ENTRIES_AT_A_TIME).await?;
+        from = entries.last().filter(|_| entries.len() == ENTRIES_AT_A_TIME).and_then(|(last, _)| last.checked_add(1));
+        for (_, arrival) in entries {
+            events.push(rows.event(&opened.view.basis.version, arrival).await?);
+        }
+    }
+    let key = |event: &Event| (event.type_str().to_owned(), event.state_key().unwrap_or_default().to_owned());
+    events.sort_by_cached_key(|(_, event)| key(event));
+    let total = events.len();
+    let mut page = Vec::new();
+    for (stored, event) in events.into_iter().skip(offset).take(limit) {
+        page.push(shown(&opened, &rows, stored.place, event).await?);
+    }
+    Ok(StatePage { events: page, total })
+}
+
+/// One entry of a room's state.
+///
+/// # Errors
+/// [`ActionError::EventNotFound`] when the state has no such entry.
+pub async fn get(
+    actions: &Actions,
+    caller: &Caller,
+    reference: &str,
+    event_type: &str,
+    state_key: &str,
+) -> Result<EventView, ActionError> {
+    let opened = readable(actions, caller, reference).await?;
+    let rows = Rows::on_disk(&opened.room.store, &opened.room.home);
+    let (version, root) = (&opened.view.basis.version, opened.view.tip.state);
+    let event = rows.state_event(version, root, event_type, state_key).await?.ok_or(ActionError::EventNotFound)?;
+    let arrival = rows.arrival_of(event.event_id()).await?.ok_or(ActionError::EventNotFound)?;
+    let (stored, event) = rows.event(version, arrival).await?;
+    shown(&opened, &rows, stored.place, event).await
+}
+
+async fn readable(actions: &Actions, caller: &Caller, reference: &str) -> Result<Opened, ActionError> {
+    let opened = rooms::open(actions, caller, reference).await?;
+    if membership(opened.member.as_ref()) != Membership::Join {
+        opened.view.standing(&caller.user_id, opened.member.as_ref(), caller.is_admin, None).joined()?;
+    }
+    Ok(opened)
+}
+
+async fn shown(
+    opened: &Opened,
+    rows: &Rows<'_>,
+    place: Option<crate::storage::Place>,
+    event: Arc<Event>,
+) -> Result<EventView, ActionError> {
+    let redaction = match opened.view.summary.redactions {
+        0 => None,
+        _ => rows.get(&REDACTIONS, event.event_id()).await?,
+    };
+    let event = match &redaction {
+        Some(_) => Arc::new(event.redacted(&opened.view.basis.version).map_err(ActionError::internal)?),
+        None => event,
+    };
+    let place = place.ok_or_else(|| ActionError::internal("a state event without a place"))?;
+    Ok(EventView { event, place, redacted_by: redaction.map(|redaction| redaction.sender), transaction_id: None })
+}
+
+/// Sets an entry of the state. The same content again changes nothing and answers the event that stands.
+///
+/// # Errors
+/// A type that has its own call; a level too low; content that the room does not take.
+pub async fn set(
+    actions: &Actions,
+    caller: &Caller,
+    reference: &str,
+    event_type: &str,
+    state_key: &str,
+    content: Value,
+) -> Result<OwnedEventId, ActionError> {
+    let mut entered = rooms::enter(actions, caller, reference).await?;
+    let kind = entered.writer.summary()?.kind;
+    if let Some(call) = refused_state_type(event_type, kind, false) {
+        return Err(ActionError::type_invariant(format!("`{event_type}` is not set directly; use {call}")));
+    }
+    let standing = entered.writer.standing(caller, entered.member.as_ref())?;
+    match (event_type, state_key) {
+        ("m.room.name", "") => standing.may(Act::Rename)?,
+        ("m.room.topic", "") => standing.may(Act::Topic)?,
+        ("m.room.avatar", "") => standing.may(Act::Avatar)?,
+        _ => standing.may_set_state(event_type)?,
+    }
+    check_content(actions, kind, event_type, &content)?;
+    let content = object(content)?;
+    let present = entered.writer.state_event(event_type, state_key).await?;
+    let same = match &present {
+        Some(event) => event.content_as::<ruma::CanonicalJsonObject>().is_ok_and(|present| present == content),
+        None => false,
+    };
+    let event_id = match present.filter(|_| same) {
+        Some(event) => event.event_id().clone(),
+        None => {
+            let draft = Draft::state(event_type, state_key, content);
+            entered.writer.stage(&caller.user_id, draft).await?.event_id().clone()
+        }
+    };
+    entered.writer.commit().await?;
+    Ok(event_id)
+}
+
+fn check_content(actions: &Actions, kind: RoomKind, event_type: &str, content: &Value) -> Result<(), ActionError> {
+    if kind == RoomKind::Incognito && names_media(content) {
+        return Err(ActionError::type_invariant("an incognito room refers to no media"));
+    }
+    let field = match event_type {
+        "m.room.name" => Some("name"),
+        "m.room.topic" => Some("topic"),
+        _ => None,
+    };
+    if let Some(field) = field {
+        let text = content.get(field).and_then(Value::as_str);
+        if text.is_none_or(|text| field == "name" && text.trim().is_empty()) {
+            return Err(ActionError::invalid(field, "must be a text that is not blank"));
+        }
+    }
+    if event_type == "m.room.server_acl" {
+        let acl: RoomServerAclEventContent = serde_json::from_value(content.clone())
+            .map_err(|error| ActionError::invalid("content", format!("is not a server ACL: {error}")))?;
+        if !acl.is_allowed(&actions.server_name) {
+            return Err(ActionError::type_invariant("this ACL shuts out the server that you are on; allow it"));
+        }
+    }
+    Ok(())
+}

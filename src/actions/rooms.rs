@@ -1,0 +1,317 @@
+//! Finding a room for somebody, what a room answers, and its name, topic and workspace.
+
+use std::sync::Arc;
+
+use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
+use rules::{
+    UnixMs,
+    draft::Draft,
+    kind::RoomKind,
+    permission::{Act, Membership},
+};
+use serde_json::json;
+
+use super::{
+    Actions, ActionError, Caller, aliases,
+    append::Writer,
+    chores,
+    creation::object,
+    lane::Room,
+    personal::{self, PersonalView},
+    view::RoomView,
+    workspaces,
+};
+use crate::storage::{
+    Effect, Home,
+    chores::Chore,
+    keyspaces::{CHORES, MEMBERS},
+    members::Member,
+};
+
+/// Characters of a room's name.
+pub const NAME_CHARACTERS_MAX: usize = 255;
+/// Characters of a room's topic.
+pub const TOPIC_CHARACTERS_MAX: usize = 4_096;
+/// Characters of a reason.
+pub const REASON_CHARACTERS_MAX: usize = 1_024;
+
+/// A room that the caller may see, as it is on disk.
+pub struct Opened {
+    /// The room.
+    pub room: Arc<Room>,
+    /// As it stands.
+    pub view: Arc<RoomView>,
+    /// The caller's membership.
+    pub member: Option<Member>,
+}
+
+/// A room that the caller may see, its lane held.
+pub struct Entered {
+    /// The lane.
+    pub writer: Writer,
+    /// The caller's membership.
+    pub member: Option<Member>,
+}
+
+/// A room as one person sees it.
+#[derive(Clone, Debug)]
+pub struct RoomDetails {
+    /// Its id.
+    pub room_id: OwnedRoomId,
+    /// As it stands.
+    pub view: Arc<RoomView>,
+    /// The person's membership.
+    pub membership: Membership,
+    /// The person's level, as reported, and whether a creator outranks it.
+    pub power_level: i64,
+    /// The person is a creator by the room version.
+    pub is_creator: bool,
+    /// What the person set, and what is unread.
+    pub personal: PersonalView,
+    /// Joined members at most.
+    pub members_max: Option<u64>,
+}
+
+/// The room that an id or alias names, whether or not the caller may see it.
+///
+/// # Errors
+/// [`ActionError::RoomNotFound`]; when storage cannot be read.
+pub async fn locate(actions: &Actions, reference: &str) -> Result<Arc<Room>, ActionError> {
+    let room_id = if reference.starts_with('#') {
+        aliases::resolve(actions, reference).await?
+    } else {
+        RoomId::parse(reference).ok().filter(|_| !reference.contains('\0'))
+    };
+    Ok(actions.room(&room_id.ok_or(ActionError::RoomNotFound)?))
+}
+
+/// A room, for reading.
+///
+/// # Errors
+/// [`ActionError::RoomNotFound`] alike for unknown and hidden rooms.
+pub async fn open(actions: &Actions, caller: &Caller, reference: &str) -> Result<Opened, ActionError> {
+    let room = locate(actions, reference).await?;
+    let view = room.view().await?.ok_or(ActionError::RoomNotFound)?;
+    let member = room.store.get(&MEMBERS, &room.home, &caller.user_id).await?;
+    if !view.is_visible_to(member.as_ref()) {
+        return Err(ActionError::RoomNotFound);
+    }
+    Ok(Opened { room, view, member })
+}
+
+/// A room, for writing.
+///
+/// # Errors
+/// As [`open`]; [`ActionError::Busy`].
+pub async fn enter(actions: &Actions, caller: &Caller, reference: &str) -> Result<Entered, ActionError> {
+    let room = locate(actions, reference).await?;
+    let writer = Writer::enter(actions, &room).await?.ok_or(ActionError::RoomNotFound)?;
+    let member = writer.get(&MEMBERS, &caller.user_id).await?;
+    if !writer.view()?.is_visible_to(member.as_ref()) {
+        return Err(ActionError::RoomNotFound);
+    }
+    Ok(Entered { writer, member })
+}
+
+impl Entered {
+    /// May the caller do that here?
+    ///
+    /// # Errors
+    /// The denial.
+    pub fn may(&self, caller: &Caller, act: Act) -> Result<(), ActionError> {
+        Ok(self.writer.standing(caller, self.member.as_ref())?.may(act)?)
+    }
+
+    /// May the caller do that to somebody?
+    ///
+    /// # Errors
+    /// The denial.
+    pub fn may_to(&self, caller: &Caller, act: Act, target: &UserId) -> Result<(), ActionError> {
+        let level = self.writer.view()?.level(target);
+        Ok(self.writer.standing(caller, self.member.as_ref())?.may_to(act, level)?)
+    }
+}
+
+/// One room, as the caller sees it.
+///
+/// # Errors
+/// As [`open`].
+pub async fn details(actions: &Actions, caller: &Caller, reference: &str) -> Result<RoomDetails, ActionError> {
+    let opened = open(actions, caller, reference).await?;
+    describe(actions, caller, &opened.room, opened.view, opened.member.as_ref()).await
+}
+
+/// What a room answers to one person.
+///
+/// # Errors
+/// When storage cannot be read.
+pub async fn describe(
+    actions: &Actions,
+    caller: &Caller,
+    room: &Room,
+    view: Arc<RoomView>,
+    member: Option<&Member>,
+) -> Result<RoomDetails, ActionError> {
+    let personal = personal::view(actions, &caller.user_id, room, &view, member).await?;
+    Ok(RoomDetails {
+        room_id: room.id.clone(),
+        membership: member.map_or(Membership::None, |member| member.membership),
+        power_level: view.level(&caller.user_id).reported(),
+        is_creator: view.basis.levels.is_creator(&caller.user_id),
+        members_max: view.settings.max_members,
+        personal,
+        view,
+    })
+}
+
+/// Renames the room.
+///
+/// # Errors
+/// A blank name, a type without names, a level too low.
+pub async fn set_name(actions: &Actions, caller: &Caller, reference: &str, name: &str) -> Result<(), ActionError> {
+    let mut entered = enter(actions, caller, reference).await?;
+    entered.may(caller, Act::Rename)?;
+    let must_have = matches!(entered.writer.summary()?.kind, RoomKind::Group | RoomKind::Public);
+    if must_have && name.trim().is_empty() {
+        return Err(ActionError::invalid("name", "must not be blank"));
+    }
+    let same = entered.writer.summary()?.name.as_deref() == Some(name);
+    if !same {
+        let draft = Draft::state("m.room.name", "", object(json!({ "name": name }))?);
+        entered.writer.stage(&caller.user_id, draft).await?;
+    }
+    entered.writer.commit().await?;
+    Ok(())
+}
+
+/// Changes the topic; an empty one clears it.
+///
+/// # Errors
+/// A level too low.
+pub async fn set_topic(actions: &Actions, caller: &Caller, reference: &str, topic: &str) -> Result<(), ActionError> {
+    let mut entered = enter(actions, caller, reference).await?;
+    entered.may(caller, Act::Topic)?;
+    let same = entered.writer.summary()?.topic.as_deref().unwrap_or_default() == topic;
+    if !same {
+        let draft = Draft::state("m.room.topic", "", object(json!({ "topic": topic }))?);
+        entered.writer.stage(&caller.user_id, draft).await?;
+    }
+    entered.writer.commit().await?;
+    Ok(())
+}
+
+/// Moves the room to another workspace.
+///
+/// # Errors
+/// A level too low here, or a role too low there.
+pub async fn set_workspace(
+    actions: &Actions,
+    caller: &Caller,
+    reference: &str,
+    workspace_id: &RoomId,
+) -> Result<(), ActionError> {
+    workspaces::editable(actions, caller, workspace_id).await?;
+    let mut entered = enter(actions, caller, reference).await?;
+    entered.may(caller, Act::Move)?;
+    let room_id = entered.writer.room_id().clone();
+    let before = entered.writer.summary()?.workspace_id.clone();
+    if before.as_deref() == Some(workspace_id) {
+        entered.writer.commit().await?;
+        return Ok(());
+    }
+    let chore = |space: &RoomId, chore: Chore| {
+        Effect::new(Home::server()).put(&CHORES, &(room_id.clone(), space.to_owned()), &chore)
+    };
+    if let Some(before) = &before {
+        let gone = Draft::state("m.space.parent", before.as_str(), object(json!({}))?);
+        entered.writer.stage(&caller.user_id, gone).await?;
+        entered.writer.commit_mut().effect(chore(before, Chore::UnlinkChild(caller.user_id.clone())));
+    }
+    let parent = object(json!({ "canonical": true, "via": [actions.server_name.as_str()] }))?;
+    entered.writer.stage(&caller.user_id, Draft::state("m.space.parent", workspace_id.as_str(), parent)).await?;
+    entered.writer.commit_mut().effect(chore(workspace_id, Chore::LinkChild(caller.user_id.clone())));
+    entered.writer.commit().await?;
+    for space in before.iter().map(|space| &**space).chain([workspace_id]) {
+        chores::finish(actions, &room_id, space).await?;
+    }
+    Ok(())
+}
+
+/// A page of rooms, and how many there are in all.
+pub struct RoomPage {
+    /// The page.
+    pub rooms: Vec<RoomDetails>,
+    /// All of them.
+    pub total: usize,
+}
+
+/// The caller's own rooms, invites and knocks included, newest activity first.
+///
+/// # Errors
+/// When storage cannot be read.
+pub async fn own(actions: &Actions, caller: &Caller, offset: usize, limit: usize) -> Result<RoomPage, ActionError> {
+    let is_in = |membership| matches!(membership, Membership::Join | Membership::Invite | Membership::Knock);
+    let mut rooms: Vec<(UnixMs, Arc<Room>, Arc<RoomView>)> = Vec::new();
+    for (room_id, row) in personal::rooms_of(actions, &caller.user_id).await? {
+        if row.is_workspace || !is_in(row.membership) {
+            continue;
+        }
+        let room = actions.room(&room_id);
+        if let Some(view) = room.view().await? {
+            rooms.push((view.tip.last_activity, room, view));
+        }
+    }
+    rooms.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.id.cmp(&b.1.id)));
+    let total = rooms.len();
+    let page = rooms.into_iter().skip(offset).take(limit).map(|(_, room, view)| (room, view)).collect();
+    Ok(RoomPage { rooms: describe_all(actions, caller, page).await?, total })
+}
+
+/// The archived rooms of which the caller was a member when they were archived.
+///
+/// # Errors
+/// When storage cannot be read.
+pub async fn archived(actions: &Actions, caller: &Caller, offset: usize, limit: usize) -> Result<RoomPage, ActionError> {
+    let mut rooms = Vec::new();
+    for (room_id, row) in personal::rooms_of(actions, &caller.user_id).await? {
+        if row.is_workspace || !row.was_joined {
+            continue;
+        }
+        let room = actions.room(&room_id);
+        let Some(view) = room.view().await? else { continue };
+        if view.summary.state != rules::kind::RoomState::Archived {
+            continue;
+        }
+        let member = room.store.get(&MEMBERS, &room.home, &caller.user_id).await?;
+        let was_there = member.is_some_and(|member| match (member.left_at, view.summary.frozen_at) {
+            (None, _) => member.membership == Membership::Join,
+            (Some(left), Some(frozen)) => left > frozen,
+            (Some(_), None) => false,
+        });
+        if was_there {
+            rooms.push((room, view));
+        }
+    }
+    rooms.sort_by(|a, b| b.1.tip.last_activity.cmp(&a.1.tip.last_activity).then_with(|| a.0.id.cmp(&b.0.id)));
+    let total = rooms.len();
+    let page = rooms.into_iter().skip(offset).take(limit).collect();
+    Ok(RoomPage { rooms: describe_all(actions, caller, page).await?, total })
+}
+
+/// What these rooms answer to the caller.
+///
+/// # Errors
+/// When storage cannot be read.
+pub async fn describe_all(
+    actions: &Actions,
+    caller: &Caller,
+    rooms: Vec<(Arc<Room>, Arc<RoomView>)>,
+) -> Result<Vec<RoomDetails>, ActionError> {
+    let mut all = Vec::with_capacity(rooms.len());
+    for (room, view) in rooms {
+        let member = room.store.get(&MEMBERS, &room.home, &caller.user_id).await?;
+        all.push(describe(actions, caller, &room, view, member.as_ref()).await?);
+    }
+    Ok(all)
+}
+

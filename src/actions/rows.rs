@@ -1,0 +1,177 @@
+//! Reading a room: its rows, its events and any of its states, either as they are on disk or as the holder of the lane sees them.
+
+use std::sync::Arc;
+
+use ruma::{EventId, UserId, events::StateEventType};
+use rules::{
+    event::Event,
+    state::{StateKey, StateMap},
+    version::Version,
+};
+
+use super::{error::ActionError, lane::Underway};
+use crate::storage::{
+    Arrival, Commit, Direction, Home, KeyRange, Keyspace, Limit, Place, StateRoot, StateTree, Store,
+    history::{EventStanding, StoredEvent},
+    key::Key,
+    keyspaces::{EVENT_IDS, EVENTS, OWN_MESSAGES, STATE_KEYS},
+    value::Value,
+};
+
+/// The rows of one room.
+#[derive(Clone, Copy)]
+pub struct Rows<'a> {
+    /// Where they are.
+    pub store: &'a Store,
+    /// Whose they are.
+    pub home: &'a Home,
+    /// What the holder of the lane is about to write.
+    pub staged: Option<&'a Commit>,
+    /// What earlier holders have handed to the committer.
+    pub pending: Option<&'a Underway>,
+}
+
+impl<'a> Rows<'a> {
+    /// The rows as they are on disk.
+    pub fn on_disk(store: &'a Store, home: &'a Home) -> Self {
+        Self { store, home, staged: None, pending: None }
+    }
+
+    /// One row.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub async fn get<K: Key, V: Value>(&self, keyspace: &Keyspace<K, V>, key: &K) -> Result<Option<V>, ActionError> {
+        self.get_in(self.home, keyspace, key).await
+    }
+
+    async fn get_in<K: Key, V: Value>(
+        &self,
+        home: &Home,
+        keyspace: &Keyspace<K, V>,
+        key: &K,
+    ) -> Result<Option<V>, ActionError> {
+        if let Some(staged) = self.staged
+            && let Some(value) = staged.written(keyspace, home, key)?
+        {
+            return Ok(value);
+        }
+        if let Some(pending) = self.pending
+            && let Some(value) = pending.get(keyspace, home, key)?
+        {
+            return Ok(value);
+        }
+        Ok(self.store.get(keyspace, home, key).await?)
+    }
+
+    /// The event with this number.
+    ///
+    /// # Errors
+    /// When storage cannot be read or the room lacks the event.
+    pub async fn event(&self, version: &Version, arrival: Arrival) -> Result<(StoredEvent, Arc<Event>), ActionError> {
+        let Some(stored) = self.get(&EVENTS, &arrival).await? else {
+            return Err(ActionError::internal(format!("{:?} lacks its event {arrival:?}", self.home)));
+        };
+        let event = read(&stored, self.home, version)?;
+        Ok((stored, Arc::new(event)))
+    }
+
+    /// The number of an event of this room; none: this room does not hold it.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub async fn arrival_of(&self, event_id: &EventId) -> Result<Option<Arrival>, ActionError> {
+        let at = self.get_in(&Home::content(), &EVENT_IDS, &event_id.to_owned()).await?;
+        Ok(at.filter(|at| Home::room(&at.room_id) == *self.home).map(|at| at.arrival))
+    }
+
+    /// How many messages of their own a person has sent, up to a place or in all.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub async fn own_messages(&self, user_id: &UserId, through: Option<Place>) -> Result<u64, ActionError> {
+        let user_id = user_id.to_owned();
+        let mut range = KeyRange::prefix(&user_id);
+        if let Some(place) = through {
+            range = range.through(&(user_id, place));
+        }
+        let page = self.store.scan(&OWN_MESSAGES, self.home, range, Direction::Down, Limit::rows(1)).await?;
+        Ok(page.rows.first().map_or(0, |(_, own)| *own))
+    }
+
+    /// The event of a state, by type and key.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub async fn state_event(
+        &self,
+        version: &Version,
+        root: StateRoot,
+        event_type: &str,
+        state_key: &str,
+    ) -> Result<Option<Arc<Event>>, ActionError> {
+        let key = (event_type.to_owned(), state_key.to_owned());
+        let Some(number) = self.get(&STATE_KEYS, &key).await? else { return Ok(None) };
+        let Some(arrival) = StateTree::new(self.store, self.home.clone()).get(root, number).await? else { return Ok(None) };
+        Ok(Some(self.event(version, arrival).await?.1))
+    }
+
+    /// The events of a state for these keys; keys without an event are left out.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub async fn state_events(
+        &self,
+        version: &Version,
+        root: StateRoot,
+        keys: &[StateKey],
+    ) -> Result<StateMap<Arc<Event>>, ActionError> {
+        let mut events = StateMap::new();
+        for (event_type, state_key) in keys {
+            let found = self.state_event(version, root, &event_type.to_string(), state_key).await?;
+            if let Some(event) = found {
+                events.insert((event_type.clone(), state_key.clone()), event);
+            }
+        }
+        Ok(events)
+    }
+}
+
+/// The event that a row holds.
+///
+/// # Errors
+/// When the row is damaged.
+pub fn read(stored: &StoredEvent, home: &Home, version: &Version) -> Result<Event, ActionError> {
+    let room_id = home.as_room().ok_or_else(|| ActionError::internal("an event outside of a room"))?;
+    let rejected = matches!(stored.standing, EventStanding::Rejected { .. });
+    Event::from_stored(stored.event_id.clone(), room_id, version, stored.json.clone(), rejected)
+        .map_err(|error| ActionError::internal(format!("event {}: {error}", stored.event_id)))
+}
+
+/// The key of a state event in the rules' words.
+pub fn state_key(event_type: &str, state_key: &str) -> StateKey {
+    (StateEventType::from(event_type), state_key.to_owned())
+}
+
+/// All rows of a home in a range: for lists that are short by their nature, and for start-up.
+///
+/// # Errors
+/// When storage cannot be read.
+pub async fn all<K: Key + Clone, V: Value>(
+    store: &Store,
+    keyspace: &Keyspace<K, V>,
+    home: &Home,
+    range: KeyRange<K>,
+) -> Result<Vec<(K, V)>, ActionError> {
+    let mut rows = Vec::new();
+    let mut rest = range;
+    loop {
+        let page = store.scan(keyspace, home, rest.clone(), Direction::Up, Limit::max()).await?;
+        let last = page.rows.last().map(|(last, _)| last.clone());
+        rows.extend(page.rows);
+        match last {
+            Some(last) if page.more => rest = rest.after(&last),
+            _ => return Ok(rows),
+        }
+    }
+}

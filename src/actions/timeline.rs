@@ -1,0 +1,234 @@
+//! Reading a room's events: pages of its timeline and single events, each as far as the reader may see it.
+
+use std::{collections::HashMap, sync::Arc};
+
+use ruma::{EventId, OwnedUserId};
+use rules::{
+    event::Event,
+    permission::Membership,
+    visibility::{self, HistoryVisibility},
+};
+
+use super::{
+    Actions, ActionError, Caller,
+    rooms,
+    rows::{self, Rows},
+    view::RoomView,
+};
+use crate::storage::{
+    Direction, KeyRange, Limit, Place, StateRoot,
+    history::{Redaction, StoredEvent},
+    keyspaces::{EVENTS, REDACTIONS, TIMELINE},
+    members::Member,
+};
+
+/// Events that one page looks at before it gives what it has found.
+const LOOKED_AT_MAX: usize = 2_000;
+
+/// An event as one reader sees it.
+#[derive(Clone, Debug)]
+pub struct EventView {
+    /// The event; of a redacted one, what is left.
+    pub event: Arc<Event>,
+    /// Its place.
+    pub place: Place,
+    /// Who redacted it.
+    pub redacted_by: Option<OwnedUserId>,
+    /// The name its sender gave to the request; only for its sender.
+    pub transaction_id: Option<String>,
+}
+
+/// A page of a timeline.
+#[derive(Debug)]
+pub struct TimelinePage {
+    /// The events, in the direction that was asked for.
+    pub events: Vec<EventView>,
+    /// Where the next page begins; none: there is nothing further.
+    pub next: Option<Place>,
+}
+
+/// A page of the timeline, behind a place in the direction of reading.
+///
+/// # Errors
+/// A room of which the caller may not read.
+pub async fn page(
+    actions: &Actions,
+    caller: &Caller,
+    reference: &str,
+    from: Option<Place>,
+    direction: Direction,
+    limit: usize,
+) -> Result<TimelinePage, ActionError> {
+    let opened = rooms::open(actions, caller, reference).await?;
+    let rows = Rows::on_disk(&opened.room.store, &opened.room.home);
+    let reader = Reader::new(caller, &rows, &opened.view, opened.member.as_ref())?;
+    let mut found = TimelinePage { events: Vec::new(), next: None };
+    let (mut at, mut looked_at) = (from, 0);
+    while looked_at < LOOKED_AT_MAX {
+        let range = match (at, direction) {
+            (None, _) => KeyRange::all(),
+            (Some(place), Direction::Up) => KeyRange::all().after(&place),
+            (Some(place), Direction::Down) => KeyRange::all().before(&place),
+        };
+        let wanted = Limit::rows(limit - found.events.len() + 1);
+        let page = rows.store.scan(&TIMELINE, rows.home, range, direction, wanted).await?;
+        let arrivals: Vec<_> = page.rows.iter().map(|(_, arrival)| *arrival).collect();
+        let stored = rows.store.get_many(&EVENTS, rows.home, &arrivals).await?;
+        let redactions = reader.redactions(&stored).await?;
+        for ((place, _), (stored, redaction)) in page.rows.iter().zip(stored.iter().zip(redactions)) {
+            if found.events.len() == limit {
+                found.next = at;
+                return Ok(found);
+            }
+            at = Some(*place);
+            looked_at += 1;
+            let Some(stored) = stored else { continue };
+            if let Some(view) = reader.view(stored, redaction).await? {
+                found.events.push(view);
+            }
+        }
+        if !page.more {
+            return Ok(found);
+        }
+    }
+    found.next = at;
+    Ok(found)
+}
+
+/// One event.
+///
+/// # Errors
+/// [`ActionError::EventNotFound`] alike for unknown and hidden events.
+pub async fn event(
+    actions: &Actions,
+    caller: &Caller,
+    reference: &str,
+    event_id: &EventId,
+) -> Result<EventView, ActionError> {
+    let opened = rooms::open(actions, caller, reference).await?;
+    let rows = Rows::on_disk(&opened.room.store, &opened.room.home);
+    visible(actions, caller, &rows, &opened.view, opened.member.as_ref(), event_id).await
+}
+
+/// One event of a room that is at hand.
+///
+/// # Errors
+/// As [`event()`].
+pub async fn visible(
+    _actions: &Actions,
+    caller: &Caller,
+    rows: &Rows<'_>,
+    view: &RoomView,
+    member: Option<&Member>,
+    event_id: &EventId,
+) -> Result<EventView, ActionError> {
+    let reader = Reader::new(caller, rows, view, member)?;
+    let Some(arrival) = rows.arrival_of(event_id).await? else { return Err(ActionError::EventNotFound) };
+    let Some(stored) = rows.get(&EVENTS, &arrival).await? else { return Err(ActionError::EventNotFound) };
+    let redaction = rows.get(&REDACTIONS, &event_id.to_owned()).await?;
+    reader.view(&stored, redaction).await?.ok_or(ActionError::EventNotFound)
+}
+
+/// Somebody who reads a room.
+pub struct Reader<'a> {
+    user_id: &'a OwnedUserId,
+    rows: &'a Rows<'a>,
+    room: &'a RoomView,
+    member: &'a Member,
+    sees_all: bool,
+    known: parking_lot::Mutex<HashMap<StateRoot, (HistoryVisibility, Membership)>>,
+}
+
+impl<'a> Reader<'a> {
+    /// A reader; somebody who is not and never was in the room, nor invited, reads nothing.
+    ///
+    /// # Errors
+    /// The denial.
+    pub fn new(
+        caller: &'a Caller,
+        rows: &'a Rows<'a>,
+        room: &'a RoomView,
+        member: Option<&'a Member>,
+    ) -> Result<Self, ActionError> {
+        let standing = room.standing(&caller.user_id, member, caller.is_admin, None);
+        let Some(member) = member.filter(|member| member.was_joined || member.membership == Membership::Invite) else {
+            standing.joined()?;
+            return Err(ActionError::internal("a joined member without a row"));
+        };
+        let sees_all = member.membership == Membership::Join && !room.summary.history_was_narrow;
+        Ok(Self { user_id: &caller.user_id, rows, room, member, sees_all, known: parking_lot::Mutex::default() })
+    }
+
+    async fn redactions(&self, stored: &[Option<StoredEvent>]) -> Result<Vec<Option<Redaction>>, ActionError> {
+        if self.room.summary.redactions == 0 {
+            return Ok(vec![None; stored.len()]);
+        }
+        let mut redactions = Vec::with_capacity(stored.len());
+        for stored in stored {
+            redactions.push(match stored {
+                Some(stored) => self.rows.get(&REDACTIONS, &stored.event_id).await?,
+                None => None,
+            });
+        }
+        Ok(redactions)
+    }
+
+    /// The event as this reader sees it; none: not at all.
+    async fn view(&self, stored: &StoredEvent, redaction: Option<Redaction>) -> Result<Option<EventView>, ActionError> {
+        let Some(place) = stored.place else { return Ok(None) };
+        let version = &self.room.basis.version;
+        let event = rows::read(stored, self.rows.home, version)?;
+        if !self.sees_all && !self.may_see(stored, &event, place).await? {
+            return Ok(None);
+        }
+        let is_sender = event.sender() == self.user_id;
+        let event = match &redaction {
+            Some(_) => event.redacted(version).map_err(ActionError::internal)?,
+            None => event,
+        };
+        Ok(Some(EventView {
+            event: Arc::new(event),
+            place,
+            redacted_by: redaction.map(|redaction| redaction.sender),
+            transaction_id: stored.transaction_id.clone().filter(|_| is_sender),
+        }))
+    }
+
+    /// Source: <https://spec.matrix.org/v1.19/client-server-api/#server-behaviour-5>
+    async fn may_see(&self, stored: &StoredEvent, event: &Event, place: Place) -> Result<bool, ActionError> {
+        let joined_since = match self.member.membership {
+            Membership::Join => true,
+            _ => self.member.was_joined && self.member.left_at.is_some_and(|left| place <= left),
+        };
+        let (before, then_before) = self.state_at(stored.state_before).await?;
+        let (after, then_after) = self.state_at(stored.state_after).await?;
+        let is_own_membership = event.type_str() == "m.room.member" && event.state_key() == Some(self.user_id.as_str());
+        let then = if is_own_membership { stronger(then_before, then_after) } else { then_after };
+        let visibility = HistoryVisibility::at_change(before, after);
+        Ok(visibility::may_see_event(visibility, then, joined_since))
+    }
+
+    /// The visibility and the reader's membership at a state.
+    async fn state_at(&self, root: StateRoot) -> Result<(HistoryVisibility, Membership), ActionError> {
+        if let Some(known) = self.known.lock().get(&root) {
+            return Ok(*known);
+        }
+        let version = &self.room.basis.version;
+        let visibility = self.rows.state_event(version, root, "m.room.history_visibility", "").await?;
+        let member = self.rows.state_event(version, root, "m.room.member", self.user_id.as_str()).await?;
+        let membership = member.map_or(Membership::None, |event| super::summary::MemberContent::of(&event).membership());
+        let found = (HistoryVisibility::of(visibility.as_deref()), membership);
+        self.known.lock().insert(root, found);
+        Ok(found)
+    }
+}
+
+/// Of two memberships the one that shows more.
+fn stronger(one: Membership, other: Membership) -> Membership {
+    let strength = |membership| match membership {
+        Membership::Join => 2,
+        Membership::Invite => 1,
+        _ => 0,
+    };
+    if strength(one) >= strength(other) { one } else { other }
+}

@@ -1,0 +1,111 @@
+//! A room at one point of its life: an immutable picture that readers share and writers build on.
+
+use std::sync::Arc;
+
+use ruma::UserId;
+use rules::{
+    kind::RoomKind,
+    permission::{Door, Membership, Standing},
+    power::Level,
+    version::Version,
+};
+
+use super::{error::ActionError, rows::Rows, summary::Basis};
+use crate::storage::{
+    Home, Store,
+    history::{RoomSettings, Summary, Tip},
+    keyspaces::{ROOM_SETTINGS, SUMMARY, TIP},
+    members::Member,
+};
+
+/// A room at one point of its life.
+#[derive(Clone, Debug)]
+pub struct RoomView {
+    /// Its heads, counters and present state.
+    pub tip: Tip,
+    /// What it is.
+    pub summary: Arc<Summary>,
+    /// The state events behind nearly every decision.
+    pub basis: Arc<Basis>,
+    /// What this server has set for it.
+    pub settings: Arc<RoomSettings>,
+}
+
+impl RoomView {
+    /// Reads a room from disk; none: there is no such room.
+    ///
+    /// # Errors
+    /// When storage cannot be read or the room is damaged.
+    pub async fn load(store: &Store, home: &Home) -> Result<Option<Self>, ActionError> {
+        let Some(tip) = store.get(&TIP, home, &()).await? else { return Ok(None) };
+        let damaged = |what: &str| ActionError::internal(format!("{home:?} lacks its {what}"));
+        let summary = store.get(&SUMMARY, home, &()).await?.ok_or_else(|| damaged("summary"))?;
+        let settings = store.get(&ROOM_SETTINGS, home, &()).await?.unwrap_or_default();
+        let version = Version::parse(&summary.version).ok_or_else(|| damaged("version"))?;
+        let rows = Rows::on_disk(store, home);
+        let arrival = rows.arrival_of(&summary.create_event_id).await?.ok_or_else(|| damaged("create event"))?;
+        let (_, create) = rows.event(&version, arrival).await?;
+        let mut basis = Basis::new(version.clone(), create);
+        for event_type in ["m.room.power_levels", "io.yurt.archived", "io.yurt.closed"] {
+            if let Some(event) = rows.state_event(&version, tip.state, event_type, "").await? {
+                basis = basis.with(event_type, "", Some(&event)).unwrap_or(basis);
+            }
+        }
+        Ok(Some(Self { tip, summary: Arc::new(summary), basis: Arc::new(basis), settings: Arc::new(settings) }))
+    }
+
+    /// Joined members that this room may have, if there is a limit: the room's own or the tenant's, whichever is smaller.
+    pub fn members_max(&self, tenant_max: Option<u64>) -> Option<u64> {
+        [self.settings.max_members, tenant_max].into_iter().flatten().min()
+    }
+
+    /// A person's level in the room.
+    pub fn level(&self, user_id: &UserId) -> Level {
+        self.basis.levels.of(user_id)
+    }
+
+    /// A person in this room, for [`Standing::may`].
+    pub fn standing(&self, user_id: &UserId, member: Option<&Member>, is_admin: bool, tenant_max: Option<u64>) -> Standing<'_> {
+        let membership = member.map_or(Membership::None, |member| member.membership);
+        Standing {
+            kind: self.summary.kind,
+            state: self.summary.state,
+            membership,
+            level: self.level(user_id),
+            levels: &self.basis.levels,
+            door: match self.summary.join_rule.as_str() {
+                "public" => Door::Public,
+                "knock" | "knock_restricted" => Door::Knock,
+                _ => Door::Invite,
+            },
+            is_full: self.members_max(tenant_max).is_some_and(|max| self.summary.joined >= max),
+            levels_are_lifted: self.levels_are_lifted(),
+            sees_whole_history: !self.summary.history_was_narrow,
+            is_admin,
+            is_silenced: false,
+        }
+    }
+
+    /// The archive changed levels, so that restoring the room changes them back.
+    fn levels_are_lifted(&self) -> bool {
+        let levels = self.basis.archived.as_deref().map(super::summary::content);
+        levels.is_some_and(|content| content.get("levels").is_some_and(serde_json::Value::is_object))
+    }
+
+    /// Everybody may see that the room exists: it is listed, or the person is or was part of it.
+    pub fn is_visible_to(&self, member: Option<&Member>) -> bool {
+        if super::summary::is_listed(&self.summary) {
+            return true;
+        }
+        member.is_some_and(|member| match member.membership {
+            Membership::Join | Membership::Invite | Membership::Knock => true,
+            Membership::Leave | Membership::Ban => member.was_joined,
+            Membership::None => false,
+        })
+    }
+
+    /// The room is a direct message.
+    pub fn is_direct(&self) -> bool {
+        self.summary.kind == RoomKind::Direct
+    }
+}

@@ -1,0 +1,300 @@
+//! Workspaces: Matrix spaces whose power levels are roles. Owner, editor and viewer are levels 100, 50 and 0.
+
+use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
+use rules::{
+    draft::Draft,
+    kind::RoomKind,
+    permission::Membership,
+    power::Level,
+};
+
+use super::{
+    ActionError, Actions, Caller,
+    append::Writer,
+    creation::{self, Plan},
+    levels,
+    members::{self, membership},
+    personal,
+    rooms::{self, Entered, Opened},
+    requests, rows,
+    view::RoomView,
+};
+use crate::storage::{
+    Home, KeyRange, Store,
+    keyspaces::{MEMBERS, WORKSPACE_ROOMS},
+    members::Member,
+};
+
+/// What somebody may do in a workspace.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Sees it.
+    Viewer,
+    /// Puts rooms into it.
+    Editor,
+    /// Decides who is in it.
+    Owner,
+}
+
+impl Role {
+    /// The word of the contract.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Editor => "editor",
+            Self::Owner => "owner",
+        }
+    }
+
+    /// The role that a word names.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Viewer, Self::Editor, Self::Owner].into_iter().find(|role| role.as_str() == word)
+    }
+
+    fn of(level: Level) -> Self {
+        match level {
+            level if level.reaches(100) => Self::Owner,
+            level if level.reaches(50) => Self::Editor,
+            _ => Self::Viewer,
+        }
+    }
+
+    fn level(self) -> i64 {
+        match self {
+            Self::Viewer => 0,
+            Self::Editor => 50,
+            Self::Owner => 100,
+        }
+    }
+}
+
+/// A workspace as one member sees it.
+#[derive(Clone, Debug)]
+pub struct WorkspaceView {
+    /// The space.
+    pub room_id: OwnedRoomId,
+    /// Its name.
+    pub name: Option<String>,
+    /// Its topic.
+    pub topic: Option<String>,
+    /// What the caller may do in it.
+    pub role: Role,
+    /// Rooms that name it as their workspace.
+    pub rooms: usize,
+}
+
+/// A member of a workspace.
+#[derive(Clone, Debug)]
+pub struct WorkspaceMember {
+    /// The person.
+    pub user_id: OwnedUserId,
+    /// The name in this workspace.
+    pub display_name: Option<String>,
+    /// What the person may do in it.
+    pub role: Role,
+}
+
+/// Makes a workspace.
+///
+/// # Errors
+/// A blank name.
+pub async fn create(
+    actions: &Actions,
+    caller: &Caller,
+    name: String,
+    topic: Option<String>,
+) -> Result<WorkspaceView, ActionError> {
+    if name.trim().is_empty() {
+        return Err(ActionError::invalid("name", "must not be blank"));
+    }
+    let mut plan = plan(name)?;
+    plan.topic = topic.filter(|topic| !topic.is_empty());
+    let promised = match &caller.request {
+        Some(request) => requests::promised(actions, &caller.user_id, request).await?,
+        None => None,
+    };
+    let create = match promised {
+        Some(reservation) => creation::read_create(&reservation, &plan.version)?,
+        None => creation::create_event(actions, &caller.user_id, &plan)?,
+    };
+    if let Some(request) = &caller.request {
+        let reservation = creation::reservation(actions, &create, request.fingerprint);
+        requests::promise(actions, &caller.user_id, request, &reservation).await?;
+    }
+    let room_id = create.room_id().clone();
+    creation::write(actions, &caller.user_id, create, plan, None, caller.is_admin).await?;
+    get(actions, caller, room_id.as_str()).await
+}
+
+/// A workspace of this name with nothing else.
+pub(super) fn plan(name: String) -> Result<Plan, ActionError> {
+    let mut plan = Plan::of_kind(RoomKind::Workspace)?;
+    plan.name = Some(name);
+    Ok(plan)
+}
+
+/// One workspace.
+///
+/// # Errors
+/// [`ActionError::WorkspaceNotFound`] alike for unknown and hidden ones.
+pub async fn get(actions: &Actions, caller: &Caller, reference: &str) -> Result<WorkspaceView, ActionError> {
+    let opened = open(actions, caller, reference).await?;
+    view(&opened.room.store, &opened.room.id, &opened.view, &caller.user_id).await
+}
+
+/// The caller's workspaces, by name.
+///
+/// # Errors
+/// When storage cannot be read.
+pub async fn list(actions: &Actions, caller: &Caller) -> Result<Vec<WorkspaceView>, ActionError> {
+    let mut workspaces = Vec::new();
+    for (room_id, row) in personal::rooms_of(actions, &caller.user_id).await? {
+        if !row.is_workspace || row.membership != Membership::Join {
+            continue;
+        }
+        let room = actions.room(&room_id);
+        if let Some(room_view) = room.view().await? {
+            workspaces.push(view(&room.store, &room_id, &room_view, &caller.user_id).await?);
+        }
+    }
+    workspaces.sort_by(|a, b| (&a.name, &a.room_id).cmp(&(&b.name, &b.room_id)));
+    Ok(workspaces)
+}
+
+/// The joined members of a workspace, by id.
+///
+/// # Errors
+/// [`ActionError::WorkspaceNotFound`].
+pub async fn members(actions: &Actions, caller: &Caller, reference: &str) -> Result<Vec<WorkspaceMember>, ActionError> {
+    let opened = open(actions, caller, reference).await?;
+    let store = &opened.room.store;
+    let members = rows::all(store, &MEMBERS, &opened.room.home, KeyRange::all()).await?;
+    let joined = members.into_iter().filter(|(_, member)| member.membership == Membership::Join);
+    Ok(joined
+        .map(|(user_id, member)| WorkspaceMember {
+            role: Role::of(opened.view.level(&user_id)),
+            display_name: member.display_name,
+            user_id,
+        })
+        .collect())
+}
+
+/// Gives somebody a role; who is not in the workspace yet is brought in at once.
+///
+/// # Errors
+/// A caller who is not an owner; the creator, whose role cannot be changed; somebody of another server.
+pub async fn set_member(
+    actions: &Actions,
+    caller: &Caller,
+    reference: &str,
+    target: &UserId,
+    role: Role,
+) -> Result<WorkspaceView, ActionError> {
+    members::must_exist(actions, target).await?;
+    let mut entered = enter(actions, caller, reference).await?;
+    owned_by(&entered, caller)?;
+    not_the_creator(&entered, target)?;
+    let member = entered.writer.get(&MEMBERS, &target.to_owned()).await?;
+    bring_in(actions, &mut entered.writer, caller, target, member.as_ref()).await?;
+    let room_id = entered.writer.room_id().clone();
+    entered.writer.commit().await?;
+    levels::set_member(actions, caller, room_id.as_str(), target, role.level()).await?;
+    get(actions, caller, room_id.as_str()).await
+}
+
+/// Takes somebody out of a workspace.
+///
+/// # Errors
+/// As [`set_member`].
+pub async fn remove_member(actions: &Actions, caller: &Caller, reference: &str, target: &UserId) -> Result<(), ActionError> {
+    let mut entered = enter(actions, caller, reference).await?;
+    if *target != caller.user_id {
+        owned_by(&entered, caller)?;
+    }
+    not_the_creator(&entered, target)?;
+    let member = entered.writer.get(&MEMBERS, &target.to_owned()).await?;
+    if matches!(membership(member.as_ref()), Membership::None) {
+        return Err(ActionError::ParticipantNotFound(target.to_string()));
+    }
+    if matches!(membership(member.as_ref()), Membership::Join | Membership::Invite) {
+        let draft = Draft::member(target, "leave", ruma::CanonicalJsonObject::new());
+        entered.writer.stage(&caller.user_id, draft).await?;
+    }
+    entered.writer.commit().await?;
+    Ok(())
+}
+
+/// The caller may put rooms into this workspace.
+///
+/// # Errors
+/// [`ActionError::WorkspaceNotFound`], [`ActionError::WorkspaceForbidden`].
+pub async fn editable(actions: &Actions, caller: &Caller, workspace_id: &RoomId) -> Result<(), ActionError> {
+    let opened = open(actions, caller, workspace_id.as_str()).await?;
+    if Role::of(opened.view.level(&caller.user_id)) >= Role::Editor {
+        return Ok(());
+    }
+    Err(ActionError::WorkspaceForbidden("putting rooms into this workspace takes the role editor or owner".to_owned()))
+}
+
+async fn open(actions: &Actions, caller: &Caller, reference: &str) -> Result<Opened, ActionError> {
+    let opened = match rooms::open(actions, caller, reference).await {
+        Err(ActionError::RoomNotFound) => return Err(ActionError::WorkspaceNotFound),
+        opened => opened?,
+    };
+    let is_in = membership(opened.member.as_ref()) == Membership::Join;
+    if opened.view.summary.kind == RoomKind::Workspace && is_in { Ok(opened) } else { Err(ActionError::WorkspaceNotFound) }
+}
+
+async fn enter(actions: &Actions, caller: &Caller, reference: &str) -> Result<Entered, ActionError> {
+    open(actions, caller, reference).await?;
+    rooms::enter(actions, caller, reference).await
+}
+
+fn owned_by(entered: &Entered, caller: &Caller) -> Result<(), ActionError> {
+    if Role::of(entered.writer.view()?.level(&caller.user_id)) == Role::Owner {
+        return Ok(());
+    }
+    Err(ActionError::WorkspaceForbidden("deciding who is in this workspace takes the role owner".to_owned()))
+}
+
+fn not_the_creator(entered: &Entered, target: &UserId) -> Result<(), ActionError> {
+    if entered.writer.summary()?.creator == *target {
+        let problem = "the creator of a workspace is its owner, and stays it";
+        return Err(ActionError::invalid("participant_id", problem));
+    }
+    Ok(())
+}
+
+async fn bring_in(
+    actions: &Actions,
+    writer: &mut Writer,
+    caller: &Caller,
+    target: &UserId,
+    member: Option<&Member>,
+) -> Result<(), ActionError> {
+    let profile = members::profile_of(actions, target).await?;
+    match membership(member) {
+        Membership::Join => return Ok(()),
+        Membership::Invite => {}
+        Membership::Ban => {
+            let banned = format!("{target} is banned from this workspace; lift the ban first");
+            return Err(ActionError::WorkspaceForbidden(banned));
+        }
+        Membership::None | Membership::Leave | Membership::Knock => {
+            writer.stage(&caller.user_id, Draft::member(target, "invite", profile.clone())).await?;
+        }
+    }
+    writer.stage(target, Draft::member(target, "join", profile)).await?;
+    Ok(())
+}
+
+async fn view(store: &Store, room_id: &RoomId, view: &RoomView, user_id: &UserId) -> Result<WorkspaceView, ActionError> {
+    let rooms = rows::all(store, &WORKSPACE_ROOMS, &Home::room(room_id), KeyRange::all()).await?;
+    Ok(WorkspaceView {
+        room_id: room_id.to_owned(),
+        name: view.summary.name.clone(),
+        topic: view.summary.topic.clone(),
+        role: Role::of(view.level(user_id)),
+        rooms: rooms.len(),
+    })
+}

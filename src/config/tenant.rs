@@ -1,0 +1,95 @@
+//! One server of the process: its name, its hosts and what it may hold.
+//!
+//! May import: ruma (server names), serde, the bounds of `federation`.
+
+use federation::limits::SERVER_NAME_BYTES_MAX;
+use ruma::{OwnedServerName, ServerName};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::Problem;
+
+/// Characters of a tenant's name: it is the name of a folder.
+const NAME_CHARACTERS_MAX: usize = 32;
+
+/// A whole server: everything below it knows exactly one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Tenant {
+    /// What the command line and the data folder call it: 1 to 32 of `a-z 0-9 -`. Default: main.
+    #[serde(default = "default_name")]
+    pub name: String,
+    /// The part after the colon in ids. Other servers find and know this one by it; it can never change. No default.
+    #[serde(deserialize_with = "server_name")]
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub server_name: OwnedServerName,
+    /// Further names under which clients reach it, as they stand in the Host header. Default: none.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// Joined members that one room may have. Default: 100000.
+    #[serde(default = "default_participants")]
+    pub max_participants: u64,
+    /// Accounts that it may have. Default: 1000000.
+    #[serde(default = "default_many")]
+    pub max_accounts: u64,
+    /// Rooms that it may have. Default: 1000000.
+    #[serde(default = "default_many")]
+    pub max_rooms: u64,
+}
+
+impl Tenant {
+    /// A tenant with the defaults for everything but its names.
+    pub fn new(name: &str, server_name: OwnedServerName) -> Self {
+        Self {
+            name: name.to_owned(),
+            server_name,
+            hosts: Vec::new(),
+            max_participants: default_participants(),
+            max_accounts: default_many(),
+            max_rooms: default_many(),
+        }
+    }
+
+    pub(super) fn check(&self, number: usize) -> Result<(), Problem> {
+        let problem = |key: &str, message: String| Err(Problem::new(format!("tenant[{number}].{key}"), message));
+        let in_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if self.name.is_empty() || self.name.len() > NAME_CHARACTERS_MAX || !self.name.bytes().all(in_name) {
+            return problem("name", format!("`{}` is not 1 to 32 characters of `a-z 0-9 -`", self.name));
+        }
+        if self.server_name.as_str().len() > SERVER_NAME_BYTES_MAX {
+            return problem("server_name", format!("a server name has at most {SERVER_NAME_BYTES_MAX} bytes"));
+        }
+        if let Some(host) = self.hosts.iter().find(|host| ServerName::parse(host.as_str()).is_err()) {
+            return problem("hosts", format!("`{host}` is not a host; write `chat.example.org` or `host:port`"));
+        }
+        let limits = [
+            ("max_participants", self.max_participants),
+            ("max_accounts", self.max_accounts),
+            ("max_rooms", self.max_rooms),
+        ];
+        match limits.iter().find(|(_, limit)| *limit == 0) {
+            Some((key, _)) => problem(key, "must be at least 1".to_owned()),
+            None => Ok(()),
+        }
+    }
+}
+
+fn default_name() -> String {
+    "main".to_owned()
+}
+
+fn default_participants() -> u64 {
+    100_000
+}
+
+fn default_many() -> u64 {
+    1_000_000
+}
+
+fn server_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OwnedServerName, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    ServerName::parse(text.as_str()).ok().ok_or_else(|| {
+        let message = format!("`{text}` is not a server name; write a host such as `example.org` or `host:port`");
+        serde::de::Error::custom(message)
+    })
+}

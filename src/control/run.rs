@@ -1,0 +1,78 @@
+//! What a command does: one call of an action, in the name of an administrator. Who can open the socket, or the database, is
+//! one.
+//!
+//! May import: actions. The only place where commands meet them.
+
+use ruma::OwnedUserId;
+
+use super::{AccountLine, Answer, Command, Secret};
+use crate::{
+    actions::{
+        ActionError, Actions, Caller,
+        accounts::{self, AccountView, NewAccount},
+        sessions,
+    },
+    storage::accounts::AccountState,
+};
+
+/// Accounts on a page of the list.
+const PAGE: usize = 200;
+
+/// Runs a command on a tenant.
+pub async fn run(actions: &Actions, command: Command) -> Answer {
+    match try_run(actions, command).await {
+        Ok(answer) => answer,
+        Err(error) => Answer::Refused { message: error.to_string() },
+    }
+}
+
+async fn try_run(actions: &Actions, command: Command) -> Result<Answer, ActionError> {
+    match command {
+        Command::CreateAccount { username, password, is_admin } => {
+            let password = password.map(|password| password.0);
+            let new = NewAccount { username, password, is_admin, display_name: None };
+            let made = accounts::create(actions, new).await?;
+            Ok(Answer::Account { participant_id: made.user_id.to_string() })
+        }
+        Command::SetPassword { username, password } => {
+            accounts::set_password(actions, &find(actions, &username).await?.user_id, password.0).await?;
+            Ok(Answer::Done)
+        }
+        Command::IssueToken { username } => {
+            let AccountView { user_id, account } = find(actions, &username).await?;
+            if account.state != AccountState::Active {
+                let problem = format!("the account {user_id} is {}", word(account.state));
+                return Err(ActionError::invalid("username", problem));
+            }
+            let issued = sessions::issue(actions, &user_id, "command line").await?;
+            Ok(Answer::Token { access_token: Secret(issued.token) })
+        }
+        Command::ListAccounts { offset } => {
+            let command_line = Caller::local(&actions.parse_participant("username", "command-line")?, true);
+            let page = accounts::list(actions, &command_line, None, offset, PAGE).await?;
+            Ok(Answer::Accounts { accounts: page.accounts.into_iter().map(line).collect() })
+        }
+    }
+}
+
+async fn find(actions: &Actions, username: &str) -> Result<AccountView, ActionError> {
+    let user_id: OwnedUserId = actions.parse_participant("username", username)?;
+    match accounts::get(actions, &user_id).await? {
+        Some(account) => Ok(AccountView { user_id, account }),
+        None => Err(ActionError::ParticipantNotFound(user_id.to_string())),
+    }
+}
+
+fn line(AccountView { user_id, account }: AccountView) -> AccountLine {
+    let state = word(account.state).to_owned();
+    AccountLine { participant_id: user_id.to_string(), is_admin: account.is_admin, state }
+}
+
+fn word(state: AccountState) -> &'static str {
+    match state {
+        AccountState::Active => "active",
+        AccountState::Disabled => "disabled",
+        AccountState::Deactivated => "deactivated",
+        AccountState::Locked => "locked",
+    }
+}

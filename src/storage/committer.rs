@@ -1,0 +1,198 @@
+//! The committer: one thread per stream that takes the waiting commits, checks their conditions in order, gives the next
+//! position, writes them all at once, and answers. The same for every engine.
+//! May import: changes, commit, engine.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    thread,
+};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+
+use super::{
+    CommitError, StorageError,
+    changes::{Position, StreamId},
+    commit::{COMMIT_BYTES_MAX, Commit},
+    engine::Engine,
+};
+
+mod counters;
+mod stream;
+
+pub use counters::Counters;
+
+use counters::Counting;
+use stream::Stream;
+
+/// Commits that wait for the committer.
+const QUEUE_COMMITS_MAX: usize = 4_096;
+
+/// Bytes of the commits that wait for the committer, in units of [`UNIT_BYTES`].
+const QUEUE_UNITS_MAX: usize = 64 * 1024;
+
+/// The unit in which waiting bytes are counted.
+const UNIT_BYTES: usize = 1024;
+
+/// What a permit holds until it is known how large its commit is.
+const PERMIT_UNITS: u32 = 1024;
+
+const _: () = {
+    // `From` is not yet const.
+    #[expect(clippy::as_conversions, reason = "widening in a constant")]
+    let permit_units = PERMIT_UNITS as usize;
+    assert!(permit_units * UNIT_BYTES >= COMMIT_BYTES_MAX);
+    assert!(permit_units * 16 <= QUEUE_UNITS_MAX);
+};
+
+/// When other homes learn of a decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EffectMode {
+    /// In the same batch: right for an engine whose batches span homes.
+    #[default]
+    Inline,
+    /// In batches of their own, one home each; until then they wait in the home of their commit.
+    Deferred,
+}
+
+/// A commit on its way.
+struct Submission {
+    commit: Commit,
+    answer: oneshot::Sender<Result<Position, CommitError>>,
+    /// Given back when the commit is answered.
+    _room: OwnedSemaphorePermit,
+}
+
+enum Message {
+    Commit(Box<Submission>),
+    Stop(oneshot::Sender<()>),
+}
+
+/// The handle of a committer's thread. The thread ends when the handle is gone and the queue is empty.
+pub(crate) struct Committer {
+    queue: mpsc::Sender<Message>,
+    room: Arc<Semaphore>,
+    position: watch::Receiver<Position>,
+    counting: Arc<Counting>,
+}
+
+impl Committer {
+    /// Starts the thread and waits until it has applied what a crash left over.
+    pub(crate) async fn start(
+        engine: Arc<dyn Engine>,
+        effects: EffectMode,
+        stream: StreamId,
+    ) -> Result<Self, StorageError> {
+        let (last, epoch) = engine.last(stream).await?;
+        let (publish, position) = watch::channel(Position::new(stream, last));
+        let counting = Arc::<Counting>::default();
+        let mut stream = Stream::new(engine, effects, (stream, epoch + 1), publish, Arc::clone(&counting));
+        let (queue, inbox) = mpsc::channel(QUEUE_COMMITS_MAX);
+        let (ready, is_ready) = oneshot::channel();
+        let run = move || {
+            let opened = stream.open();
+            let go_on = opened.is_ok();
+            if ready.send(opened).is_ok() && go_on {
+                run(&mut stream, inbox);
+            }
+        };
+        let thread = thread::Builder::new().name("committer".to_owned()).spawn(run);
+        thread.map_err(|error| StorageError::Engine(format!("no thread for the committer: {error}")))?;
+        is_ready.await.unwrap_or(Err(StorageError::Closed))?;
+        Ok(Self { queue, room: Arc::new(Semaphore::new(QUEUE_UNITS_MAX)), position, counting })
+    }
+
+    pub(crate) async fn reserve(&self) -> Result<Permit, StorageError> {
+        let closed = |_| StorageError::Closed;
+        let room = Arc::clone(&self.room).acquire_many_owned(PERMIT_UNITS).await.map_err(|_closed| StorageError::Closed)?;
+        let slot = self.queue.clone().reserve_owned().await.map_err(closed)?;
+        Ok(Permit { slot, room })
+    }
+
+    pub(crate) fn position(&self) -> &watch::Receiver<Position> {
+        &self.position
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        self.counting.read()
+    }
+
+    /// Refuses new commits and waits until the submitted ones are answered.
+    pub(crate) async fn stop(&self) {
+        let (stopped, is_stopped) = oneshot::channel();
+        if self.queue.send(Message::Stop(stopped)).await.is_ok() {
+            // An error means that the thread has ended, which is what is waited for.
+            let _ = is_stopped.await;
+        }
+        self.queue.closed().await;
+    }
+}
+
+/// Room in the queue for one commit.
+pub struct Permit {
+    slot: mpsc::OwnedPermit<Message>,
+    room: OwnedSemaphorePermit,
+}
+
+impl Permit {
+    /// Submits at once, behind everything that was submitted before. Dropping the answer does not take the commit back.
+    pub fn submit(mut self, commit: Commit) -> Pending {
+        let (answer, pending) = oneshot::channel();
+        let units = (commit.size().bytes / UNIT_BYTES + 1).min(self.room.num_permits());
+        // Too large commits are refused later and weigh what the permit holds.
+        let room = self.room.split(units).unwrap_or(self.room);
+        self.slot.send(Message::Commit(Box::new(Submission { commit, answer, _room: room })));
+        Pending(pending)
+    }
+}
+
+/// The answer to a submitted commit.
+pub struct Pending(oneshot::Receiver<Result<Position, CommitError>>);
+
+impl Future for Pending {
+    type Output = Result<Position, CommitError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        // Without an answer the thread died over the commit.
+        Pin::new(&mut self.0).poll(context).map(|answer| answer.unwrap_or(Err(CommitError::Unknown)))
+    }
+}
+
+/// Takes groups out of the queue until it is closed and empty.
+fn run(stream: &mut Stream, mut inbox: mpsc::Receiver<Message>) {
+    let mut stops = Vec::new();
+    let mut carried = None;
+    loop {
+        let first = match carried.take() {
+            Some(submission) => Some(Message::Commit(submission)),
+            None => inbox.blocking_recv(),
+        };
+        match first {
+            Some(Message::Commit(first)) => {
+                let mut group = stream.group(first);
+                while carried.is_none() && group.has_room() {
+                    match inbox.try_recv() {
+                        Ok(Message::Commit(next)) => carried = group.take(next).err(),
+                        Ok(Message::Stop(stopped)) => stop(&mut inbox, &mut stops, stopped),
+                        Err(_empty) => break,
+                    }
+                }
+                stream.run(group);
+            }
+            Some(Message::Stop(stopped)) => stop(&mut inbox, &mut stops, stopped),
+            None => break,
+        }
+    }
+    drop(inbox);
+    for stopped in stops {
+        // Nobody may be waiting any more.
+        let _ = stopped.send(());
+    }
+}
+
+fn stop(inbox: &mut mpsc::Receiver<Message>, stops: &mut Vec<oneshot::Sender<()>>, stopped: oneshot::Sender<()>) {
+    inbox.close();
+    stops.push(stopped);
+}

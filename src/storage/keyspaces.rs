@@ -1,0 +1,140 @@
+//! The list of all keyspaces: number, name, whose rows they are, how they are used. It only grows; a number is never used twice.
+//!
+//! | keyspace | home | key → value |
+//! |---|---|---|
+//! | `events` | room | arrival → event |
+//! | `timeline` | room | place → arrival |
+//! | `tip` | room | → heads, counters, present state |
+//! | `summary` | room | → what the room is |
+//! | `state_keys` | room | type, state key → number |
+//! | `state_nodes` | room | number → nodes of the state tree |
+//! | `members` | room | person → membership |
+//! | `own_messages` | room | person, place → how many of theirs up to there |
+//! | `redactions` | room | redacted event → redaction |
+//! | `sent_under` | room | person, transaction id → event |
+//! | `room_settings` | room | → settings of this server for it |
+//! | `workspace_rooms` | room (a space) | room → |
+//! | `event_ids` | content | event id → room, arrival |
+//! | `account` | person | → account |
+//! | `sessions` | person | hash of a token → session |
+//! | `in_rooms` | person | room → membership |
+//! | `personal` | person | room → read marker, mute, mode |
+//! | `mentions` | person | room, place → |
+//! | `direct_pairs` | person | other person → reserved room |
+//! | `direct_rooms` | person | other person, room → |
+//! | `creations` | person | request → reserved room |
+//! | `answers` | person | request → stored answer |
+//! | `names` | server | local name → |
+//! | `aliases` | name (the alias) | → room |
+//! | `rooms` | server | room → listing |
+//! | `chores` | server | room, space → work that is left |
+
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
+
+use super::{
+    Arrival, Place,
+    accounts::{Account, Reservation, Session, StoredAnswer},
+    chores::Chore,
+    history::{EventAt, Redaction, RoomListing, RoomSettings, SentUnder, StoredEvent, Summary, Tip},
+    keyspace::keyspaces,
+    members::{InRoom, Member, Personal},
+    state::NodeRow,
+    value::Value,
+};
+
+impl Value for StoredEvent {}
+impl Value for EventAt {}
+impl Value for Redaction {}
+impl Value for Tip {}
+impl Value for Summary {}
+impl Value for RoomSettings {}
+impl Value for RoomListing {}
+impl Value for SentUnder {}
+impl Value for Member {}
+impl Value for InRoom {}
+impl Value for Personal {}
+impl Value for Account {}
+impl Value for Reservation {}
+impl Value for Session {}
+impl Value for StoredAnswer {}
+impl Value for Chore {}
+
+keyspaces! {
+    /// The events of a room, in the order in which they were stored.
+    10 EVENTS: Arrival => StoredEvent, in Room, as Log;
+
+    /// The event at each place of a room's timeline.
+    11 TIMELINE: Place => Arrival, in Room, as Log;
+
+    /// The moving end of a room.
+    12 TIP: () => Tip, in Room, as Rows;
+
+    /// What a room is.
+    13 SUMMARY: () => Summary, in Room, as Rows;
+
+    /// The members of a room, past ones included.
+    14 MEMBERS: OwnedUserId => Member, in Room, as Rows;
+
+    /// How many messages of their own a person had sent at each of them.
+    15 OWN_MESSAGES: (OwnedUserId, Place) => u64, in Room, as Log;
+
+    /// The redaction of each redacted event.
+    16 REDACTIONS: OwnedEventId => Redaction, in Room, as Rows;
+
+    /// The event that each transaction id of a person became.
+    17 SENT_UNDER: (OwnedUserId, String) => SentUnder, in Room, as Rows;
+
+    /// Settings of this server for a room.
+    18 ROOM_SETTINGS: () => RoomSettings, in Room, as Rows;
+
+    /// The rooms of a workspace: those that name it as their canonical parent.
+    19 WORKSPACE_ROOMS: OwnedRoomId => (), in Room, as Rows;
+
+    /// The number of each type and state key that a room's state ever had.
+    20 STATE_KEYS: (String, String) => u32, in Room, as Rows;
+
+    /// The nodes of a room's state trees, as many as one update made.
+    21 STATE_NODES: u64 => NodeRow, in Room, as Log;
+
+    /// Where each event is.
+    30 EVENT_IDS: OwnedEventId => EventAt, in Content, as Rows;
+
+    /// A person's account.
+    40 ACCOUNT: () => Account, in Person, as Rows;
+
+    /// A person's sessions, by the SHA-256 of their tokens.
+    41 SESSIONS: [u8; 32] => Session, in Person, as Rows;
+
+    /// A person's rooms, past ones included.
+    42 IN_ROOMS: OwnedRoomId => InRoom, in Person, as Rows;
+
+    /// What a person has set for themselves in a room.
+    43 PERSONAL: OwnedRoomId => Personal, in Person, as Rows;
+
+    /// Messages that name a person.
+    44 MENTIONS: (OwnedRoomId, Place) => (), in Person, as Rows;
+
+    /// The direct message of two people, with the one whose id sorts first.
+    45 DIRECT_PAIRS: OwnedUserId => Reservation, in Person, as Rows;
+
+    /// The direct messages of a person, by the other one.
+    48 DIRECT_ROOMS: (OwnedUserId, OwnedRoomId) => (), in Person, as Rows;
+
+    /// Rooms that a request has promised and perhaps not finished.
+    46 CREATIONS: String => Reservation, in Person, as Rows;
+
+    /// Answers to requests with an `Idempotency-Key`.
+    47 ANSWERS: String => StoredAnswer, in Person, as Rows;
+
+    /// The local names that are taken, for good.
+    60 NAMES: String => (), in Server, as Rows;
+
+    /// The room of each alias.
+    61 ALIASES: () => OwnedRoomId, in Name, as Rows;
+
+    /// All rooms that this server holds.
+    62 ROOMS: OwnedRoomId => RoomListing, in Server, as Rows;
+
+    /// Work that a commit left for another room.
+    63 CHORES: (OwnedRoomId, OwnedRoomId) => Chore, in Server, as Rows;
+}

@@ -1,0 +1,26 @@
+//! Where log records go: to stderr, filtered and formed by the section `[log]`.
+//!
+//! May import: `config`, tracing-subscriber.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::{Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+use crate::config::{Log, LogFormat, Problem};
+
+/// Sends the process's log records to stderr from now on. Called again, it changes nothing: the first caller decides.
+///
+/// # Errors
+/// When the level is not one.
+pub fn start(log: &Log) -> Result<(), Problem> {
+    let targets = log.targets()?;
+    let colours = std::io::stderr().is_terminal();
+    let records = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
+    let records = match log.format {
+        LogFormat::Text => records.boxed(),
+        LogFormat::Json => records.json().flatten_event(true).boxed(),
+    };
+    // Fails only when a subscriber is set already, which is what "the first caller decides" means.
+    tracing_subscriber::registry().with(records.with_filter(targets)).try_init().ok();
+    Ok(())
+}

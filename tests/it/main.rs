@@ -1,0 +1,7 @@
+//! Integration tests.
+
+mod cli;
+mod config;
+mod crash;
+mod process;
+mod tidy;

@@ -1,0 +1,41 @@
+//! The native API: one file per noun, each test a statement of the contract.
+#![cfg(test)]
+
+mod accounts;
+mod archive;
+mod bad_input;
+mod directory;
+mod dm;
+mod health;
+mod incognito;
+mod members;
+mod messages;
+mod permissions;
+mod personal;
+mod races;
+mod retries;
+mod rooms;
+mod state;
+mod tenants;
+mod workspaces;
+
+/// A room version, and what the contract makes depend on it.
+#[derive(Clone, Copy)]
+struct Version {
+    name: &'static str,
+    /// Whether creators stand above all levels.
+    has_creators: bool,
+    tombstone_level: i64,
+}
+
+/// The versions that rooms are made in.
+const VERSIONS: [Version; 3] = [
+    Version { name: "10", has_creators: false, tombstone_level: 100 },
+    Version { name: "11", has_creators: false, tombstone_level: 100 },
+    Version { name: "12", has_creators: true, tombstone_level: 150 },
+];
+
+/// The id of a room that nobody made.
+const MISSING_ROOM: &str = "!AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+/// The id of an event that nobody sent.
+const MISSING_EVENT: &str = "$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
