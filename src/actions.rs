@@ -2,10 +2,7 @@
 //!
 //! May import: rules, storage, federation (ports, peer), clock, live. Never: api, axum, http. Knows exactly one tenant.
 
-use std::{
-    collections::HashSet,
-    sync::Arc,
-};
+use std::{collections::HashSet, sync::Arc};
 
 use parking_lot::RwLock;
 use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, ServerName, UserId};
@@ -15,6 +12,7 @@ pub mod accounts;
 pub mod aliases;
 pub mod append;
 pub mod caller;
+pub mod capacity;
 pub mod chores;
 pub mod creation;
 pub mod direct;
@@ -43,6 +41,13 @@ pub mod workspaces;
 
 pub use caller::Caller;
 pub use error::{ActionError, ErrorKind};
+
+/// What the edges need of storage's vocabulary; they never see storage itself.
+pub use crate::storage::{
+    Direction, Place,
+    accounts::{AccountState, StoredAnswer},
+    members::{Mute, NotificationMode},
+};
 
 use crate::{clock::Clock, random::Random, storage::Store};
 use lane::{Room, Rooms};
@@ -73,17 +78,18 @@ pub struct Inner {
     rooms: Rooms,
     sessions: sessions::Sessions,
     gates: gate::Gates,
+    capacity: capacity::Capacity,
 }
 
 /// What the configuration sets for the actions of a tenant.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Joined members of one room at most.
-    pub max_participants: Option<u64>,
+    pub max_participants: u64,
     /// Accounts at most.
-    pub max_accounts: Option<u64>,
-    /// Rooms at most, workspaces not counted.
-    pub max_rooms: Option<u64>,
+    pub max_accounts: u64,
+    /// Rooms at most, workspaces and incognito rooms not counted.
+    pub max_rooms: u64,
     /// Who may register.
     pub registration: Registration,
     /// How long an access token lives, in milliseconds; none: for ever.
@@ -152,6 +158,7 @@ impl Actions {
             rooms: Rooms::default(),
             sessions: sessions::Sessions::default(),
             gates: gate::Gates::default(),
+            capacity: capacity::Capacity::default(),
         }));
         chores::finish_all(&actions).await?;
         Ok(actions)
@@ -170,6 +177,11 @@ impl Actions {
     /// The room with its lane, whether or not it exists.
     pub fn room(&self, room_id: &RoomId) -> Arc<Room> {
         self.rooms.get(room_id, self.store_of(room_id))
+    }
+
+    /// The room lives in memory only, and nothing durable may name it.
+    pub fn is_incognito(&self, room_id: &str) -> bool {
+        RoomId::parse(room_id).is_ok_and(|room_id| self.incognito_rooms.read().contains(&room_id))
     }
 
     /// The durable store: everything but incognito rooms.

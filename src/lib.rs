@@ -1,9 +1,13 @@
 //! Yurt, a self-hosted, federated room server. Modules in reading order; each says what it may import.
 
-pub mod clock;
-pub mod random;
-pub mod storage;
-#[cfg(wip)]
 pub mod actions;
+pub mod api;
+pub mod clock;
 pub mod config;
+pub mod control;
+pub mod data_folder;
+pub mod random;
+pub mod server;
+pub mod storage;
 pub mod telemetry;
+pub mod tenants;

@@ -7,14 +7,11 @@
 //! | `authorize` | 4 look-ups in a state |
 //! | `resolve` | a fork in which two people joined, in a room of 10,000 members |
 
-#![expect(missing_docs, clippy::unwrap_used, reason = "a bench ends at the first failure, and criterion makes the entry")]
+#![expect(clippy::unwrap_used, reason = "a bench ends at the first failure")]
 
 use std::{collections::HashMap, hint::black_box, sync::Arc};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, EventId, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId,
-};
 use rules::{
     Event, RawPdu, UnixMs, Version,
     authorization::{check, needed_state, select_auth_events},
@@ -26,6 +23,7 @@ use rules::{
     signature::{Signer, verify},
     state::{StateMap, change_of},
 };
+use ruma::{CanonicalJsonObject, CanonicalJsonValue, EventId, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId};
 use serde_json::value::RawValue;
 
 const MEMBERS: usize = 10_000;

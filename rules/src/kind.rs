@@ -214,11 +214,10 @@ impl RoomState {
 #[must_use]
 pub fn refused_state_type(event_type: &str, kind: RoomKind, has_password: bool) -> Option<&'static str> {
     match event_type {
-        "m.room.create" => Some("POST /v1/rooms"),
+        "m.room.create" | "m.room.tombstone" => Some("POST /v1/rooms"),
         "m.room.member" => Some("POST /v1/rooms/{id}/join, leave, invite, kick or ban"),
         "m.room.power_levels" => Some("PUT /v1/rooms/{id}/power-levels"),
         "m.room.third_party_invite" => Some("POST /v1/rooms/{id}/invite"),
-        "m.room.tombstone" => Some("POST /v1/rooms/{id}/close"),
         "m.room.join_rules" => match kind {
             RoomKind::Public | RoomKind::Direct | RoomKind::Incognito => Some("POST /v1/rooms"),
             RoomKind::Group | RoomKind::Workspace => has_password.then_some("PUT /v1/rooms/{id}/password"),

@@ -3,7 +3,7 @@
 use ruma::{OwnedRoomId, OwnedUserId, UserId};
 
 use super::{
-    ActionError, Actions, Caller, Registration, creation,
+    ActionError, Actions, Caller, Registration, capacity, creation,
     passwords::PASSWORD_CHARACTERS_MAX,
     rows,
     sessions::{self, Issued},
@@ -102,7 +102,7 @@ pub async fn create(actions: &Actions, new: NewAccount) -> Result<AccountView, A
     if new.display_name.as_ref().is_some_and(|name| name.chars().count() > DISPLAY_NAME_CHARACTERS_MAX) {
         return Err(ActionError::invalid("display_name", format!("at most {DISPLAY_NAME_CHARACTERS_MAX} characters")));
     }
-    let _gate = actions.gates.enter("accounts", "").await;
+    let _gate = actions.gates.enter("account", &local).await;
     if get(actions, &user_id).await?.is_some() {
         return Err(ActionError::NameTaken(format!("the name `{local}` is taken")));
     }
@@ -130,16 +130,11 @@ async fn take_name(actions: &Actions, local: &str) -> Result<(), ActionError> {
     if actions.store.get(&NAMES, &Home::server(), &name).await?.is_some() {
         return Ok(());
     }
-    if let Some(max) = actions.settings.max_accounts {
-        let names = rows::all(&actions.store, &NAMES, &Home::server(), KeyRange::all()).await?;
-        if u64::try_from(names.len()).is_ok_and(|count| count >= max) {
-            let message = format!("this server has at most {max} accounts, and has them; ask its admin");
-            return Err(ActionError::TenantCapacity(message));
-        }
-    }
+    let place = capacity::account(actions).await?;
     let mut commit = Commit::new(Home::server());
     commit.put(&NAMES, &name, &());
     actions.store.commit(commit).await?;
+    place.keep();
     Ok(())
 }
 

@@ -12,14 +12,14 @@ use rules::{
 use serde_json::json;
 
 use super::{
-    Actions, ActionError, Caller, accounts, aliases, append::Writer, chores, members, requests, rows, workspaces,
+    Actions, ActionError, Caller, accounts, aliases, append::Writer, capacity, chores, members, requests, workspaces,
 };
 use crate::storage::{
-    Effect, Home, KeyRange, Store,
+    Effect, Home,
     accounts::Reservation,
     chores::Chore,
     history::RoomSettings,
-    keyspaces::{CHORES, ROOMS},
+    keyspaces::CHORES,
 };
 
 /// People that one call may invite: the whole room is one commit.
@@ -97,7 +97,10 @@ impl Plan {
 pub async fn create(actions: &Actions, caller: &Caller, new: NewRoom) -> Result<OwnedRoomId, ActionError> {
     let wished_alias = new.alias.clone();
     let plan = plan(actions, caller, new).await?;
-    let _gate = room_capacity(actions).await?;
+    let place = match plan.kind {
+        RoomKind::Incognito => None,
+        _ => Some(capacity::room(actions).await?),
+    };
     let promised = match &caller.request {
         Some(request) if plan.kind != RoomKind::Incognito => requests::promised(actions, &caller.user_id, request).await?,
         _ => None,
@@ -121,7 +124,9 @@ pub async fn create(actions: &Actions, caller: &Caller, new: NewRoom) -> Result<
     if made.is_err() && actions.room(&room_id).view().await?.is_none() {
         actions.incognito_rooms.write().remove(&room_id);
     }
-    made.map(|()| room_id)
+    made?;
+    place.into_iter().for_each(capacity::Place::keep);
+    Ok(room_id)
 }
 
 /// Checks what was asked for and fills in what was not.
@@ -351,24 +356,6 @@ async fn stage_all(
         writer.commit_mut().effect(Effect::new(Home::server()).put(&CHORES, &row, &chore));
     }
     Ok(())
-}
-
-/// The tenant may hold one more room; while a limit is set, rooms are made one at a time, so that it holds.
-async fn room_capacity(actions: &Actions) -> Result<Option<super::gate::Gate>, ActionError> {
-    let Some(max) = actions.settings.max_rooms else { return Ok(None) };
-    let gate = actions.gates.enter("rooms", "").await;
-    if count_rooms(&actions.store).await? >= max {
-        let message = format!("this server holds at most {max} rooms, and has them; ask its admin");
-        return Err(ActionError::TenantCapacity(message));
-    }
-    Ok(Some(gate))
-}
-
-/// Rooms that are not workspaces.
-async fn count_rooms(store: &Store) -> Result<u64, ActionError> {
-    let rooms = rows::all(store, &ROOMS, &Home::server(), KeyRange::all()).await?;
-    let counted = rooms.iter().filter(|(_, listing)| listing.kind != RoomKind::Workspace).count();
-    u64::try_from(counted).map_err(ActionError::internal)
 }
 
 /// A JSON object as the canonical form that events are made of.

@@ -10,7 +10,7 @@ use rules::{
 };
 
 use super::{
-    Actions, ActionError, Caller, creation, lifecycle,
+    Actions, ActionError, Caller, capacity, creation, lifecycle,
     creation::Plan,
     lane::Room,
     members,
@@ -71,11 +71,13 @@ pub async fn open(actions: &Actions, caller: &Caller, partner: &UserId) -> Resul
             create
         }
     };
+    let place = capacity::room(actions).await?;
     let room_id = create.room_id().clone();
     let creator = create.sender().clone();
     plan.partner = Some(if creator == *partner { caller.user_id.clone() } else { partner.to_owned() });
     plan.workspace_id = Some(super::accounts::personal_workspace(actions, &creator).await?);
     creation::write(actions, &creator, create, plan, None, false).await?;
+    place.keep();
     Ok(Direct { room_id, is_new: true })
 }
 

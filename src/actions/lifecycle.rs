@@ -13,7 +13,7 @@ use super::{
     Actions, ActionError, Caller,
     creation::object,
     incognito,
-    rooms::{self, Entered},
+    rooms::{self, Entered, RoomDetails},
 };
 
 /// Archives a room; it can be restored.
@@ -41,15 +41,20 @@ pub async fn archive(actions: &Actions, caller: &Caller, reference: &str, reason
     Ok(())
 }
 
-/// Closes a room for good. An incognito room ends with it.
+/// Closes a room for good, and says how the caller saw it last. An incognito room ends with it.
 ///
 /// # Errors
 /// A level too low.
-pub async fn close(actions: &Actions, caller: &Caller, reference: &str, reason: Option<String>) -> Result<(), ActionError> {
+pub async fn close(
+    actions: &Actions,
+    caller: &Caller,
+    reference: &str,
+    reason: Option<String>,
+) -> Result<RoomDetails, ActionError> {
     let mut entered = rooms::enter(actions, caller, reference).await?;
     if is_already(&entered, caller, RoomState::Closed)? {
         entered.writer.commit().await?;
-        return Ok(());
+        return rooms::details(actions, caller, reference).await;
     }
     entered.may(caller, Act::Close)?;
     let mut content = CanonicalJsonObject::new();
@@ -63,10 +68,11 @@ pub async fn close(actions: &Actions, caller: &Caller, reference: &str, reason: 
     let ends = entered.writer.summary()?.kind == RoomKind::Incognito;
     let room_id = entered.writer.room_id().clone();
     entered.writer.commit().await?;
+    let closed = rooms::details(actions, caller, reference).await?;
     if ends {
         incognito::end(actions, &room_id).await?;
     }
-    Ok(())
+    Ok(closed)
 }
 
 /// Restores an archived room as it was.

@@ -225,7 +225,7 @@ pub async fn list(
 ) -> Result<MemberPage, ActionError> {
     let opened = rooms::open(actions, caller, reference).await?;
     if membership(opened.member.as_ref()) != Membership::Join {
-        let standing = opened.view.standing(&caller.user_id, opened.member.as_ref(), caller.is_admin, None);
+        let standing = opened.view.standing(&caller.user_id, opened.member.as_ref(), caller.is_admin, u64::MAX);
         standing.joined()?;
     }
     let is_wanted = |present: Membership| match wanted {

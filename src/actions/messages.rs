@@ -192,7 +192,7 @@ pub async fn redact(
         entered.writer.commit().await?;
         return Ok(before.event_id);
     }
-    let standing = view.standing(&caller.user_id, entered.member.as_ref(), caller.is_admin, None);
+    let standing = view.standing(&caller.user_id, entered.member.as_ref(), caller.is_admin, u64::MAX);
     standing.joined()?;
     standing.not_frozen()?;
     if target.event.type_str() == "m.room.create" {

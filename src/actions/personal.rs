@@ -187,7 +187,7 @@ async fn member_of(actions: &Actions, caller: &Caller, reference: &str) -> Resul
     let opened = rooms::open(actions, caller, reference).await?;
     let is_in = |member: &Member| matches!(member.membership, Membership::Join | Membership::Invite);
     if !opened.member.as_ref().is_some_and(is_in) {
-        opened.view.standing(&caller.user_id, opened.member.as_ref(), caller.is_admin, None).joined()?;
+        opened.view.standing(&caller.user_id, opened.member.as_ref(), caller.is_admin, u64::MAX).joined()?;
     }
     Ok(opened)
 }

@@ -90,7 +90,7 @@ pub async fn get(
 async fn readable(actions: &Actions, caller: &Caller, reference: &str) -> Result<Opened, ActionError> {
     let opened = rooms::open(actions, caller, reference).await?;
     if membership(opened.member.as_ref()) != Membership::Join {
-        opened.view.standing(&caller.user_id, opened.member.as_ref(), caller.is_admin, None).joined()?;
+        opened.view.standing(&caller.user_id, opened.member.as_ref(), caller.is_admin, u64::MAX).joined()?;
     }
     Ok(opened)
 }

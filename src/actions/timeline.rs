@@ -150,7 +150,7 @@ impl<'a> Reader<'a> {
         room: &'a RoomView,
         member: Option<&'a Member>,
     ) -> Result<Self, ActionError> {
-        let standing = room.standing(&caller.user_id, member, caller.is_admin, None);
+        let standing = room.standing(&caller.user_id, member, caller.is_admin, u64::MAX);
         let Some(member) = member.filter(|member| member.was_joined || member.membership == Membership::Invite) else {
             standing.joined()?;
             return Err(ActionError::internal("a joined member without a row"));

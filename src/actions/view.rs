@@ -54,9 +54,9 @@ impl RoomView {
         Ok(Some(Self { tip, summary: Arc::new(summary), basis: Arc::new(basis), settings: Arc::new(settings) }))
     }
 
-    /// Joined members that this room may have, if there is a limit: the room's own or the tenant's, whichever is smaller.
-    pub fn members_max(&self, tenant_max: Option<u64>) -> Option<u64> {
-        [self.settings.max_members, tenant_max].into_iter().flatten().min()
+    /// Joined members that this room may have: by its own limit or the tenant's, whichever is smaller.
+    pub fn members_max(&self, tenant_max: u64) -> u64 {
+        self.settings.max_members.unwrap_or(u64::MAX).min(tenant_max)
     }
 
     /// A person's level in the room.
@@ -65,7 +65,7 @@ impl RoomView {
     }
 
     /// A person in this room, for [`Standing::may`].
-    pub fn standing(&self, user_id: &UserId, member: Option<&Member>, is_admin: bool, tenant_max: Option<u64>) -> Standing<'_> {
+    pub fn standing(&self, user_id: &UserId, member: Option<&Member>, is_admin: bool, tenant_max: u64) -> Standing<'_> {
         let membership = member.map_or(Membership::None, |member| member.membership);
         Standing {
             kind: self.summary.kind,
@@ -78,7 +78,7 @@ impl RoomView {
                 "knock" | "knock_restricted" => Door::Knock,
                 _ => Door::Invite,
             },
-            is_full: self.members_max(tenant_max).is_some_and(|max| self.summary.joined >= max),
+            is_full: self.summary.joined >= self.members_max(tenant_max),
             levels_are_lifted: self.levels_are_lifted(),
             sees_whole_history: !self.summary.history_was_narrow,
             is_admin,

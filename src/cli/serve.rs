@@ -27,12 +27,12 @@ pub(super) async fn run(config: Config) -> Result<(), CliError> {
     let mut wishes = Wishes::new()?;
     let running = tokio::select! {
         started = server::start(config, Arc::new(clock::System)) => started?,
-        () = wishes.to_stop() => return Ok(()),
+        () = wishes.wait() => return Ok(()),
     };
     let ready = Ready { ready: true, api: format!("http://{}", running.api()), federation: None };
     let ready = serde_json::to_string(&ready).map_err(|error| CliError::Refused(error.to_string()))?;
     say(&ready)?;
-    wishes.to_stop().await;
+    wishes.wait().await;
     tracing::info!("Stopping");
     match timeout(STOPPING_MAX, running.stop()).await {
         Ok(stopped) => Ok(stopped?),
@@ -52,7 +52,7 @@ impl Wishes {
         Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 
-    async fn to_stop(&mut self) {
+    async fn wait(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

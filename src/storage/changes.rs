@@ -152,14 +152,8 @@ impl Changes {
     }
 
     /// The row that makes a position taken.
-    pub(crate) fn row(
-        &self,
-        position: Position,
-        epoch: u64,
-        group: GroupId,
-    ) -> Result<(RowKey, Vec<u8>), BadValue> {
-        let changes =
-            self.0.iter().map(|((home, kind), &number)| Change { home: home.clone(), kind: *kind, number });
+    pub(crate) fn row(&self, position: Position, epoch: u64, group: GroupId) -> Result<(RowKey, Vec<u8>), BadValue> {
+        let changes = self.0.iter().map(|((home, kind), &number)| Change { home: home.clone(), kind: *kind, number });
         let row = StoredFeedRow { epoch, group, changes: changes.map(|change| (&change).into()).collect() };
         Ok((row_key(position), value::to_bytes(&row)?))
     }

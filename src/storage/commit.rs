@@ -62,7 +62,7 @@ impl Require {
     }
 }
 
-type Hook = Box<dyn FnOnce(&Result<Position, CommitError>) + Send>;
+type Hook = Box<dyn FnOnce(&Result<Position, CommitError>) + Send + Sync>;
 
 /// What one decision writes: rows of one home, rows of content, and effects on other homes.
 ///
@@ -114,7 +114,12 @@ impl Commit {
         }
     }
 
-    fn require<K: Key, V: Value>(&mut self, keyspace: &Keyspace<K, V>, key: &K, expected: Option<Vec<u8>>) -> &mut Self {
+    fn require<K: Key, V: Value>(
+        &mut self,
+        keyspace: &Keyspace<K, V>,
+        key: &K,
+        expected: Option<Vec<u8>>,
+    ) -> &mut Self {
         match own_key(keyspace.info(), &self.home, &key::bytes_of(key)) {
             Ok(key) => {
                 self.size.bytes += key.bytes.len() + expected.as_ref().map_or(0, Vec::len);
@@ -204,7 +209,7 @@ impl Commit {
     /// Runs when the fate of the commit is known, in the order of commits, before the submitter is answered and even if
     /// nobody waits for the answer any more. It runs on the committer's thread: it must be short and must not block.
     /// A commit that is dropped before it was submitted drops its hooks without running them.
-    pub fn then(&mut self, hook: impl FnOnce(&Result<Position, CommitError>) + Send + 'static) -> &mut Self {
+    pub fn then(&mut self, hook: impl FnOnce(&Result<Position, CommitError>) + Send + Sync + 'static) -> &mut Self {
         self.hooks.push(Box::new(hook));
         self
     }
@@ -355,9 +360,8 @@ impl Value for StoredEffect {}
 
 impl From<&Effect> for StoredEffect {
     fn from(effect: &Effect) -> Self {
-        let row = |(key, value): (&RowKey, &Option<Vec<u8>>)| {
-            (key.profile == Profile::Log, key.bytes.clone(), value.clone())
-        };
+        let row =
+            |(key, value): (&RowKey, &Option<Vec<u8>>)| (key.profile == Profile::Log, key.bytes.clone(), value.clone());
         Self {
             writes: effect.batch.writes.iter().map(row).collect(),
             changes: effect.changes.iter().map(StoredChange::from).collect(),

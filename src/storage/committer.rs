@@ -106,7 +106,8 @@ impl Committer {
 
     pub(crate) async fn reserve(&self) -> Result<Permit, StorageError> {
         let closed = |_| StorageError::Closed;
-        let room = Arc::clone(&self.room).acquire_many_owned(PERMIT_UNITS).await.map_err(|_closed| StorageError::Closed)?;
+        let room =
+            Arc::clone(&self.room).acquire_many_owned(PERMIT_UNITS).await.map_err(|_closed| StorageError::Closed)?;
         let slot = self.queue.clone().reserve_owned().await.map_err(closed)?;
         Ok(Permit { slot, room })
     }

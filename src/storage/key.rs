@@ -277,15 +277,7 @@ macro_rules! id_key {
         }
     )*};
 }
-id_key!(
-    OwnedDeviceId,
-    OwnedEventId,
-    OwnedRoomAliasId,
-    OwnedRoomId,
-    OwnedServerName,
-    OwnedTransactionId,
-    OwnedUserId
-);
+id_key!(OwnedDeviceId, OwnedEventId, OwnedRoomAliasId, OwnedRoomId, OwnedServerName, OwnedTransactionId, OwnedUserId);
 
 /// Bytes as lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
@@ -361,7 +353,8 @@ mod tests {
 
     #[test]
     fn tokens_have_one_spelling() {
-        for token in ["", "8", "800000000000000A", "80000000000000010000000", "800000000000000100000000", "+000000000000001"]
+        for token in
+            ["", "8", "800000000000000A", "80000000000000010000000", "800000000000000100000000", "+000000000000001"]
         {
             assert_eq!(Place::from_token(token), None, "{token}");
         }

@@ -6,7 +6,7 @@
 //! is part of it. When the folder cannot be opened for writing, it is opened for reading until it can.
 
 use std::{
-    future::{Future, ready},
+    future::ready,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -103,7 +103,8 @@ impl Engine for RocksEngine {
         let folder = Arc::clone(&self.0);
         Box::pin(may_block(move || {
             folder.recover()?;
-            let page = folder.scan(RowRange::prefix(&changes::stream_start(stream)), Direction::Down, Limit::rows(1))?;
+            let page =
+                folder.scan(RowRange::prefix(&changes::stream_start(stream)), Direction::Down, Limit::rows(1))?;
             changes::last_of(&page)
         }))
     }
@@ -119,14 +120,12 @@ impl Engine for RocksEngine {
 }
 
 /// Runs work that may wait for the disk on a thread that may block. The committer's own thread is one.
-fn may_block<T: Send + 'static>(
+async fn may_block<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
-) -> impl Future<Output = Result<T, StorageError>> + Send {
-    async move {
-        match Handle::try_current() {
-            Ok(runtime) => runtime.spawn_blocking(work).await.unwrap_or_else(|error| Err(failed(&error))),
-            Err(_no_runtime) => work(),
-        }
+) -> Result<T, StorageError> {
+    match Handle::try_current() {
+        Ok(runtime) => runtime.spawn_blocking(work).await.unwrap_or_else(|error| Err(failed(&error))),
+        Err(_no_runtime) => work(),
     }
 }
 

@@ -119,8 +119,7 @@ impl StateTree {
     pub async fn get_many(&self, root: StateRoot, keys: &[u32]) -> Result<Vec<Option<Arrival>>, StorageError> {
         let mut nodes = Nodes::default();
         let inside = |key: u32| !root.is_empty() && u64::from(key) < root.span();
-        let mut paths: Vec<_> =
-            keys.iter().map(|&key| if inside(key) { root.node } else { NodeRef::NONE }).collect();
+        let mut paths: Vec<_> = keys.iter().map(|&key| if inside(key) { root.node } else { NodeRef::NONE }).collect();
         for height in (1..=root.height).rev() {
             self.load(&mut nodes, &paths).await?;
             for (path, &key) in paths.iter_mut().zip(keys) {

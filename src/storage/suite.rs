@@ -20,7 +20,8 @@ mod order;
 mod rows;
 
 pub(super) static NOTES: Keyspace<String, String> = Keyspace::new(200, "NOTES", HomeKind::Room, Profile::Rows);
-pub(super) static LINES: Keyspace<(OwnedUserId, Place), u64> = Keyspace::new(201, "LINES", HomeKind::Room, Profile::Log);
+pub(super) static LINES: Keyspace<(OwnedUserId, Place), u64> =
+    Keyspace::new(201, "LINES", HomeKind::Room, Profile::Log);
 pub(super) static CARDS: Keyspace<OwnedRoomId, String> = Keyspace::new(202, "CARDS", HomeKind::Person, Profile::Rows);
 pub(super) static WHERE: Keyspace<u64, String> = Keyspace::new(203, "WHERE", HomeKind::Content, Profile::Log);
 
@@ -192,11 +193,12 @@ pub(super) async fn write_note(store: &Store, home: &Home, key: &str, text: &str
 /// Submits commits while the committer is held, so that they become one group.
 pub(super) async fn as_one_group(store: &Store, commits: Vec<Commit>) -> Vec<Pending> {
     let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
     let (reached, is_reached) = tokio::sync::oneshot::channel();
     let mut gate = Commit::new(Home::server());
     gate.then(move |_| {
         reached.send(()).unwrap();
-        released.recv().unwrap();
+        released.lock().recv().unwrap();
     });
     let gate = store.reserve().await.unwrap().submit(gate);
     is_reached.await.unwrap();

@@ -25,12 +25,12 @@ use yurt::{
     clock::{Clock as _, Manual},
     config::Config,
     control::{self, Answer as Answered, Command, Request},
-    server::Running,
+    server::{Running, ServerError},
 };
 
 pub(crate) use answer::Answer;
-pub(crate) use caller::{Caller, encoded, text};
 use caller::Link;
+pub(crate) use caller::{Caller, encoded, text};
 
 /// The server name of the first tenant.
 pub(crate) const SERVER_NAME: &str = "yurt.test";
@@ -42,6 +42,8 @@ const START: UnixMs = UnixMs(1_767_225_600_000);
 /// What a test wants otherwise than usual, as lines of config.toml.
 #[derive(Clone, Copy)]
 pub(crate) struct Setup {
+    /// Of `[listen]`.
+    pub(crate) listen: &'static str,
     /// Of the first tenant.
     pub(crate) tenant: &'static str,
     /// Of `[accounts]`.
@@ -54,7 +56,7 @@ pub(crate) struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { tenant: "", accounts: "registration = \"open\"", limits: "enabled = false", more: "" }
+        Self { listen: "", tenant: "", accounts: "registration = \"open\"", limits: "enabled = false", more: "" }
     }
 }
 
@@ -82,15 +84,24 @@ pub(crate) async fn server_with(setup: Setup) -> TestServer {
 }
 
 async fn start(folder: &TempDir, setup: &Setup, clock: &Arc<Manual>) -> Running {
-    let Setup { tenant, accounts, limits, more } = setup;
+    try_start(folder, setup, clock, SERVER_NAME).await.expect("the server starts")
+}
+
+async fn try_start(
+    folder: &TempDir,
+    setup: &Setup,
+    clock: &Arc<Manual>,
+    server_name: &str,
+) -> Result<Running, ServerError> {
+    let Setup { listen, tenant, accounts, limits, more } = setup;
     let text = format!(
-        "data_dir = {data_dir:?}\n[listen]\napi = \"127.0.0.1:0\"\nfederation = \"127.0.0.1:0\"\n\
-         [[tenant]]\nname = \"main\"\nserver_name = \"{SERVER_NAME}\"\n{tenant}\n\
+        "data_dir = {data_dir:?}\n[listen]\napi = \"127.0.0.1:0\"\nfederation = \"127.0.0.1:0\"\n{listen}\n\
+         [[tenant]]\nname = \"main\"\nserver_name = \"{server_name}\"\n{tenant}\n\
          [accounts]\n{accounts}\n[limits]\n{limits}\n{more}\n",
         data_dir = folder.path(),
     );
     let config: Config = toml::from_str(&text).expect("the configuration of the test is valid");
-    yurt::server::start(config, Arc::<Manual>::clone(clock)).await.expect("the server starts")
+    yurt::server::start(config, Arc::<Manual>::clone(clock)).await
 }
 
 fn http_client() -> reqwest::Client {
@@ -131,11 +142,7 @@ impl TestServer {
 
     /// Who a session belongs to.
     pub(crate) fn caller(&self, session: &Value) -> Caller {
-        Caller {
-            id: text(&session["participant_id"]),
-            token: Some(text(&session["access_token"])),
-            ..self.nameless()
-        }
+        Caller { id: text(&session["participant_id"]), token: Some(text(&session["access_token"])), ..self.nameless() }
     }
 
     /// Somebody without a token.
@@ -206,6 +213,12 @@ impl TestServer {
             }
         }
         files
+    }
+
+    /// Tries to start a stopped server on the same folder under another server name.
+    pub(crate) async fn start_as(&mut self, server_name: &str) -> Result<(), ServerError> {
+        self.running = Some(try_start(&self.folder, &self.setup, &self.clock, server_name).await?);
+        Ok(())
     }
 
     /// Stops the server cleanly and leaves it down.

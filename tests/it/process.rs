@@ -19,6 +19,9 @@ use tempfile::TempDir;
 /// How long a start may take, also after a crash and on a busy machine.
 pub(crate) const READY_MAX: Duration = Duration::from_secs(30);
 
+/// How long a command may take that is not meant to run on.
+const COMMAND_MAX: Duration = Duration::from_secs(60);
+
 /// How long a clean stop may take.
 const STOP_MAX: Duration = Duration::from_secs(20);
 
@@ -73,6 +76,13 @@ impl Home {
         let mut child = self.command(arguments).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         // A command that reads nothing may have ended already.
         child.stdin.take().unwrap().write_all(input.as_bytes()).ok();
+        let started = Instant::now();
+        while child.try_wait().unwrap().is_none() {
+            if started.elapsed() > COMMAND_MAX {
+                child.kill().unwrap();
+            }
+            pause();
+        }
         let output = child.wait_with_output().unwrap();
         Done {
             code: output.status.code().unwrap_or(-1),

@@ -1,30 +1,39 @@
 //! The contract and the server say the same: routes both ways, stored events against their schemas, examples against theirs.
 #![cfg(test)]
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
 use jsonschema::Validator;
 use serde_json::{Map, Value, json};
 
 use crate::client::{
     Caller,
-    contract::{compile, contract, resolve},
+    contract::{Observed, compile, contract, resolve},
     server, text,
 };
 
 #[test]
 fn every_route_of_the_server_is_in_the_contract_and_the_other_way_round() {
-    let documented: BTreeSet<(String, String)> = contract().operations().map(|(method, path)| (method, nameless(&path))).collect();
+    let documented: BTreeSet<(String, String)> =
+        contract().operations().map(|(method, path)| (method, nameless(&path))).collect();
     let served: BTreeSet<(String, String)> =
         yurt::api::v1::routes().into_iter().map(|(method, path)| (method.to_owned(), nameless(path))).collect();
     let missing: Vec<_> = served.difference(&documented).collect();
     let invented: Vec<_> = documented.difference(&served).collect();
-    assert!(missing.is_empty() && invented.is_empty(), "not in the contract: {missing:?}; not in the server: {invented:?}");
+    assert!(
+        missing.is_empty() && invented.is_empty(),
+        "not in the contract: {missing:?}; not in the server: {invented:?}"
+    );
 }
 
 /// A path whose parameters have lost their names.
 fn nameless(path: &str) -> String {
-    let segments: Vec<&str> = path.split('/').map(|segment| if segment.starts_with('{') { "{}" } else { segment }).collect();
+    let segments: Vec<&str> =
+        path.split('/').map(|segment| if segment.starts_with('{') { "{}" } else { segment }).collect();
     segments.join("/")
 }
 
@@ -88,24 +97,68 @@ fn every_example_is_what_it_is_an_example_of() {
     }
 }
 
+#[test]
+fn an_answer_outside_the_contract_is_noticed() {
+    let good = json!({"error": {"code": "SW_ROOM_NOT_FOUND", "message": "there is no such room"}});
+    let with = |field: &str, value: Value| {
+        let mut body = good.clone();
+        body["error"][field] = value;
+        body
+    };
+    let json_type = "application/json";
+    // target, status, content type, body, what the fault names; none: it is within the contract
+    let cases = [
+        ("/v1/rooms/!a", 404, json_type, good.clone(), None),
+        ("/v1/rooms/!a?x=1", 404, "application/json; charset=utf-8", good.clone(), None),
+        ("/v1/rooms/!a", 404, json_type, with("reason", json!("level")), None),
+        ("/v1/rooms/!a", 404, "text/plain", good.clone(), Some("content type")),
+        ("/v1/rooms/!a", 404, json_type, with("detail", json!("x")), Some("detail")),
+        ("/v1/rooms/!a", 404, json_type, with("code", json!("SW_EVENT_NOT_FOUND")), Some("code")),
+        ("/v1/rooms/!a", 404, json_type, with("reason", json!("mood")), Some("reason")),
+        ("/v1/rooms/!a", 404, json_type, with("message", json!("")), Some("message")),
+        ("/v1/rooms/!a", 404, json_type, json!("text"), Some("object")),
+        ("/v1/rooms/!a", 418, json_type, good.clone(), Some("418")),
+        ("/v1/rooms/!a", 429, json_type, with("code", json!("SW_RATE_LIMIT_EXCEEDED")), Some("retry-after")),
+        ("/v1/none", 200, json_type, json!({"data": {}}), Some("404")),
+        ("/v1/none", 404, json_type, with("code", json!("SW_ROUTE_NOT_FOUND")), None),
+        ("/v1/rooms/dm", 404, json_type, good.clone(), Some("405")),
+        ("/healthz", 200, json_type, json!({"data": {"status": "ok"}}), None),
+        ("/healthz", 200, json_type, json!({"data": {"status": "ok"}, "meta": {}}), Some("meta")),
+        ("/healthz", 200, json_type, json!({"data": {}}), Some("status")),
+    ];
+    for (target, status, content_type, body, fault) in cases {
+        let headers = BTreeMap::from([("content-type".to_owned(), content_type.to_owned())]);
+        let bytes = body.to_string().into_bytes();
+        let observed = Observed { method: "GET", target, status, headers: &headers, body: &bytes };
+        match (contract().judge(&observed), fault) {
+            (Ok(()), None) => {}
+            (Err(found), Some(named)) if found.contains(named) => {}
+            (judgement, _) => panic!("{target} {status} {body} was judged {judgement:?}, not {fault:?}"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn every_event_that_the_server_makes_is_what_its_schema_says() {
     let server = server().await;
-    let (alice, bob, carol) = (server.account("alice").await, server.account("bob").await, server.account("carol").await);
+    let (alice, bob, carol) =
+        (server.account("alice").await, server.account("bob").await, server.account("carol").await);
     let mut seen = BTreeSet::new();
     for version in ["10", "11", "12"] {
-        for room in tour(&alice, &bob, &carol, version).await {
-            check_events(&alice, &room, &mut seen).await;
+        let (rooms, workspace) = tour(&alice, &bob, &carol, version).await;
+        for room in rooms {
+            check_events(&alice, &room, alice.timeline(&room).await, &mut seen).await;
         }
+        let state = alice.get(&format!("/v1/rooms/{workspace}/state?limit=200")).await.list();
+        check_events(&alice, &workspace, state, &mut seen).await;
     }
     let schemas: BTreeSet<String> = event_types();
-    let never_made = ["m.room.tombstone", "m.space.child"];
-    let unseen: Vec<&String> = schemas.difference(&seen).filter(|name| !never_made.contains(&name.as_str())).collect();
+    let unseen: Vec<&String> = schemas.difference(&seen).filter(|name| *name != "m.room.tombstone").collect();
     assert!(unseen.is_empty(), "the tour makes no {unseen:?}");
 }
 
-/// Uses every feature that writes events and answers the rooms in which it did.
-async fn tour(alice: &Caller, bob: &Caller, carol: &Caller, version: &str) -> Vec<String> {
+/// Uses every feature that writes events and answers the rooms in which it did, and the workspace.
+async fn tour(alice: &Caller, bob: &Caller, carol: &Caller, version: &str) -> (Vec<String>, String) {
     let body = json!({
         "room_type": "group", "name": "Tents", "topic": "Felt", "invite": [bob.id], "room_version": version, "avatar_url": "mxc://yurt.test/abc",
     });
@@ -118,7 +171,8 @@ async fn tour(alice: &Caller, bob: &Caller, carol: &Caller, version: &str) -> Ve
     alice.put(&path("topic"), json!({"topic": ""})).await.ok();
     let question = bob.says(&room, "@alice felt?").await;
     bob.post(&path("messages"), json!({"body": "wool", "reply_to": question, "format": "org.matrix.custom.html", "formatted_body": "<b>wool</b>"})).await.created();
-    let sealed = json!({"type": "m.room.encrypted", "content": {"algorithm": "m.megolm.v1.aes-sha2", "ciphertext": "AwgA"}});
+    let sealed =
+        json!({"type": "m.room.encrypted", "content": {"algorithm": "m.megolm.v1.aes-sha2", "ciphertext": "AwgA"}});
     bob.post(&path("messages"), sealed).await.created();
     let mistake = bob.says(&room, "mistake").await;
     alice.post(&path(&format!("events/{mistake}/redact")), json!({"reason": "manners"})).await.created();
@@ -133,12 +187,12 @@ async fn tour(alice: &Caller, bob: &Caller, carol: &Caller, version: &str) -> Ve
     let open = alice.creates(json!({"room_type": "public", "name": "Open", "room_version": version})).await;
     let whispers = alice.creates(json!({"room_type": "incognito", "room_version": version})).await;
     alice.brings_in(&whispers, bob).await;
-    vec![room, open, whispers, alice.direct(bob).await]
+    (vec![room, open, whispers, alice.direct(bob).await], workspace)
 }
 
-/// Holds the signed form of each event of a room to the schema of its type, if there is one.
-async fn check_events(caller: &Caller, room: &str, seen: &mut BTreeSet<String>) {
-    for event in caller.timeline(room).await {
+/// Holds the signed form of events of a room to the schemas of their types, where there are some.
+async fn check_events(caller: &Caller, room: &str, events: Vec<Value>, seen: &mut BTreeSet<String>) {
+    for event in events {
         let event_type = text(&event["type"]);
         let Some(schema) = event_schema(&event_type) else {
             continue;
@@ -147,7 +201,8 @@ async fn check_events(caller: &Caller, room: &str, seen: &mut BTreeSet<String>) 
             continue;
         }
         let pdu = caller.pdu(room, &text(&event["event_id"])).await;
-        let faults: Vec<String> = schema.iter_errors(&pdu).map(|fault| format!("at `{}`: {fault}", fault.instance_path())).collect();
+        let faults: Vec<String> =
+            schema.iter_errors(&pdu).map(|fault| format!("at `{}`: {fault}", fault.instance_path())).collect();
         assert!(faults.is_empty(), "{pdu} is no {event_type}: {}", faults.join("; "));
         seen.insert(event_type);
     }

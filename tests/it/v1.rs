@@ -8,6 +8,7 @@ mod directory;
 mod dm;
 mod health;
 mod incognito;
+mod levels;
 mod members;
 mod messages;
 mod permissions;
@@ -35,6 +36,8 @@ const VERSIONS: [Version; 3] = [
     Version { name: "12", has_creators: true, tombstone_level: 150 },
 ];
 
+/// An empty list of ids.
+const NONE: [&str; 0] = [];
 /// The id of a room that nobody made.
 const MISSING_ROOM: &str = "!AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 /// The id of an event that nobody sent.

@@ -1,11 +1,6 @@
 //! ruma's functions as a cross-check: on events that none of its pitfalls touches they and ours give the same bytes.
 
 use proptest::prelude::*;
-use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, Int,
-    serde::Base64,
-    signatures::{Ed25519KeyPair, PublicKeyMap, Verified},
-};
 use rules::{
     UnixMs, Version, canonical,
     format::{Caps, check_object},
@@ -13,6 +8,11 @@ use rules::{
     keys::{Key, KeyRing, Validity},
     redaction::redact,
     signature::verify,
+};
+use ruma::{
+    CanonicalJsonObject, CanonicalJsonValue, Int,
+    serde::Base64,
+    signatures::{Ed25519KeyPair, PublicKeyMap, Verified},
 };
 use serde_json::json;
 
@@ -39,16 +39,37 @@ fn value() -> impl Strategy<Value = CanonicalJsonValue> {
 /// Content with names that redaction knows. `third_party_invite` is left to the pitfalls.
 fn content() -> impl Strategy<Value = CanonicalJsonObject> {
     let names = prop::sample::select(vec![
-        "membership", "creator", "join_rule", "allow", "history_visibility", "ban", "events", "invite", "users",
-        "redacts", "aliases", "displayname", "room_version", "users_default", "body",
+        "membership",
+        "creator",
+        "join_rule",
+        "allow",
+        "history_visibility",
+        "ban",
+        "events",
+        "invite",
+        "users",
+        "redacts",
+        "aliases",
+        "displayname",
+        "room_version",
+        "users_default",
+        "body",
     ]);
     proptest::collection::btree_map(names.prop_map(ToOwned::to_owned), value(), 0..6)
 }
 
 fn event() -> impl Strategy<Value = CanonicalJsonObject> {
     let kinds = prop::sample::select(vec![
-        "m.room.member", "m.room.create", "m.room.join_rules", "m.room.power_levels", "m.room.history_visibility",
-        "m.room.redaction", "m.room.aliases", "m.room.message", "m.room.server_acl", "x.custom",
+        "m.room.member",
+        "m.room.create",
+        "m.room.join_rules",
+        "m.room.power_levels",
+        "m.room.history_visibility",
+        "m.room.redaction",
+        "m.room.aliases",
+        "m.room.message",
+        "m.room.server_acl",
+        "x.custom",
     ]);
     let extras = proptest::collection::btree_map("[a-z_]{1,12}", value(), 0..3);
     (kinds, content(), extras, any::<Option<String>>()).prop_map(|(kind, content, extras, state_key)| {

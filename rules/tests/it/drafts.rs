@@ -1,13 +1,15 @@
 //! Turning wishes into events.
 
 use proptest::prelude::*;
-use ruma::{CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, OwnedRoomId, OwnedUserId, UserId, state_res::Event as _};
 use rules::{
     Event, UnixMs, Version,
     draft::{Around, Draft, DraftError, complete, depth_after, template},
     format::{Caps, parse},
     limits::{DEPTH_MAX, EVENT_BYTES_MAX},
     signature::{Signer, verify},
+};
+use ruma::{
+    CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, OwnedRoomId, OwnedUserId, UserId, state_res::Event as _,
 };
 use serde_json::{Value, json};
 
@@ -60,9 +62,9 @@ fn a_draft_becomes_an_event_that_peers_take_in_unchanged() {
             let signed = verify(parsed, &keys_of(&["a.example"]), &version).unwrap();
             assert!(!signed.was_redacted());
             let again = signed.into_event(&version).unwrap();
-            let stored = Event::from_stored(
-                event.event_id().clone(), event.room_id().clone(), &version, event.json(), false,
-            ).unwrap();
+            let stored =
+                Event::from_stored(event.event_id().clone(), event.room_id().clone(), &version, event.json(), false)
+                    .unwrap();
             for other in [&again, &stored] {
                 assert_eq!(facts(other), facts(&event));
             }
@@ -76,7 +78,12 @@ fn a_draft_becomes_an_event_that_peers_take_in_unchanged() {
 fn facts(event: &Event) -> impl PartialEq + std::fmt::Debug {
     (
         (event.event_id().clone(), event.room_id().clone(), event.sender().clone(), event.kind().clone()),
-        (event.type_str().to_owned(), event.state_key().map(ToOwned::to_owned), event.origin_server_ts(), event.depth()),
+        (
+            event.type_str().to_owned(),
+            event.state_key().map(ToOwned::to_owned),
+            event.origin_server_ts(),
+            event.depth(),
+        ),
         (event.prev_events().to_vec(), event.auth_events().to_vec(), event.redacts().cloned(), event.rejected()),
         (event.content().get().to_owned(), event.json().to_owned()),
     )
@@ -95,9 +102,8 @@ fn redacts_stands_where_the_version_has_it() {
 #[test]
 fn only_the_create_event_of_version_12_makes_its_own_room_id() {
     let create = |name: &str, room_id: Option<&OwnedRoomId>| {
-        let around = Around {
-            room_id, sender: &alice(), prev_events: vec![], auth_events: vec![], depth: 1, now: UnixMs(1),
-        };
+        let around =
+            Around { room_id, sender: &alice(), prev_events: vec![], auth_events: vec![], depth: 1, now: UnixMs(1) };
         let draft = Draft::state("m.room.create", "", object(json!({"room_version": name})));
         complete(draft, around, &version(name), &signer("a.example".try_into().unwrap()))
     };
@@ -133,7 +139,11 @@ fn long_fields_and_lists_are_refused() {
     let room_id = room_of(&version);
     let sender = alice();
     let crowded = Around {
-        room_id: Some(&room_id), sender: &sender, prev_events: vec![event_id('p'); 21], auth_events: vec![], depth: 2,
+        room_id: Some(&room_id),
+        sender: &sender,
+        prev_events: vec![event_id('p'); 21],
+        auth_events: vec![],
+        depth: 2,
         now: UnixMs(1),
     };
     let refused = complete(Draft::message("x", body(1)), crowded, &version, &signer(sender.server_name()));
@@ -147,8 +157,12 @@ fn a_template_is_the_event_without_hash_and_signature() {
     let room_id = room_of(&version);
     let sender = alice();
     let around = Around {
-        room_id: Some(&room_id), sender: &sender, prev_events: vec![event_id('p')],
-        auth_events: vec![event_id('a'), event_id('b')], depth: 7, now: UnixMs(1_700_000_000_000),
+        room_id: Some(&room_id),
+        sender: &sender,
+        prev_events: vec![event_id('p')],
+        auth_events: vec![event_id('a'), event_id('b')],
+        depth: 7,
+        now: UnixMs(1_700_000_000_000),
     };
     let mut laid_out = template(draft.clone(), &around, &version).unwrap();
     let event = make(draft, &version).unwrap();

@@ -2,10 +2,6 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use ruma::{
-    OwnedEventId,
-    events::{StateEventType, TimelineEventType},
-};
 use rules::{
     Event, RawPdu, Version, canonical,
     draft::Draft,
@@ -13,6 +9,10 @@ use rules::{
     intake::{Facts, Intake, Need, Step, Verdict},
     keys::KeyRing,
     state::StateMap,
+};
+use ruma::{
+    OwnedEventId,
+    events::{StateEventType, TimelineEventType},
 };
 use serde_json::{Value, json};
 
@@ -99,7 +99,10 @@ fn a_good_event_is_accepted_after_four_questions() {
         else {
             panic!("{asked:?}")
         };
-        assert_eq!(keys.iter().map(|(server, id)| (server.as_str(), id.as_str())).collect::<Vec<_>>(), [("b.example", "ed25519:a_1")]);
+        assert_eq!(
+            keys.iter().map(|(server, id)| (server.as_str(), id.as_str())).collect::<Vec<_>>(),
+            [("b.example", "ed25519:a_1")]
+        );
         assert_eq!(events.len(), event.auth_events().len() + usize::from(name == "12"));
         assert_eq!(prev_events, &branch.heads);
     }

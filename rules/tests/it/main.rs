@@ -1,5 +1,11 @@
 //! The tests of the crate from outside: vectors, pitfalls of the library underneath, scenes, and properties.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test ends at the first failure, in its helpers too"
+)]
+
 mod against_ruma;
 mod drafts;
 mod intake;

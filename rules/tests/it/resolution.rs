@@ -7,15 +7,15 @@ use std::{
 };
 
 use proptest::prelude::*;
-use ruma::{
-    CanonicalJsonObject, EventId, OwnedEventId, OwnedRoomId, OwnedUserId,
-    state_res::{self, utils::event_id_set::EventIdSet},
-};
 use rules::{
     Event, Version,
     draft::Draft,
     resolution::{ResolutionError, Shared, resolve, resolve_conflict, split},
     state::{StateKey, StateMap, change_of},
+};
+use ruma::{
+    CanonicalJsonObject, EventId, OwnedEventId, OwnedRoomId, OwnedUserId,
+    state_res::{self, utils::event_id_set::EventIdSet},
 };
 use serde_json::{Value, json};
 
@@ -130,10 +130,8 @@ fn check_batches(case: &Value, version: &Version) {
     let heads: Vec<_> = ends.values().cloned().collect();
     assert_eq!(by_key(&merged(version, &known, &heads)), expected(case), "{} event by event", case["name"]);
 
-    let by_file: Vec<StateMap<OwnedEventId>> = batches
-        .iter()
-        .filter_map(|batch| states.get(batch.last().unwrap().event_id()).cloned())
-        .collect();
+    let by_file: Vec<StateMap<OwnedEventId>> =
+        batches.iter().filter_map(|batch| states.get(batch.last().unwrap().event_id()).cloned()).collect();
     assert_eq!(by_key(&merged(version, &known, &by_file)), expected(case), "{} by file", case["name"]);
 
     let single = |event: &Arc<Event>| change_of(event).map(|key| StateMap::from([(key, event.event_id().clone())]));
@@ -245,9 +243,15 @@ struct Deed {
 }
 
 fn deeds() -> impl Strategy<Value = Vec<Deed>> {
-    let deed = (0..3_usize, 0..4_usize, 0..4_usize, 0..8_u8, 0..12_usize, prop::sample::select(vec![0_i64, 25, 50, 100]));
+    let deed =
+        (0..3_usize, 0..4_usize, 0..4_usize, 0..8_u8, 0..12_usize, prop::sample::select(vec![0_i64, 25, 50, 100]));
     let deed = deed.prop_map(|(branch, actor, target, kind, seen_from, level)| Deed {
-        branch, actor, target, kind, seen_from, level,
+        branch,
+        actor,
+        target,
+        kind,
+        seen_from,
+        level,
     });
     proptest::collection::vec(deed, 1..28)
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use ruma::{CanonicalJsonObject, UserId, events::StateEventType};
 use rules::{
     Event, canonical,
     draft::Draft,
@@ -16,6 +15,7 @@ use rules::{
     power::{Level, Levels},
     visibility::{HistoryVisibility, may_see_event, membership_of},
 };
+use ruma::{CanonicalJsonObject, UserId, events::StateEventType};
 use serde_json::{Value, json};
 
 use crate::world::{Branch, World, object, version};
@@ -37,7 +37,8 @@ fn levels_of(world: &World, branch: &Branch) -> Levels {
 #[test]
 fn levels_come_from_the_event_and_from_the_defaults() {
     let world = World::new("11");
-    let content = json!({"users": {ALICE: 100, BOB: 50}, "users_default": 5, "events": {"m.room.name": 60}, "invite": 10});
+    let content =
+        json!({"users": {ALICE: 100, BOB: 50}, "users_default": 5, "events": {"m.room.name": 60}, "invite": 10});
     let branch = world.found(ALICE, content.clone(), "public");
     let levels = levels_of(&world, &branch);
     assert_eq!(levels.of(user(ALICE)), Level::Number(100));
@@ -130,7 +131,11 @@ fn the_kind_of_a_room_follows_from_its_events() {
         (None, None, false, None, RoomKind::Group),
     ];
     for (yurt_type, create_type, is_direct, rule, kind) in cases {
-        assert_eq!(RoomKind::of(yurt_type, create_type, is_direct, rule), kind, "{yurt_type:?} {create_type:?} {rule:?}");
+        assert_eq!(
+            RoomKind::of(yurt_type, create_type, is_direct, rule),
+            kind,
+            "{yurt_type:?} {create_type:?} {rule:?}"
+        );
     }
     for kind in [RoomKind::Group, RoomKind::Public, RoomKind::Incognito, RoomKind::Direct, RoomKind::Workspace] {
         assert_eq!(RoomKind::parse(kind.as_str()), Some(kind));
@@ -281,8 +286,18 @@ proptest! {
 
 #[test]
 fn state_and_messages_with_a_call_of_their_own_are_refused_as_plain_ones() {
-    for refused in ["m.room.create", "m.room.member", "m.room.power_levels", "m.room.third_party_invite", "m.room.tombstone",
-        "m.space.child", "m.space.parent", "io.yurt.archived", "io.yurt.closed", "io.yurt.anything"] {
+    for refused in [
+        "m.room.create",
+        "m.room.member",
+        "m.room.power_levels",
+        "m.room.third_party_invite",
+        "m.room.tombstone",
+        "m.space.child",
+        "m.space.parent",
+        "io.yurt.archived",
+        "io.yurt.closed",
+        "io.yurt.anything",
+    ] {
         assert!(refused_state_type(refused, RoomKind::Group, false).is_some(), "{refused}");
     }
     for allowed in ["m.room.name", "m.room.topic", "m.room.server_acl", "x.note", "m.roommate"] {

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use ruma::CanonicalJsonObject;
 use rules::{authorization::Refusal, draft::Draft};
+use ruma::CanonicalJsonObject;
 use serde::Deserialize;
 use serde_json::Value;
 

@@ -2,9 +2,6 @@
 
 use std::{cell::RefCell, collections::HashMap, sync::Arc};
 
-use ruma::{
-    CanonicalJsonObject, EventId, OwnedEventId, OwnedRoomId, OwnedUserId, ServerName, UserId, events::StateEventType,
-};
 use rules::{
     Event, RawPdu, UnixMs, Version,
     authorization::{Refusal, check, check_auth_events, needed_state, select_auth_events},
@@ -13,6 +10,9 @@ use rules::{
     keys::{Key, KeyRing, Validity},
     signature::Signer,
     state::{StateMap, change_of},
+};
+use ruma::{
+    CanonicalJsonObject, EventId, OwnedEventId, OwnedRoomId, OwnedUserId, ServerName, UserId, events::StateEventType,
 };
 use serde_json::{Value, json, value::RawValue};
 
@@ -79,8 +79,12 @@ impl World {
         self.events.borrow().get(id).cloned()
     }
 
-    /// A room that this user made, with power levels and a join rule.
-    pub(crate) fn found(&self, creator: &str, power_levels: Value, join_rule: &str) -> Branch {
+    /// A room that this user made, with power levels and a join rule. Where the levels list nobody, and creators are not
+    /// above them, the creator has 100.
+    pub(crate) fn found(&self, creator: &str, mut power_levels: Value, join_rule: &str) -> Branch {
+        if !self.version.creators_are_above_levels() && power_levels.get("users").is_none() {
+            power_levels["users"] = json!({creator: 100});
+        }
         let mut create = json!({"room_version": self.version.as_str()});
         if self.version.creator_in_content() {
             create["creator"] = json!(creator);

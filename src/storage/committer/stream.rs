@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::{Counting, EffectMode, Submission};
 use crate::storage::{
     CommitError, StorageError,
-    changes::{Changes, GroupId, Position, StreamId},
+    changes::{Change, Changes, GroupId, Position, StreamId},
     commit::{EFFECTS, Effect, Size, StoredEffect},
     engine::{ApplyError, Batch, Engine, Group, RowRange},
     home::Home,
@@ -83,7 +83,11 @@ impl Stream {
     }
 
     pub(super) fn group(&self, first: Box<Submission>) -> Waiting {
-        Waiting { size: first.commit.size(), mixes_homes: self.effects == EffectMode::Inline, submissions: vec![first] }
+        Waiting {
+            size: first.commit.size(),
+            mixes_homes: self.effects == EffectMode::Inline,
+            submissions: vec![*first],
+        }
     }
 
     /// Decides about all commits of a group, writes the good ones, runs the hooks and answers.
@@ -106,7 +110,7 @@ impl Stream {
         }
     }
 
-    fn decide(&mut self, submissions: &mut [Box<Submission>]) -> Vec<Result<Position, CommitError>> {
+    fn decide(&mut self, submissions: &mut [Submission]) -> Vec<Result<Position, CommitError>> {
         let all = |error: CommitError| vec![Err(error); submissions.len()];
         if matches!(self.standing, Standing::Fenced) {
             return all(CommitError::Fenced);
@@ -255,11 +259,10 @@ struct Waits {
 }
 
 impl Waits {
-    fn new(home: &Home, order: (u64, u32), effect: Effect) -> Self {
-        let row = EFFECTS.row_key(home, &key::bytes_of(&order));
+    fn new(home: Home, order: (u64, u32), row: RowKey, batch: Batch, said: &[Change]) -> Self {
         let mut changes = Changes::default();
-        effect.changes.iter().for_each(|change| changes.add(change));
-        Self { home: home.clone(), order, row, batch: effect.batch, changes }
+        said.iter().for_each(|change| changes.add(change));
+        Self { home, order, row, batch, changes }
     }
 
     fn read(row: &[u8], value: &[u8]) -> Result<Self, StorageError> {
@@ -269,15 +272,13 @@ impl Waits {
         let order = key::key_from(rest).map_err(|reason| EFFECTS.corrupt(&row.bytes, &reason))?;
         let effect: StoredEffect = value::from_bytes(value).map_err(|reason| EFFECTS.corrupt(&row.bytes, &reason))?;
         let (batch, said) = effect.read().ok_or_else(|| damaged("a home is damaged"))?;
-        let mut changes = Changes::default();
-        said.iter().for_each(|change| changes.add(change));
-        Ok(Self { home, order, row, batch, changes })
+        Ok(Self::new(home, order, row, batch, &said))
     }
 }
 
 /// Commits that are going to be one group.
 pub(super) struct Waiting {
-    submissions: Vec<Box<Submission>>,
+    submissions: Vec<Submission>,
     size: Size,
     mixes_homes: bool,
 }
@@ -299,7 +300,7 @@ impl Waiting {
         self.size.rows += size.rows;
         self.size.bytes += size.bytes;
         self.size.changes += size.changes;
-        self.submissions.push(next);
+        self.submissions.push(*next);
         Ok(())
     }
 }
@@ -337,35 +338,46 @@ impl Plan {
         if !holds {
             return Err(CommitError::Conflict);
         }
-        let home = commit.home().clone();
+        let effects = std::mem::take(&mut commit.effects);
+        let waiting = match self.effects {
+            EffectMode::Inline => Vec::new(),
+            EffectMode::Deferred => self.deferred(commit.home(), &effects)?,
+        };
         self.batch.append(std::mem::take(&mut commit.batch));
         self.say(&commit.changes);
-        for effect in std::mem::take(&mut commit.effects) {
-            match self.effects {
-                EffectMode::Inline => {
+        match self.effects {
+            EffectMode::Inline => {
+                for effect in effects {
                     self.say(&effect.changes);
                     self.batch.append(effect.batch);
                 }
-                EffectMode::Deferred => self.defer(&home, effect)?,
+            }
+            EffectMode::Deferred => {
+                for ((row, order, stored), effect) in waiting.into_iter().zip(effects) {
+                    self.batch.write(row.clone(), Some(stored));
+                    self.waiting.push(Waits::new(commit.home().clone(), order, row, effect.batch, &effect.changes));
+                }
             }
         }
         Ok(())
     }
 
-    fn say(&mut self, changes: &[crate::storage::changes::Change]) {
+    fn say(&mut self, changes: &[Change]) {
         for change in changes {
             self.changes.get_or_insert_default().add(change);
         }
     }
 
-    fn defer(&mut self, home: &Home, effect: Effect) -> Result<(), CommitError> {
-        let stored = value::to_bytes(&StoredEffect::from(&effect));
-        let stored = stored.map_err(|error| CommitError::Invalid(error.to_string()))?;
-        let number = u32::try_from(self.waiting.len()).or(Err(CommitError::TooLarge))?;
-        let waits = Waits::new(home, (self.number, number), effect);
-        self.batch.write(waits.row.clone(), Some(stored));
-        self.waiting.push(waits);
-        Ok(())
+    /// The rows in which effects wait: key, order, value.
+    fn deferred(&self, home: &Home, effects: &[Effect]) -> Result<Vec<(RowKey, (u64, u32), Vec<u8>)>, CommitError> {
+        let numbered = effects.iter().zip(self.waiting.len()..);
+        let row = |(effect, number): (&Effect, usize)| {
+            let order = (self.number, u32::try_from(number).or(Err(CommitError::TooLarge))?);
+            let stored = value::to_bytes(&StoredEffect::from(effect));
+            let stored = stored.map_err(|error| CommitError::Invalid(error.to_string()))?;
+            Ok((EFFECTS.row_key(home, &key::bytes_of(&order)), order, stored))
+        };
+        numbered.map(row).collect()
     }
 }
 

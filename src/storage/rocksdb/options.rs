@@ -27,12 +27,7 @@ pub struct Budget {
 
 impl Default for Budget {
     fn default() -> Self {
-        Self {
-            block_cache_bytes: 128 * MIB,
-            write_buffer_bytes: 128 * MIB,
-            background_threads: 2,
-            open_files_max: 128,
-        }
+        Self { block_cache_bytes: 128 * MIB, write_buffer_bytes: 128 * MIB, background_threads: 2, open_files_max: 128 }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Changing a state: a new root, and the rows of the nodes that are new.
 
 use super::{
-    Arc, Arrival, BTreeMap, Commit, FAN, Node, NodeRef, NodeRow, Nodes, ROW_NODES_MAX, STATE_NODES, StateRoot, StateTree,
-    StorageError, slot, span,
+    Arc, Arrival, BTreeMap, Commit, FAN, Node, NodeRef, NodeRow, Nodes, ROW_NODES_MAX, STATE_NODES, StateRoot,
+    StateTree, StorageError, slot, span,
 };
 
 /// The new state, and what has to be stored for it.
@@ -152,7 +152,9 @@ impl StateTree {
         if tree.height < height {
             return Ok(if number == 0 { tree } else { StateRoot::EMPTY });
         }
-        Ok(StateRoot { node: self.child(nodes, tree.node, number)?, height: height - 1 })
+        let node = self.child(nodes, tree.node, number)?;
+        // There is one empty tree, so that two of them are equal.
+        Ok(if node == NodeRef::NONE { StateRoot::EMPTY } else { StateRoot { node, height: height - 1 } })
     }
 
     /// Leaves out roots that have nothing but a first child.

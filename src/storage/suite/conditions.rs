@@ -2,9 +2,7 @@
 
 use crate::storage::{
     Commit, CommitError, Position,
-    suite::{
-        Backend, NOTES, answers, as_one_group, for_each_backend, note, open, read_note, room, write_note,
-    },
+    suite::{Backend, NOTES, answers, as_one_group, for_each_backend, note, open, read_note, room, write_note},
 };
 
 for_each_backend!(

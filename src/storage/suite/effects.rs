@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::storage::{
-    ChangeKind, Commit, CommitError, EffectMode, Effect, Engine, Home, Limit, Position, Store, StoreOptions,
+    ChangeKind, Commit, CommitError, Effect, EffectMode, Engine, Home, Limit, Position, Store, StoreOptions,
     changes::{Changes, GroupId, StreamId},
     commit::EFFECTS,
     engine::{ApplyError, Batch, Group, RowRange},
@@ -74,7 +74,14 @@ async fn killed_after(writes: usize) -> Strict {
     (0..writes).for_each(|_| backend.0.spare_next());
     backend.fail_next(Fault::Full);
     let answer = store.commit(with_cards("one", &["alice", "bob"])).await;
-    assert_eq!(answer, Err(if writes == 0 { CommitError::Unavailable("no space left on device".to_owned()) } else { CommitError::Unknown }));
+    assert_eq!(
+        answer,
+        Err(if writes == 0 {
+            CommitError::Unavailable("no space left on device".to_owned())
+        } else {
+            CommitError::Unknown
+        })
+    );
     store.close().await.unwrap();
     backend
 }

@@ -6,9 +6,7 @@ use crate::storage::{
     CommitError, Limit, Position, StorageError, Store, StoreOptions,
     memory::{Fault, MemoryEngine},
     rocksdb::RocksEngine,
-    suite::{
-        Backend, Rocks, answers, as_one_group, for_each_backend, note, open, read_note, room, write_note,
-    },
+    suite::{Backend, Rocks, answers, as_one_group, for_each_backend, note, open, read_note, room, write_note},
 };
 
 for_each_backend!(

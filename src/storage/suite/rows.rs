@@ -1,8 +1,8 @@
 //! Rows: what is put is there, in its home, in order, and nothing else is.
 
 use crate::storage::{
-    Change, ChangeKind, Commit, CommitError, Direction, Effect, Home, HomeKind, KeyRange, Keyspace, Limit, Place, Position,
-    Profile, StorageError, Store, Value,
+    Change, ChangeKind, Commit, CommitError, Direction, Effect, Home, HomeKind, KeyRange, Keyspace, Limit, Place,
+    Position, Profile, StorageError, Store, Value,
     commit::{COMMIT_BYTES_MAX, COMMIT_CHANGES_MAX, COMMIT_ROWS_MAX, KEY_BYTES_MAX},
     key::hex,
     range::Page,
@@ -76,7 +76,8 @@ async fn many_keys_are_answered_in_their_order(backend: impl Backend) {
     for count in [0, 1, 3, 150] {
         let mut keys: Vec<_> = (0..count).rev().map(|number| format!("{number:03}")).collect();
         keys.insert(keys.len() / 2, "missing".to_owned());
-        let expected: Vec<_> = keys.iter().map(|key| key.parse::<u64>().ok().map(|number| number.to_string())).collect();
+        let expected: Vec<_> =
+            keys.iter().map(|key| key.parse::<u64>().ok().map(|number| number.to_string())).collect();
         assert_eq!(store.get_many(&NOTES, &home, &keys).await.unwrap(), expected);
     }
 }
@@ -116,7 +117,8 @@ async fn scans_go_both_ways_and_stop_at_their_limits(backend: impl Backend) {
         assert_eq!(values(&page), (expected, more), "{limit:?} down");
     }
     let one_row = 24 + 1 + 20;
-    let page = store.scan(&LINES, &home, KeyRange::all(), Direction::Up, Limit::max().bytes(2 * one_row)).await.unwrap();
+    let page =
+        store.scan(&LINES, &home, KeyRange::all(), Direction::Up, Limit::max().bytes(2 * one_row)).await.unwrap();
     assert!(page.more && page.rows.len() < all.len(), "the limit in bytes ends the page: {}", page.rows.len());
 }
 
@@ -187,7 +189,8 @@ async fn prefixes_are_deleted_in_their_home_only(backend: impl Backend) {
     commit.delete_prefix(&LINES, &user_id("alice"));
     commit.put(&LINES, &(user_id("alice"), Place(7, 0)), &7);
     store.commit(commit).await.unwrap();
-    let all = async |home| values(&store.scan(&LINES, home, KeyRange::all(), Direction::Up, Limit::max()).await.unwrap()).0;
+    let all =
+        async |home| values(&store.scan(&LINES, home, KeyRange::all(), Direction::Up, Limit::max()).await.unwrap()).0;
     assert_eq!(all(&home).await, [7, 100, 101, 102, 103, 104]);
     assert_eq!(all(&other).await, [9]);
     let mut commit = Commit::new(home.clone());
@@ -205,12 +208,24 @@ async fn a_row_of_another_kind_of_home_is_refused(backend: impl Backend) {
     let store = open(&backend).await;
     let (home, key, text) = (room("r"), "k".to_owned(), "t".to_owned());
     let mistakes: [fn(&mut Commit); 6] = [
-        |commit| { commit.put(&CARDS, &room_id("r"), &String::new()); },
-        |commit| { commit.delete(&CARDS, &room_id("r")); },
-        |commit| { commit.delete_all(&CARDS); },
-        |commit| { commit.require_absent(&CARDS, &room_id("r")); },
-        |commit| { commit.put_content(&CARDS, &room_id("r"), &String::new()); },
-        |commit| { commit.effect(Effect::new(person("alice")).put(&NOTES, &String::new(), &String::new())); },
+        |commit| {
+            commit.put(&CARDS, &room_id("r"), &String::new());
+        },
+        |commit| {
+            commit.delete(&CARDS, &room_id("r"));
+        },
+        |commit| {
+            commit.delete_all(&CARDS);
+        },
+        |commit| {
+            commit.require_absent(&CARDS, &room_id("r"));
+        },
+        |commit| {
+            commit.put_content(&CARDS, &room_id("r"), &String::new());
+        },
+        |commit| {
+            commit.effect(Effect::new(person("alice")).put(&NOTES, &String::new(), &String::new()));
+        },
     ];
     for mistake in mistakes {
         let mut commit = Commit::new(home.clone());
@@ -229,10 +244,7 @@ async fn what_is_too_large_is_refused(backend: impl Backend) {
     let store = open(&backend).await;
     let home = room("r");
     let text = |bytes| "x".repeat(bytes);
-    let mut too_large = vec![
-        note(&home, "value", &text(VALUE_BYTES_MAX)),
-        note(&home, &text(KEY_BYTES_MAX), "key"),
-    ];
+    let mut too_large = vec![note(&home, "value", &text(VALUE_BYTES_MAX)), note(&home, &text(KEY_BYTES_MAX), "key")];
     let mut rows = Commit::new(home.clone());
     for number in 0..=COMMIT_ROWS_MAX {
         rows.put(&NOTES, &number.to_string(), &String::new());

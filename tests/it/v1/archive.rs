@@ -217,7 +217,7 @@ async fn an_invite_to_a_frozen_room_can_be_declined() {
     let guest = server.caller(&log_in(&server, "guest").await);
     archives(&alice, &room).await.ok();
     guest.leaves(&room).await.ok();
-    assert_eq!(alice.members(&room, "invite").await, [] as [&str; 0]);
+    assert_eq!(alice.members(&room, "invite").await, super::NONE);
 }
 
 #[tokio::test]

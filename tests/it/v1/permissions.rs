@@ -169,8 +169,13 @@ async fn check(kind: Kind) {
             let (room, event) = people.room(kind).await;
             let permissions = people.of(role).get(&format!("/v1/rooms/{room}/permissions")).await.ok();
             let said = &permissions[word];
+            let before = people.creator.timeline(&room).await.len();
             let answer = people.tries(role, word, &room, &event).await;
             let did = answer.status < 300;
+            // What is done already is answered with 200 though there is nothing left to be allowed.
+            if did && said["allowed"] == false && people.creator.timeline(&room).await.len() == before {
+                continue;
+            }
             assert_eq!(
                 said["allowed"],
                 json!(did),

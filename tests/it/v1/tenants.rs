@@ -7,6 +7,7 @@ use crate::client::{Caller, PASSWORD, SERVER_NAME, Setup, TestServer, encoded, s
 
 /// A second tenant beside the first, which has further hosts.
 const TWO: Setup = Setup {
+    listen: "",
     tenant: "hosts = [\"felt.test\", \"felt.test:8080\"]",
     accounts: "registration = \"open\"",
     limits: "enabled = false",
@@ -210,4 +211,23 @@ async fn what_is_kept_is_kept_for_both_over_a_restart() {
     server.restart().await;
     assert_eq!(here.hears(&ours).await, ["here"]);
     assert_eq!(there.hears(&theirs).await, ["there"]);
+}
+
+#[tokio::test]
+async fn a_forwarded_host_is_believed_from_a_trusted_proxy() {
+    let server = server_with(Setup { listen: "trusted_proxies = [\"127.0.0.1\"]", ..TWO }).await;
+    let proxied = server.nameless().with_header("host", "10.0.0.1").with_header("x-forwarded-host", "wood.test");
+    let session = proxied.post("/v1/auth/register", json!({"username": "bob", "password": PASSWORD})).await.created();
+    assert_eq!(session["participant_id"], "@bob:other.test");
+}
+
+#[tokio::test]
+async fn a_data_folder_remembers_its_server_name() {
+    let mut server = server().await;
+    let alice = server.account("alice").await;
+    server.stop().await;
+    let refused = server.start_as("renamed.test").await.expect_err("another server name stops the start").to_string();
+    assert!(refused.contains(SERVER_NAME) && refused.contains("renamed.test"), "{refused}");
+    server.restart_stopped().await;
+    alice.get("/v1/me").await.ok();
 }

@@ -286,3 +286,33 @@ async fn the_list_of_workspaces_is_the_callers() {
     assert!(shown.contains(&(felt, "editor".to_owned())));
     assert_eq!(alice.get("/v1/workspaces?limit=1&offset=2").await.list().len(), 1);
 }
+
+#[tokio::test]
+async fn the_children_of_a_workspace_follow_its_rooms() {
+    let server = server().await;
+    let alice = server.account("alice").await;
+    let (felt, wood) = (workspace(&alice, "Felt").await, workspace(&alice, "Wood").await);
+    let room = text(
+        &alice.post("/v1/rooms", json!({"room_type": "group", "name": "Tents", "workspace_id": felt})).await.created()
+            ["id"],
+    );
+    check_child(&alice, &felt, &room, true).await;
+    moves(&alice, &room, &wood).await.ok();
+    check_child(&alice, &wood, &room, true).await;
+    check_child(&alice, &felt, &room, false).await;
+}
+
+/// Waits until a space names a room as its child, or no longer does: children follow as effects, a moment later.
+async fn check_child(caller: &Caller, workspace: &str, room: &str, wanted: bool) {
+    let path = format!("/v1/rooms/{workspace}/state/m.space.child/{room}");
+    let mut last = Value::Null;
+    for _ in 0..500 {
+        let answer = caller.get(&path).await;
+        last = answer.json();
+        let named = answer.status == 200 && last["data"]["content"]["via"] == json!(["yurt.test"]);
+        if named == wanted {
+            return;
+        }
+    }
+    panic!("the space {workspace} does not follow the room {room}: {last}");
+}

@@ -1,0 +1,95 @@
+//! From listeners and dialects to one router. Handlers translate: one action call each, no rules, no storage.
+//!
+//! May import: actions, rules (ids), tenants, config, axum, serde. Never: storage, federation, rocksdb.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use axum::{
+    Router,
+    extract::{ConnectInfo, DefaultBodyLimit},
+    http::{HeaderMap, HeaderValue, Method, header, request::Parts},
+    middleware,
+};
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer},
+};
+
+use crate::{
+    config::{Config, Network},
+    tenants::Tenants,
+};
+
+mod body;
+mod caller;
+mod error;
+mod idempotency;
+mod limits;
+mod page;
+mod time;
+pub mod v1;
+
+/// What all handlers share. Cheap to copy.
+#[derive(Clone)]
+pub(crate) struct ApiState {
+    pub(crate) tenants: Tenants,
+    pub(crate) limits: Arc<limits::Limits>,
+    pub(crate) origins: Arc<[String]>,
+    trusted_proxies: Arc<[Network]>,
+}
+
+impl ApiState {
+    /// The request came through a proxy whose headers count.
+    pub(crate) fn is_proxied(&self, parts: &Parts) -> bool {
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
+        peer.is_some_and(|peer| self.is_trusted(peer))
+    }
+
+    /// The address that a request came from, behind trusted proxies the one that they saw.
+    pub(crate) fn address(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
+        let peer = peer.ip();
+        if !self.is_trusted(peer) {
+            return peer;
+        }
+        let seen = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+        let seen: Vec<IpAddr> = seen.flat_map(|value| value.split(',')).filter_map(|ip| ip.trim().parse().ok()).collect();
+        seen.into_iter().rev().find(|address| !self.is_trusted(*address)).unwrap_or(peer)
+    }
+
+    fn is_trusted(&self, address: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(address))
+    }
+}
+
+/// The router of all dialects that the configuration switches on.
+pub fn router(config: &Config, tenants: Tenants) -> Router {
+    let state = ApiState {
+        tenants,
+        limits: Arc::new(limits::Limits::new(&config.limits)),
+        origins: config.cors.origins.iter().map(|origin| origin.to_lowercase()).collect(),
+        trusted_proxies: config.listen.trusted_proxies.clone().into(),
+    };
+    v1::router()
+        .layer(middleware::from_fn_with_state(state.clone(), idempotency::layer))
+        .layer(DefaultBodyLimit::max(config.limits.body_bytes_max))
+        .layer(CatchPanicLayer::custom(v1::error::panicked))
+        .layer(cors(config))
+        .with_state(state)
+}
+
+/// Pages of other origins may call with the user's credentials only when they are listed.
+fn cors(config: &Config) -> CorsLayer {
+    let origins: Vec<HeaderValue> = config.cors.origins.iter().filter_map(|origin| origin.parse().ok()).collect();
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins))
+        .allow_credentials(true)
+        .allow_methods(AllowMethods::list([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE]))
+        .allow_headers(AllowHeaders::list([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            header::HeaderName::from_static("idempotency-key"),
+        ]))
+}

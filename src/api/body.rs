@@ -1,0 +1,101 @@
+//! Bodies of requests: strict JSON, of bounded size. Unknown fields and wrong types are named.
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Query, Request},
+    http::{
+        HeaderMap,
+        header::CONTENT_TYPE,
+        request::Parts,
+    },
+};
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+use super::{
+    ApiState,
+    error::{Problem, ProblemKind},
+    v1::error::V1Error,
+};
+use crate::actions::ActionError;
+
+/// A JSON body.
+pub(crate) struct Json<T> {
+    /// What it says.
+    pub(crate) value: T,
+    /// SHA-256 of its bytes.
+    pub(crate) fingerprint: [u8; 32],
+}
+
+/// A JSON body that may be missing: then every field has its default.
+pub(crate) struct OptionalJson<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<ApiState> for Json<T> {
+    type Rejection = V1Error;
+
+    async fn from_request(request: Request, state: &ApiState) -> Result<Self, V1Error> {
+        let is_json = says_json(request.headers());
+        let bytes = Bytes::from_request(request, state).await.map_err(Problem::from)?;
+        if !is_json {
+            return Err(wrong_type().into());
+        }
+        Ok(Self { value: read(&bytes)?, fingerprint: Sha256::digest(&bytes).into() })
+    }
+}
+
+impl<T: DeserializeOwned + Default> FromRequest<ApiState> for OptionalJson<T> {
+    type Rejection = V1Error;
+
+    async fn from_request(request: Request, state: &ApiState) -> Result<Self, V1Error> {
+        let is_json = says_json(request.headers());
+        let bytes = Bytes::from_request(request, state).await.map_err(Problem::from)?;
+        if bytes.is_empty() {
+            return Ok(Self(T::default()));
+        }
+        if !is_json {
+            return Err(wrong_type().into());
+        }
+        Ok(Self(read(&bytes)?))
+    }
+}
+
+/// The query of a request; unknown parameters and wrong values are named.
+pub(crate) struct Parameters<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequestParts<ApiState> for Parameters<T> {
+    type Rejection = V1Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, V1Error> {
+        let Query(value) = Query::from_request_parts(parts, state).await.map_err(Problem::from)?;
+        Ok(Self(value))
+    }
+}
+
+fn wrong_type() -> Problem {
+    Problem::new(ProblemKind::ContentType, "send the body as JSON, with the header `Content-Type: application/json`")
+}
+
+fn says_json(headers: &HeaderMap) -> bool {
+    let Some(Ok(content_type)) = headers.get(CONTENT_TYPE).map(|value| value.to_str()) else { return false };
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/json")
+}
+
+/// Reads strict JSON.
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let value: T = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = error.path().to_string();
+        let problem = error.into_inner();
+        let field = if path == "." { named_in(&problem.to_string()).unwrap_or("body".to_owned()) } else { path };
+        Problem::from(ActionError::RequestInvalid { field, problem: problem.to_string() })
+    })?;
+    reader.end().map_err(|error| Problem::from(ActionError::invalid("body", error.to_string())))?;
+    Ok(value)
+}
+
+/// The field that serde names in its message.
+fn named_in(problem: &str) -> Option<String> {
+    let rest = problem.strip_prefix("missing field `").or_else(|| problem.strip_prefix("unknown field `"))?;
+    rest.split_once('`').map(|(field, _)| field.to_owned())
+}

@@ -1,0 +1,135 @@
+//! Who asks: from the token or cookie of a request to a [`Caller`] of one tenant.
+
+use axum::{
+    extract::FromRequestParts,
+    http::{
+        HeaderMap, Method, header,
+        request::Parts,
+    },
+};
+
+use super::{
+    ApiState,
+    error::{Problem, ProblemKind},
+    v1::error::V1Error,
+};
+use crate::{
+    actions::{ActionError, Actions, Caller, caller::RequestKey, sessions},
+    tenants::NoTenant,
+};
+
+/// The name of the session cookie; outside of loopback it has the prefix that binds it to host and TLS.
+const COOKIE: &str = "yurt";
+const COOKIE_PREFIX: &str = "__Host-";
+
+/// A request of somebody who is logged in.
+pub(crate) struct Signed {
+    /// The tenant's actions.
+    pub(crate) actions: Actions,
+    /// Who asks.
+    pub(crate) caller: Caller,
+}
+
+/// A request of whoever it is.
+pub(crate) struct Anyone {
+    /// The tenant's actions.
+    pub(crate) actions: Actions,
+    /// The request came to an address of this machine only, so that a cookie needs no TLS.
+    pub(crate) is_loopback: bool,
+}
+
+impl FromRequestParts<ApiState> for Signed {
+    type Rejection = V1Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, V1Error> {
+        let (actions, mut caller) = of_request(parts, state).await?;
+        caller.request = parts.extensions.get::<RequestKey>().cloned();
+        Ok(Self { actions, caller })
+    }
+}
+
+impl FromRequestParts<ApiState> for Anyone {
+    type Rejection = V1Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, V1Error> {
+        let host = host(parts, state);
+        let actions = tenant(state, None, host.as_deref()).await?;
+        Ok(Self { actions, is_loopback: host.as_deref().is_none_or(is_loopback) })
+    }
+}
+
+/// The tenant and the caller of a request.
+pub(crate) async fn of_request(parts: &Parts, state: &ApiState) -> Result<(Actions, Caller), Problem> {
+    let host = host(parts, state);
+    let cookie = cookie(&parts.headers);
+    let token = bearer(&parts.headers).or(cookie.as_deref());
+    let actions = tenant(state, token, host.as_deref()).await?;
+    let token = token.ok_or_else(sessions::invalid)?;
+    let caller = sessions::caller(&actions, token).await?;
+    let is_cookie = bearer(&parts.headers).is_none();
+    if is_cookie && !matches!(parts.method, Method::GET | Method::HEAD) {
+        check_origin(parts, state, host.as_deref())?;
+    }
+    state.limits.request_of(&caller.user_id)?;
+    Ok((actions, caller))
+}
+
+async fn tenant(state: &ApiState, token: Option<&str>, host: Option<&str>) -> Result<Actions, Problem> {
+    let tenant = state.tenants.of_request(token, host).map_err(|reason| match reason {
+        NoTenant::UnknownHost => Problem::new(ProblemKind::RouteNotFound, "no server of this name lives here"),
+        NoTenant::ForeignToken => sessions::invalid().into(),
+    })?;
+    Ok(tenant.actions().await?.clone())
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim())
+}
+
+fn cookie(headers: &HeaderMap) -> Option<String> {
+    let pairs = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = pairs.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    let is_ours = |name: &str| name.strip_prefix(COOKIE_PREFIX).unwrap_or(name) == COOKIE;
+    pairs.find(|(name, _)| is_ours(name)).map(|(_, token)| token.to_owned())
+}
+
+/// The host that the caller asked for; what a proxy says counts only from a trusted one.
+fn host(parts: &Parts, state: &ApiState) -> Option<String> {
+    let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let forwarded = if state.is_proxied(parts) { text("x-forwarded-host") } else { None };
+    forwarded.or_else(|| text("host")).or_else(|| parts.uri.authority().map(ToString::to_string))
+}
+
+/// A browser sends the cookie with requests that other sites make: those are refused.
+fn check_origin(parts: &Parts, state: &ApiState, host: Option<&str>) -> Result<(), Problem> {
+    let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    let scheme = if state.is_proxied(parts) { text("x-forwarded-proto").unwrap_or("https") } else { "http" };
+    let own = host.map(|host| format!("{scheme}://{host}").to_ascii_lowercase());
+    let origin = text("origin").map(str::to_ascii_lowercase);
+    let is_allowed = origin.as_ref().is_some_and(|origin| Some(origin) == own.as_ref() || state.origins.contains(origin));
+    if is_allowed {
+        return Ok(());
+    }
+    let refused = "a request with a cookie needs an `Origin` of this server, or one listed in `[cors] origins`";
+    Err(ActionError::InsufficientPermission(refused.to_owned()).into())
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = match host.rsplit_once(':') {
+        Some((bare, port)) if port.chars().all(|digit| digit.is_ascii_digit()) => bare,
+        _ => host,
+    };
+    let address = bare.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    bare.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// The header that gives a browser its session.
+pub(crate) fn set_cookie(token: &str, is_loopback: bool) -> String {
+    if is_loopback {
+        format!("{COOKIE}={token}; Path=/; HttpOnly; SameSite=Lax")
+    } else {
+        format!("{COOKIE_PREFIX}{COOKIE}={token}; Path=/; Secure; HttpOnly; SameSite=Lax")
+    }
+}

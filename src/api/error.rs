@@ -1,0 +1,132 @@
+//! From kinds of errors to HTTP statuses: the only place that names a status of the 400s and 500s. Each dialect renders its own body.
+
+use std::time::Duration;
+
+use axum::{
+    extract::rejection::{BytesRejection, PathRejection, QueryRejection},
+    http::StatusCode,
+};
+
+use crate::actions::{ActionError, ErrorKind};
+
+/// A request that was not done, before a dialect gives it a body.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    /// What it means.
+    pub(crate) kind: ProblemKind,
+    /// For a person.
+    pub(crate) message: String,
+    /// The word of `/permissions` for it.
+    pub(crate) reason: Option<&'static str>,
+    /// When a repeat may work.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+/// What a refused request means: an action's error, or one of HTTP itself.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ProblemKind {
+    /// The action refused.
+    Action(ErrorKind),
+    /// No such path, or no tenant of that host.
+    RouteNotFound,
+    /// The path exists, with other methods.
+    MethodNotAllowed,
+    /// The body is no JSON by its own account.
+    ContentType,
+}
+
+/// How long a caller waits who found the server busy.
+const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+impl Problem {
+    /// A problem of HTTP itself.
+    pub(crate) fn new(kind: ProblemKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), reason: None, retry_after: None }
+    }
+
+    /// The status of the answer.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self.kind {
+            ProblemKind::RouteNotFound => StatusCode::NOT_FOUND,
+            ProblemKind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            ProblemKind::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            ProblemKind::Action(kind) => status(kind),
+        }
+    }
+}
+
+fn status(kind: ErrorKind) -> StatusCode {
+    match kind {
+        ErrorKind::RoomNotFound
+        | ErrorKind::EventNotFound
+        | ErrorKind::WorkspaceNotFound
+        | ErrorKind::ParticipantNotFound => StatusCode::NOT_FOUND,
+        ErrorKind::RoomForbidden
+        | ErrorKind::RedactForbidden
+        | ErrorKind::WorkspaceForbidden
+        | ErrorKind::InsufficientPermission => StatusCode::FORBIDDEN,
+        ErrorKind::RoomFrozen
+        | ErrorKind::RoomCapacity
+        | ErrorKind::TenantCapacity
+        | ErrorKind::FederationDisabled
+        | ErrorKind::NameTaken
+        | ErrorKind::IdempotencyMismatch => StatusCode::CONFLICT,
+        ErrorKind::TypeInvariant | ErrorKind::RequestInvalid => StatusCode::BAD_REQUEST,
+        ErrorKind::InvalidToken | ErrorKind::ExpiredToken => StatusCode::UNAUTHORIZED,
+        ErrorKind::ContentTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorKind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        ErrorKind::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// An answer that may be given again to a repeat of the request: not a passing one.
+pub(crate) fn is_lasting(status: StatusCode) -> bool {
+    !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS && status != StatusCode::UNAUTHORIZED
+}
+
+impl From<ActionError> for Problem {
+    fn from(error: ActionError) -> Self {
+        let kind = error.kind();
+        let retry_after = match &error {
+            ActionError::RateLimited { retry_after } => Some(*retry_after),
+            ActionError::Busy => Some(BUSY_RETRY_AFTER),
+            _ => None,
+        };
+        let message = if kind == ErrorKind::Internal {
+            tracing::error!(%error, "A request failed inside: {error}");
+            "something went wrong on this server; its log says what".to_owned()
+        } else {
+            error.to_string()
+        };
+        let reason = error.reason().map(|reason| reason.as_str());
+        Self { kind: ProblemKind::Action(kind), message, reason, retry_after }
+    }
+}
+
+impl From<BytesRejection> for Problem {
+    fn from(rejection: BytesRejection) -> Self {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            return ActionError::ContentTooLarge("the body is larger than this server takes".to_owned()).into();
+        }
+        ActionError::invalid("body", rejection.body_text()).into()
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        let text = rejection.body_text();
+        let text = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text).to_owned();
+        let (field, problem) = match text.split_once(": ") {
+            Some((field, problem)) => (field.to_owned(), problem.to_owned()),
+            None => ("query".to_owned(), text),
+        };
+        ActionError::RequestInvalid { field, problem }.into()
+    }
+}
+
+impl From<PathRejection> for Problem {
+    fn from(_: PathRejection) -> Self {
+        Self::new(ProblemKind::RouteNotFound, "no such path")
+    }
+}

@@ -1,0 +1,87 @@
+//! `Idempotency-Key`: a repeated request gets the first answer. Works around whole handlers, whatever dialect they are of.
+
+use axum::{
+    body::{Body, Bytes, to_bytes},
+    extract::{FromRequest, Request, State},
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use sha2::{Digest, Sha256};
+
+use super::{ApiState, caller, error, error::Problem, v1::error::V1Error};
+use crate::actions::{
+    ActionError, Actions, StoredAnswer,
+    caller::RequestKey,
+    requests::{self, Turn},
+};
+
+/// The header.
+const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
+/// Characters of a key.
+const KEY_CHARACTERS_MAX: usize = 255;
+/// Bytes of an answer that is kept; every answer of a mutating call is far smaller.
+const ANSWER_BYTES_MAX: usize = 90 * 1024;
+
+/// Put into a response: nothing durable may name what it is about.
+#[derive(Clone, Copy)]
+pub(crate) struct InMemoryOnly;
+
+/// Gives a repeat its first answer, and keeps the answer of what is not a repeat.
+pub(crate) async fn layer(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+    let is_mutating = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    let Some(key) = request.headers().get(HEADER).filter(|_| is_mutating).cloned() else {
+        return next.run(request).await;
+    };
+    match answered(&state, request, &key, next).await {
+        Ok(response) => response,
+        Err(problem) => V1Error::from(problem).into_response(),
+    }
+}
+
+async fn answered(state: &ApiState, request: Request, key: &HeaderValue, next: Next) -> Result<Response, Problem> {
+    let key = key.to_str().ok().filter(|key| !key.is_empty() && key.len() <= KEY_CHARACTERS_MAX);
+    let wrong = || ActionError::invalid("Idempotency-Key", format!("1 to {KEY_CHARACTERS_MAX} ASCII characters"));
+    let key = key.ok_or_else(wrong)?.to_owned();
+    let (parts, body) = request.into_parts();
+    let (actions, caller) = caller::of_request(&parts, state).await?;
+    let rebuilt = |body: Body| Request::from_parts(parts.clone(), body);
+    let bytes = Bytes::from_request(rebuilt(body), state).await?;
+    let request_key = RequestKey {
+        key: format!("{} {} {key}", parts.method, parts.uri.path()),
+        fingerprint: Sha256::digest(&bytes).into(),
+    };
+    let _gate = match requests::turn(&actions, &caller.user_id, &request_key).await? {
+        Turn::Answered(answer) => return replay(answer),
+        Turn::Now(gate) => gate,
+    };
+    let names_incognito = parts.uri.path().split('/').any(|part| is_incognito(&actions, part));
+    let mut request = rebuilt(Body::from(bytes));
+    request.extensions_mut().insert(request_key.clone());
+    let response = next.run(request).await;
+    if !error::is_lasting(response.status()) {
+        return Ok(response);
+    }
+    let in_memory = names_incognito || response.extensions().get::<InMemoryOnly>().is_some();
+    let (head, body) = response.into_parts();
+    let body = to_bytes(body, ANSWER_BYTES_MAX).await.map_err(ActionError::internal)?;
+    let answer = StoredAnswer {
+        fingerprint: request_key.fingerprint,
+        status: head.status.as_u16(),
+        body: String::from_utf8_lossy(&body).into_owned(),
+        at: actions.now(),
+    };
+    requests::keep(&actions, &caller.user_id, &request_key, answer, in_memory).await?;
+    Ok(Response::from_parts(head, Body::from(body)))
+}
+
+fn is_incognito(actions: &Actions, part: &str) -> bool {
+    let decoded = percent_encoding::percent_decode_str(part).decode_utf8_lossy();
+    actions.is_incognito(&decoded)
+}
+
+fn replay(answer: StoredAnswer) -> Result<Response, Problem> {
+    let status = StatusCode::from_u16(answer.status).map_err(ActionError::internal)?;
+    let json = HeaderValue::from_static("application/json");
+    Ok((status, [(header::CONTENT_TYPE, json)], answer.body).into_response())
+}

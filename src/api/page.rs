@@ -1,0 +1,42 @@
+//! Paging of lists: `limit` and `offset`, with one range for all of them.
+
+use serde::Deserialize;
+
+use crate::actions::ActionError;
+
+/// Entries of a page when nothing is said. Source: the contract, "Conventions".
+const LIMIT_DEFAULT: usize = 50;
+/// Entries of a page at most.
+const LIMIT_MAX: usize = 200;
+
+/// The paging of a list, as its query says.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Paging {
+    limit: Option<i64>,
+    offset: Option<i64>,
+}
+
+impl Paging {
+    /// Offset and limit, checked.
+    pub(crate) fn read(&self) -> Result<(usize, usize), ActionError> {
+        range(self.offset, self.limit)
+    }
+}
+
+/// Offset and limit, checked.
+pub(crate) fn range(offset: Option<i64>, limit: Option<i64>) -> Result<(usize, usize), ActionError> {
+    let offset = usize::try_from(offset.unwrap_or(0))
+        .map_err(|_negative| ActionError::invalid("offset", "must not be negative"))?;
+    Ok((offset, limit_of(limit)?))
+}
+
+/// A limit, checked.
+pub(crate) fn limit_of(limit: Option<i64>) -> Result<usize, ActionError> {
+    let Some(limit) = limit else { return Ok(LIMIT_DEFAULT) };
+    let in_range = |limit: &usize| (1..=LIMIT_MAX).contains(limit);
+    usize::try_from(limit)
+        .ok()
+        .filter(in_range)
+        .ok_or_else(|| ActionError::invalid("limit", format!("must be from 1 to {LIMIT_MAX}")))
+}

@@ -1,0 +1,201 @@
+//! Accounts and sessions: `/v1/auth/*`, `/v1/me`, `/v1/admin/participants`.
+
+use std::net::SocketAddr;
+
+use axum::{
+    Json as Answer,
+    extract::{ConnectInfo, State},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use ruma::OwnedUserId;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    error::V1Error,
+    wire::{Data, List, Nothing},
+};
+use crate::{
+    actions::{
+        AccountState,
+        accounts::{self, AccountView, NewAccount},
+        sessions::{self, Issued},
+    },
+    api::{
+        ApiState,
+        body::{Json, OptionalJson, Parameters},
+        caller::{Anyone, Signed, set_cookie},
+        page, time,
+    },
+};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Register {
+    username: String,
+    password: String,
+    display_name: Option<String>,
+    registration_token: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Session {
+    participant_id: OwnedUserId,
+    access_token: String,
+    expires_at: Option<String>,
+}
+
+impl Session {
+    fn new(participant_id: OwnedUserId, issued: &Issued) -> Self {
+        Self {
+            participant_id,
+            access_token: issued.token.clone(),
+            expires_at: issued.expires_at.map(time::text),
+        }
+    }
+}
+
+/// `POST /v1/auth/register`
+pub(super) async fn register(
+    State(state): State<ApiState>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    Anyone { actions, .. }: Anyone,
+    body: Json<Register>,
+) -> Result<Response, V1Error> {
+    state.limits.login_from(state.address(peer, &headers))?;
+    let Register { username, password, display_name, registration_token } = body.value;
+    let new = NewAccount { username, password: Some(password), display_name, is_admin: false };
+    let (user_id, issued) = accounts::register(&actions, new, registration_token.as_deref()).await?;
+    Ok((StatusCode::CREATED, Data::json(Session::new(user_id, &issued))).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LogIn {
+    username: String,
+    password: String,
+    cookie: Option<bool>,
+}
+
+/// `POST /v1/auth/login`
+pub(super) async fn log_in(
+    State(state): State<ApiState>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    Anyone { actions, is_loopback }: Anyone,
+    body: Json<LogIn>,
+) -> Result<Response, V1Error> {
+    state.limits.login_from(state.address(peer, &headers))?;
+    let LogIn { username, password, cookie } = body.value;
+    let (user_id, issued) = accounts::log_in(&actions, &username, password).await?;
+    let session = Data::json(Session::new(user_id, &issued));
+    if cookie == Some(true) {
+        let cookie = set_cookie(&issued.token, is_loopback);
+        return Ok(([(header::SET_COOKIE, cookie)], session).into_response());
+    }
+    Ok(session.into_response())
+}
+
+/// A body without fields.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Empty {}
+
+/// `POST /v1/auth/logout`
+pub(super) async fn log_out(
+    Signed { actions, caller }: Signed,
+    _: OptionalJson<Empty>,
+) -> Result<Answer<Data<Nothing>>, V1Error> {
+    if let Some(session) = caller.session {
+        sessions::revoke(&actions, &caller.user_id, session).await?;
+    }
+    Ok(Data::json(Nothing {}))
+}
+
+#[derive(Serialize)]
+pub(super) struct Me {
+    participant_id: OwnedUserId,
+    display_name: Option<String>,
+    is_admin: bool,
+    tenant: String,
+    personal_workspace_id: ruma::OwnedRoomId,
+}
+
+/// `GET /v1/me`
+pub(super) async fn me(Signed { actions, caller }: Signed) -> Result<Answer<Data<Me>>, V1Error> {
+    let own = accounts::own(&actions, &caller).await?;
+    let personal_workspace_id = accounts::personal_workspace(&actions, &caller.user_id).await?;
+    Ok(Data::json(Me {
+        participant_id: own.user_id,
+        display_name: own.account.display_name,
+        is_admin: own.account.is_admin,
+        tenant: actions.tenant.clone(),
+        personal_workspace_id,
+    }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Create {
+    username: String,
+    password: String,
+    is_admin: Option<bool>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Participant {
+    participant_id: OwnedUserId,
+    display_name: Option<String>,
+    is_admin: bool,
+    state: &'static str,
+    created_at: String,
+}
+
+impl From<AccountView> for Participant {
+    fn from(view: AccountView) -> Self {
+        Self {
+            participant_id: view.user_id,
+            display_name: view.account.display_name,
+            is_admin: view.account.is_admin,
+            state: match view.account.state {
+                AccountState::Active => "active",
+                AccountState::Disabled => "disabled",
+                AccountState::Deactivated => "deactivated",
+                AccountState::Locked => "locked",
+            },
+            created_at: time::text(view.account.created_at),
+        }
+    }
+}
+
+/// `POST /v1/admin/participants`
+pub(super) async fn create(Signed { actions, caller }: Signed, body: Json<Create>) -> Result<Response, V1Error> {
+    let Create { username, password, is_admin } = body.value;
+    let new = NewAccount {
+        username,
+        password: Some(password),
+        is_admin: is_admin.unwrap_or(false),
+        display_name: None,
+    };
+    let made = accounts::create_by(&actions, &caller, new).await?;
+    Ok((StatusCode::CREATED, Data::json(Participant::from(made))).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Search {
+    q: Option<String>,
+    limit: Option<i64>,
+    offset: Option<i64>,
+}
+
+/// `GET /v1/admin/participants`
+pub(super) async fn list(
+    Signed { actions, caller }: Signed,
+    Parameters(search): Parameters<Search>,
+) -> Result<Answer<List<Participant>>, V1Error> {
+    let (offset, limit) = page::range(search.offset, search.limit)?;
+    let page = accounts::list(&actions, &caller, search.q.as_deref(), offset, limit).await?;
+    Ok(List::json(page.accounts.into_iter().map(Participant::from).collect(), page.total))
+}

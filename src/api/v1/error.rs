@@ -1,0 +1,104 @@
+//! How this dialect words a refusal: `{"error": {"code", "message", "reason"?}}`.
+
+use std::any::Any;
+
+use axum::{
+    Json,
+    http::{HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+use crate::{
+    actions::{ActionError, ErrorKind},
+    api::error::{Problem, ProblemKind},
+};
+
+/// A refusal of this dialect.
+#[derive(Debug)]
+pub(crate) struct V1Error(Problem);
+
+impl<P: Into<Problem>> From<P> for V1Error {
+    fn from(problem: P) -> Self {
+        Self(problem.into())
+    }
+}
+
+#[derive(Serialize)]
+struct Body {
+    error: Inner,
+}
+
+#[derive(Serialize)]
+struct Inner {
+    code: &'static str,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+}
+
+impl IntoResponse for V1Error {
+    fn into_response(self) -> Response {
+        let status = self.0.status();
+        let retry_after = self.0.retry_after.map(|wait| wait.as_secs_f64().ceil().max(1.0));
+        let Problem { kind, message, reason, .. } = self.0;
+        let mut response = (status, Json(Body { error: Inner { code: code(kind), message, reason } })).into_response();
+        if let Some(Ok(seconds)) = retry_after.map(|seconds| HeaderValue::from_str(&format!("{seconds:.0}"))) {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
+        response
+    }
+}
+
+/// The stable code of a kind of error.
+fn code(kind: ProblemKind) -> &'static str {
+    let kind = match kind {
+        ProblemKind::Action(kind) => kind,
+        ProblemKind::RouteNotFound => return "SW_ROUTE_NOT_FOUND",
+        ProblemKind::MethodNotAllowed => return "SW_METHOD_NOT_ALLOWED",
+        ProblemKind::ContentType => return "SW_REQUEST_INVALID",
+    };
+    match kind {
+        ErrorKind::RoomNotFound => "SW_ROOM_NOT_FOUND",
+        ErrorKind::RoomForbidden => "SW_ROOM_FORBIDDEN",
+        ErrorKind::RoomFrozen => "SW_ROOM_FROZEN",
+        ErrorKind::RoomCapacity => "SW_ROOM_CAPACITY",
+        ErrorKind::TypeInvariant => "SW_ROOM_TYPE_INVARIANT",
+        ErrorKind::EventNotFound => "SW_EVENT_NOT_FOUND",
+        ErrorKind::RedactForbidden => "SW_REDACT_FORBIDDEN",
+        ErrorKind::WorkspaceNotFound => "SW_WORKSPACE_NOT_FOUND",
+        ErrorKind::WorkspaceForbidden => "SW_WORKSPACE_FORBIDDEN",
+        ErrorKind::ParticipantNotFound => "SW_PARTICIPANT_NOT_FOUND",
+        ErrorKind::TenantCapacity => "SW_TENANT_CAPACITY",
+        ErrorKind::InvalidToken => "SW_AUTH_INVALID_TOKEN",
+        ErrorKind::ExpiredToken => "SW_AUTH_EXPIRED_TOKEN",
+        ErrorKind::InsufficientPermission => "SW_AUTH_INSUFFICIENT_PERMISSION",
+        ErrorKind::RequestInvalid => "SW_REQUEST_INVALID",
+        ErrorKind::ContentTooLarge => "SW_CONTENT_TOO_LARGE",
+        ErrorKind::RateLimited => "SW_RATE_LIMIT_EXCEEDED",
+        ErrorKind::FederationDisabled => "SW_FED_DISABLED",
+        ErrorKind::NameTaken => "SW_NAME_TAKEN",
+        ErrorKind::IdempotencyMismatch => "SW_IDEMPOTENCY_MISMATCH",
+        ErrorKind::Busy => "SW_BUSY",
+        ErrorKind::Internal => "SW_INTERNAL",
+    }
+}
+
+/// The answer to a path that does not exist.
+pub(crate) async fn route_not_found() -> V1Error {
+    Problem::new(ProblemKind::RouteNotFound, "no such path; schemas/v1.openapi.yaml lists all of them").into()
+}
+
+/// The answer to a path that exists with other methods; they stand in `Allow`.
+pub(crate) async fn method_not_allowed() -> V1Error {
+    Problem::new(ProblemKind::MethodNotAllowed, "this path does not know this method; see `Allow`").into()
+}
+
+/// The answer when a handler broke.
+#[expect(clippy::needless_pass_by_value, reason = "the signature is that of the layer")]
+pub(crate) fn panicked(cause: Box<dyn Any + Send + 'static>) -> Response {
+    let text = cause.downcast_ref::<String>().cloned();
+    let text = text.or_else(|| cause.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+    let error = ActionError::Internal(format!("a handler panicked: {}", text.unwrap_or_default()));
+    V1Error::from(error).into_response()
+}

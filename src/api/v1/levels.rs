@@ -1,0 +1,41 @@
+//! Power levels of a room and of one member.
+
+use serde::Deserialize;
+
+use super::{
+    error::V1Error,
+    path::Ids,
+    rooms::answer,
+    wire::RoomAnswer,
+};
+use crate::{
+    actions::levels,
+    api::{body::Json, caller::Signed},
+};
+
+/// `PUT /v1/rooms/{room_id}/power-levels`
+pub(super) async fn set(
+    Signed { actions, caller }: Signed,
+    Ids(room): Ids<String>,
+    body: Json<serde_json::Map<String, serde_json::Value>>,
+) -> Result<RoomAnswer, V1Error> {
+    levels::set(&actions, &caller, &room, body.value).await?;
+    answer(&actions, &caller, &room).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Level {
+    power_level: i64,
+}
+
+/// `PUT /v1/rooms/{room_id}/members/{participant_id}/power-level`
+pub(super) async fn set_member(
+    Signed { actions, caller }: Signed,
+    Ids((room, participant)): Ids<(String, String)>,
+    body: Json<Level>,
+) -> Result<RoomAnswer, V1Error> {
+    let target = actions.parse_participant("participant_id", &participant)?;
+    levels::set_member(&actions, &caller, &room, &target, body.value.power_level).await?;
+    answer(&actions, &caller, &room).await
+}

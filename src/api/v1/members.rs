@@ -1,0 +1,156 @@
+//! Who is in a room: the list, and coming and going.
+
+use axum::Json as Answer;
+use rules::permission::Membership;
+use serde::Deserialize;
+
+use super::{
+    error::V1Error,
+    path::Ids,
+    rooms::{answer, at_most},
+    wire::{Data, List, Member, Nothing, RoomAnswer},
+};
+use crate::{
+    actions::{ActionError, members, rooms::REASON_CHARACTERS_MAX},
+    api::{
+        body::{Json, OptionalJson, Parameters},
+        caller::Signed,
+        page,
+    },
+};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Find {
+    membership: Option<Word>,
+    limit: Option<i64>,
+    offset: Option<i64>,
+}
+
+#[derive(Copy, Clone, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Word {
+    Join,
+    Invite,
+    Knock,
+    Leave,
+    Ban,
+}
+
+impl From<Word> for Membership {
+    fn from(word: Word) -> Self {
+        match word {
+            Word::Join => Self::Join,
+            Word::Invite => Self::Invite,
+            Word::Knock => Self::Knock,
+            Word::Leave => Self::Leave,
+            Word::Ban => Self::Ban,
+        }
+    }
+}
+
+/// `GET /v1/rooms/{room_id}/members`
+pub(super) async fn list(
+    Signed { actions, caller }: Signed,
+    Ids(room): Ids<String>,
+    Parameters(find): Parameters<Find>,
+) -> Result<Answer<List<Member>>, V1Error> {
+    let (offset, limit) = page::range(find.offset, find.limit)?;
+    let page = members::list(&actions, &caller, &room, find.membership.map(Membership::from), offset, limit).await?;
+    Ok(List::json(page.members.into_iter().map(Member::from).collect(), page.total))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Join {
+    via: Option<Vec<String>>,
+    password: Option<String>,
+}
+
+/// `POST /v1/rooms/{room_id}/join`
+pub(super) async fn join(
+    Signed { actions, caller }: Signed,
+    Ids(room): Ids<String>,
+    OptionalJson(body): OptionalJson<Join>,
+) -> Result<RoomAnswer, V1Error> {
+    if body.password.is_some() {
+        return Err(ActionError::invalid("password", "rooms do not take passwords yet; leave it out").into());
+    }
+    members::join(&actions, &caller, &room, &body.via.unwrap_or_default()).await?;
+    answer(&actions, &caller, &room).await
+}
+
+/// `POST /v1/rooms/{room_id}/leave`
+pub(super) async fn leave(
+    Signed { actions, caller }: Signed,
+    Ids(room): Ids<String>,
+    _: OptionalJson<super::accounts::Empty>,
+) -> Result<Answer<Data<Nothing>>, V1Error> {
+    members::leave(&actions, &caller, &room).await?;
+    Ok(Data::json(Nothing {}))
+}
+
+/// Somebody, and why.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Target {
+    participant_id: String,
+    reason: Option<String>,
+}
+
+impl Target {
+    fn reason(&self) -> Result<Option<String>, ActionError> {
+        at_most("reason", self.reason.as_deref(), REASON_CHARACTERS_MAX)?;
+        Ok(self.reason.clone())
+    }
+}
+
+/// `POST /v1/rooms/{room_id}/invite`
+pub(super) async fn invite(
+    Signed { actions, caller }: Signed,
+    Ids(room): Ids<String>,
+    body: Json<Target>,
+) -> Result<RoomAnswer, V1Error> {
+    let target = actions.parse_participant("participant_id", &body.value.participant_id)?;
+    members::invite(&actions, &caller, &room, &target, body.value.reason()?).await?;
+    answer(&actions, &caller, &room).await
+}
+
+/// `POST /v1/rooms/{room_id}/kick`
+pub(super) async fn kick(
+    Signed { actions, caller }: Signed,
+    Ids(room): Ids<String>,
+    body: Json<Target>,
+) -> Result<RoomAnswer, V1Error> {
+    let target = actions.parse_participant("participant_id", &body.value.participant_id)?;
+    members::kick(&actions, &caller, &room, &target, body.value.reason()?).await?;
+    answer(&actions, &caller, &room).await
+}
+
+/// `POST /v1/rooms/{room_id}/ban`
+pub(super) async fn ban(
+    Signed { actions, caller }: Signed,
+    Ids(room): Ids<String>,
+    body: Json<Target>,
+) -> Result<RoomAnswer, V1Error> {
+    let target = actions.parse_participant("participant_id", &body.value.participant_id)?;
+    members::ban(&actions, &caller, &room, &target, body.value.reason()?).await?;
+    answer(&actions, &caller, &room).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Banned {
+    participant_id: String,
+}
+
+/// `POST /v1/rooms/{room_id}/unban`
+pub(super) async fn unban(
+    Signed { actions, caller }: Signed,
+    Ids(room): Ids<String>,
+    body: Json<Banned>,
+) -> Result<RoomAnswer, V1Error> {
+    let target = actions.parse_participant("participant_id", &body.value.participant_id)?;
+    members::unban(&actions, &caller, &room, &target).await?;
+    answer(&actions, &caller, &room).await
+}

@@ -1,0 +1,24 @@
+//! What stands in the path of a request: ids as they are, decoded once.
+
+use axum::extract::{FromRequestParts, Path};
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+
+use crate::{
+    actions::ActionError,
+    api::{ApiState, v1::error::V1Error},
+};
+
+/// The parameters of a path. What is no text can be no id: the same answer as for an id that does not exist.
+pub(crate) struct Ids<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<ApiState> for Ids<T> {
+    type Rejection = V1Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, V1Error> {
+        match Path::from_request_parts(parts, state).await {
+            Ok(Path(ids)) => Ok(Self(ids)),
+            Err(_) => Err(ActionError::RoomNotFound.into()),
+        }
+    }
+}

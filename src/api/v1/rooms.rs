@@ -1,0 +1,307 @@
+//! Rooms: making, finding, naming, moving, freezing.
+
+use std::collections::BTreeMap;
+
+use axum::{Json as Answer, http::StatusCode};
+use ruma::{OwnedRoomId, RoomId};
+use rules::kind::RoomKind;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    error::V1Error,
+    path::Ids,
+    wire::{self, Data, List, Room, RoomAnswer},
+};
+use crate::{
+    actions::{
+        ActionError, Actions, Caller,
+        creation::{self, NewRoom},
+        direct,
+        directory::{self, Search},
+        lifecycle, permissions as permission,
+        rooms::{self, NAME_CHARACTERS_MAX, REASON_CHARACTERS_MAX, TOPIC_CHARACTERS_MAX},
+    },
+    api::{
+        body::{Json, OptionalJson, Parameters},
+        caller::Signed,
+        page::{self, Paging},
+    },
+};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Create {
+    room_type: Kind,
+    name: Option<String>,
+    topic: Option<String>,
+    alias: Option<String>,
+    is_public: Option<bool>,
+    workspace_id: Option<String>,
+    scope_kind: Option<Scope>,
+    invite: Option<Vec<String>>,
+    password: Option<String>,
+    max_members: Option<u64>,
+    federate: Option<bool>,
+    room_version: Option<String>,
+    avatar_url: Option<String>,
+}
+
+#[derive(Copy, Clone, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Group,
+    Public,
+    Incognito,
+    Dm,
+}
+
+impl From<Kind> for RoomKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Group => Self::Group,
+            Kind::Public => Self::Public,
+            Kind::Incognito => Self::Incognito,
+            Kind::Dm => Self::Direct,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Scope {
+    Incognito,
+}
+
+impl Create {
+    fn read(self, actions: &Actions) -> Result<NewRoom, ActionError> {
+        if self.password.is_some() {
+            return Err(ActionError::invalid("password", "rooms do not take passwords yet; leave it out"));
+        }
+        at_most("name", self.name.as_deref(), NAME_CHARACTERS_MAX)?;
+        at_most("topic", self.topic.as_deref(), TOPIC_CHARACTERS_MAX)?;
+        if self.max_members == Some(0) {
+            return Err(ActionError::invalid("max_members", "must be at least 1"));
+        }
+        if self.avatar_url.as_ref().is_some_and(|url| !url.starts_with("mxc://") || url.len() > 255) {
+            return Err(ActionError::invalid("avatar_url", "must be an address that begins with mxc://"));
+        }
+        let kind = RoomKind::from(self.room_type);
+        let invite = self.invite.unwrap_or_default();
+        Ok(NewRoom {
+            kind: Some(kind),
+            is_incognito: kind == RoomKind::Incognito || self.scope_kind.is_some(),
+            name: self.name,
+            topic: self.topic,
+            alias: self.alias,
+            is_public: self.is_public,
+            workspace_id: self.workspace_id.map(|id| workspace(&id)).transpose()?,
+            invite: invite.iter().map(|name| actions.parse_participant("invite", name)).collect::<Result<_, _>>()?,
+            max_members: self.max_members,
+            federate: self.federate,
+            version: self.room_version,
+            avatar_url: self.avatar_url,
+        })
+    }
+}
+
+/// The id of a workspace; what is no id names none.
+pub(super) fn workspace(id: &str) -> Result<OwnedRoomId, ActionError> {
+    RoomId::parse(id).ok().filter(|_| !id.contains('\0')).ok_or(ActionError::WorkspaceNotFound)
+}
+
+/// A text of bounded length.
+pub(super) fn at_most(field: &str, text: Option<&str>, characters_max: usize) -> Result<(), ActionError> {
+    if text.is_some_and(|text| text.chars().count() > characters_max) {
+        return Err(ActionError::invalid(field, format!("at most {characters_max} characters")));
+    }
+    Ok(())
+}
+
+/// `POST /v1/rooms`
+pub(super) async fn create(Signed { actions, caller }: Signed, body: Json<Create>) -> Result<RoomAnswer, V1Error> {
+    let new = body.value.read(&actions)?;
+    let room_id = creation::create(&actions, &caller, new).await?;
+    Ok(RoomAnswer(rooms::details(&actions, &caller, room_id.as_str()).await?, StatusCode::CREATED))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Direct {
+    participant_id: String,
+}
+
+/// `POST /v1/rooms/dm`
+pub(super) async fn direct(Signed { actions, caller }: Signed, body: Json<Direct>) -> Result<RoomAnswer, V1Error> {
+    let partner = actions.parse_participant("participant_id", &body.value.participant_id)?;
+    let found = direct::open(&actions, &caller, &partner).await?;
+    let status = if found.is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok(RoomAnswer(rooms::details(&actions, &caller, found.room_id.as_str()).await?, status))
+}
+
+/// `GET /v1/rooms/{room_id}`
+pub(super) async fn get(Signed { actions, caller }: Signed, Ids(room): Ids<String>) -> Result<RoomAnswer, V1Error> {
+    answer(&actions, &caller, &room).await
+}
+
+/// The room as the caller sees it now.
+pub(super) async fn answer(actions: &Actions, caller: &Caller, room: &str) -> Result<RoomAnswer, V1Error> {
+    Ok(RoomAnswer::found(rooms::details(actions, caller, room).await?))
+}
+
+/// `GET /v1/rooms`
+pub(super) async fn own(
+    Signed { actions, caller }: Signed,
+    Parameters(paging): Parameters<Paging>,
+) -> Result<Answer<List<Room>>, V1Error> {
+    let (offset, limit) = paging.read()?;
+    Ok(wire::rooms(rooms::own(&actions, &caller, offset, limit).await?))
+}
+
+/// `GET /v1/rooms/archived`
+pub(super) async fn archived(
+    Signed { actions, caller }: Signed,
+    Parameters(paging): Parameters<Paging>,
+) -> Result<Answer<List<Room>>, V1Error> {
+    let (offset, limit) = paging.read()?;
+    Ok(wire::rooms(rooms::archived(&actions, &caller, offset, limit).await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Find {
+    q: Option<String>,
+    room_type: Option<Kind>,
+    limit: Option<i64>,
+    offset: Option<i64>,
+}
+
+/// `GET /v1/directory/rooms`
+pub(super) async fn directory(
+    Signed { actions, caller }: Signed,
+    Parameters(find): Parameters<Find>,
+) -> Result<Answer<List<Room>>, V1Error> {
+    let (offset, limit) = page::range(find.offset, find.limit)?;
+    let search = Search { text: find.q, kind: find.room_type.map(RoomKind::from) };
+    Ok(wire::rooms(directory::list(&actions, &caller, &search, offset, limit).await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Name {
+    name: String,
+}
+
+/// `PUT /v1/rooms/{room_id}/name`
+pub(super) async fn set_name(
+    Signed { actions, caller }: Signed,
+    Ids(room): Ids<String>,
+    body: Json<Name>,
+) -> Result<RoomAnswer, V1Error> {
+    at_most("name", Some(&body.value.name), NAME_CHARACTERS_MAX)?;
+    rooms::set_name(&actions, &caller, &room, &body.value.name).await?;
+    answer(&actions, &caller, &room).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Topic {
+    topic: String,
+}
+
+/// `PUT /v1/rooms/{room_id}/topic`
+pub(super) async fn set_topic(
+    Signed { actions, caller }: Signed,
+    Ids(room): Ids<String>,
+    body: Json<Topic>,
+) -> Result<RoomAnswer, V1Error> {
+    at_most("topic", Some(&body.value.topic), TOPIC_CHARACTERS_MAX)?;
+    rooms::set_topic(&actions, &caller, &room, &body.value.topic).await?;
+    answer(&actions, &caller, &room).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Workspace {
+    workspace_id: String,
+}
+
+/// `PUT /v1/rooms/{room_id}/workspace`
+pub(super) async fn set_workspace(
+    Signed { actions, caller }: Signed,
+    Ids(room): Ids<String>,
+    body: Json<Workspace>,
+) -> Result<RoomAnswer, V1Error> {
+    let workspace_id = workspace(&body.value.workspace_id)?;
+    rooms::set_workspace(&actions, &caller, &room, &workspace_id).await?;
+    answer(&actions, &caller, &room).await
+}
+
+/// A reason, which may be left out.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Why {
+    reason: Option<String>,
+}
+
+impl Why {
+    fn read(self) -> Result<Option<String>, ActionError> {
+        at_most("reason", self.reason.as_deref(), REASON_CHARACTERS_MAX)?;
+        Ok(self.reason)
+    }
+}
+
+/// `POST /v1/rooms/{room_id}/close`
+pub(super) async fn close(
+    Signed { actions, caller }: Signed,
+    Ids(room): Ids<String>,
+    OptionalJson(why): OptionalJson<Why>,
+) -> Result<RoomAnswer, V1Error> {
+    let closed = lifecycle::close(&actions, &caller, &room, why.read()?).await?;
+    Ok(RoomAnswer::found(closed))
+}
+
+/// `POST /v1/rooms/{room_id}/archive`
+pub(super) async fn archive(
+    Signed { actions, caller }: Signed,
+    Ids(room): Ids<String>,
+    OptionalJson(why): OptionalJson<Why>,
+) -> Result<RoomAnswer, V1Error> {
+    lifecycle::archive(&actions, &caller, &room, why.read()?).await?;
+    answer(&actions, &caller, &room).await
+}
+
+/// `POST /v1/rooms/{room_id}/rejoin`
+pub(super) async fn rejoin(
+    Signed { actions, caller }: Signed,
+    Ids(room): Ids<String>,
+    _: OptionalJson<super::accounts::Empty>,
+) -> Result<RoomAnswer, V1Error> {
+    lifecycle::rejoin(&actions, &caller, &room).await?;
+    answer(&actions, &caller, &room).await
+}
+
+/// What the caller may do, or why not.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(super) enum Permission {
+    Allowed { allowed: bool },
+    Denied { allowed: bool, reason: &'static str, message: String },
+}
+
+/// `GET /v1/rooms/{room_id}/permissions`
+pub(super) async fn permissions(
+    Signed { actions, caller }: Signed,
+    Ids(room): Ids<String>,
+) -> Result<Answer<Data<BTreeMap<&'static str, Permission>>>, V1Error> {
+    let all = permission::of(&actions, &caller, &room).await?;
+    let written = all.into_iter().map(|(act, outcome)| {
+        let permission = match outcome {
+            Ok(()) => Permission::Allowed { allowed: true },
+            Err(denial) => {
+                Permission::Denied { allowed: false, reason: denial.reason.as_str(), message: denial.message }
+            }
+        };
+        (act.as_str(), permission)
+    });
+    Ok(Data::json(written.collect()))
+}

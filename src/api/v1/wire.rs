@@ -1,0 +1,258 @@
+//! What answers look like on the wire.
+
+use axum::{
+    Json,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
+use rules::{kind::RoomKind, permission::Membership};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::{
+    actions::{
+        ActionError, Mute, NotificationMode,
+        members::MemberView,
+        rooms::{RoomDetails, RoomPage},
+        timeline::EventView,
+    },
+    api::{idempotency::InMemoryOnly, time},
+};
+
+/// A successful answer.
+#[derive(Serialize)]
+pub(super) struct Data<T> {
+    data: T,
+}
+
+impl<T> Data<T> {
+    pub(super) fn json(data: T) -> Json<Self> {
+        Json(Self { data })
+    }
+}
+
+/// An answer without a result.
+#[derive(Serialize)]
+pub(super) struct Nothing {}
+
+/// One page of a list.
+#[derive(Serialize)]
+pub(super) struct List<T> {
+    data: Vec<T>,
+    meta: Meta,
+}
+
+#[derive(Serialize)]
+struct Meta {
+    total: usize,
+}
+
+impl<T> List<T> {
+    pub(super) fn json(data: Vec<T>, total: usize) -> Json<Self> {
+        Json(Self { data, meta: Meta { total } })
+    }
+}
+
+/// A room, as the caller sees it.
+#[derive(Serialize)]
+pub(super) struct Room {
+    id: OwnedRoomId,
+    room_alias: Option<String>,
+    room_type: &'static str,
+    scope_kind: Option<&'static str>,
+    name: Option<String>,
+    topic: Option<String>,
+    is_public: bool,
+    workspace_id: Option<OwnedRoomId>,
+    state: &'static str,
+    creator_id: OwnedUserId,
+    members_count: u64,
+    max_members: Option<u64>,
+    allow_invites: bool,
+    members_only: bool,
+    has_password: bool,
+    custom: Option<String>,
+    encrypted: bool,
+    successor_id: Option<OwnedRoomId>,
+    created_at: String,
+    room_version: String,
+    federation: Federation,
+    me: Me,
+}
+
+#[derive(Serialize)]
+struct Federation {
+    mode: &'static str,
+    permanent: bool,
+}
+
+#[derive(Serialize)]
+struct Me {
+    membership: Option<&'static str>,
+    power_level: i64,
+    is_creator: bool,
+    notification_mode: &'static str,
+    muted_until: Option<String>,
+    read_event_id: Option<OwnedEventId>,
+    unread_count: u64,
+    notify_count: u64,
+    pinned: bool,
+}
+
+impl From<RoomDetails> for Room {
+    fn from(room: RoomDetails) -> Self {
+        let summary = &room.view.summary;
+        let is_incognito = summary.kind == RoomKind::Incognito;
+        let is_off = is_incognito || room.view.settings.federation_off;
+        let me = Me {
+            membership: (room.membership != Membership::None).then(|| room.membership.as_str()),
+            power_level: room.power_level,
+            is_creator: room.is_creator,
+            notification_mode: mode_word(room.personal.notification_mode),
+            muted_until: room.personal.mute.map(|mute| match mute {
+                Mute::Forever => time::NEVER.to_owned(),
+                Mute::Until(until) => time::text(until),
+            }),
+            read_event_id: room.personal.read_event_id,
+            unread_count: room.personal.unread,
+            notify_count: room.personal.notify,
+            pinned: false,
+        };
+        Self {
+            id: room.room_id,
+            room_alias: summary.alias.clone(),
+            room_type: summary.kind.as_str(),
+            scope_kind: is_incognito.then_some("incognito"),
+            name: summary.name.clone(),
+            topic: summary.topic.clone(),
+            is_public: summary.join_rule == "public",
+            workspace_id: summary.workspace_id.clone(),
+            state: summary.state.as_str(),
+            creator_id: summary.creator.clone(),
+            members_count: summary.joined,
+            max_members: room.members_max,
+            allow_invites: room.view.basis.levels.invite() <= 0,
+            members_only: matches!(summary.join_rule.as_str(), "knock" | "knock_restricted"),
+            has_password: false,
+            custom: None,
+            encrypted: summary.encrypted,
+            successor_id: summary.successor_id.clone(),
+            created_at: time::text(summary.created_at),
+            room_version: summary.version.clone(),
+            federation: Federation { mode: if is_off { "off" } else { "open" }, permanent: is_incognito },
+            me,
+        }
+    }
+}
+
+fn mode_word(mode: NotificationMode) -> &'static str {
+    match mode {
+        NotificationMode::All => "all",
+        NotificationMode::Mentions => "mentions",
+        NotificationMode::None => "none",
+    }
+}
+
+/// A room as an answer; what concerns an incognito room says so to those who keep answers.
+pub(super) struct RoomAnswer(pub(super) RoomDetails, pub(super) StatusCode);
+
+impl RoomAnswer {
+    /// A room that was there already.
+    pub(super) fn found(room: RoomDetails) -> Self {
+        Self(room, StatusCode::OK)
+    }
+}
+
+impl IntoResponse for RoomAnswer {
+    fn into_response(self) -> Response {
+        let is_incognito = self.0.view.summary.kind == RoomKind::Incognito;
+        let mut response = (self.1, Data::json(Room::from(self.0))).into_response();
+        if is_incognito {
+            response.extensions_mut().insert(InMemoryOnly);
+        }
+        response
+    }
+}
+
+/// A page of rooms.
+pub(super) fn rooms(page: RoomPage) -> Json<List<Room>> {
+    List::json(page.rooms.into_iter().map(Room::from).collect(), page.total)
+}
+
+/// A member of a room.
+#[derive(Serialize)]
+pub(super) struct Member {
+    participant_id: OwnedUserId,
+    display_name: Option<String>,
+    membership: &'static str,
+    power_level: i64,
+    is_creator: bool,
+    joined_at: Option<String>,
+    server: String,
+}
+
+impl From<MemberView> for Member {
+    fn from(view: MemberView) -> Self {
+        Self {
+            display_name: view.member.display_name,
+            membership: view.member.membership.as_str(),
+            power_level: view.power_level,
+            is_creator: view.is_creator,
+            joined_at: view.member.joined_at.map(time::text),
+            server: view.user_id.server_name().to_string(),
+            participant_id: view.user_id,
+        }
+    }
+}
+
+/// An event.
+#[derive(Serialize)]
+pub(super) struct Event {
+    event_id: OwnedEventId,
+    room_id: OwnedRoomId,
+    #[serde(rename = "type")]
+    event_type: String,
+    sender: OwnedUserId,
+    content: Box<RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state_key: Option<String>,
+    created_at: String,
+    position: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    redacted: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    redacted_by: Option<OwnedUserId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transaction_id: Option<String>,
+}
+
+impl From<EventView> for Event {
+    fn from(view: EventView) -> Self {
+        let event = &view.event;
+        Self {
+            event_id: event.event_id().clone(),
+            room_id: event.room_id().clone(),
+            event_type: event.type_str().to_owned(),
+            sender: event.sender().clone(),
+            content: event.content().to_owned(),
+            state_key: event.state_key().map(str::to_owned),
+            created_at: time::text(event.origin_server_ts()),
+            position: view.place.to_token(),
+            redacted: view.redacted_by.is_some().then_some(true),
+            redacted_by: view.redacted_by,
+            transaction_id: view.transaction_id,
+        }
+    }
+}
+
+/// The event as it goes over federation.
+pub(super) fn pdu(view: &EventView) -> Result<Box<RawValue>, ActionError> {
+    RawValue::from_string(view.event.json().to_owned()).map_err(ActionError::internal)
+}
+
+/// The id of an event that a call stored.
+#[derive(Serialize)]
+pub(super) struct Stored {
+    pub(super) event_id: OwnedEventId,
+}

@@ -1,0 +1,146 @@
+//! The tenants of this process: which one a request is for. May import: actions, config.
+//!
+//! A tenant is a whole server. It is opened at its first request; everything below knows only its own.
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use tokio::sync::OnceCell;
+
+use crate::{
+    actions::{ActionError, Actions, sessions},
+    config,
+};
+
+/// Opens one tenant's store and makes its actions.
+pub type Opener =
+    Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Actions, ActionError>> + Send>> + Send + Sync>;
+
+/// One tenant of the configuration, opened or not.
+pub struct Tenant {
+    /// Its section of the configuration.
+    pub config: config::Tenant,
+    opener: Opener,
+    actions: OnceCell<Actions>,
+}
+
+impl Tenant {
+    /// A tenant that is not opened yet.
+    pub fn new(config: config::Tenant, opener: Opener) -> Self {
+        Self { config, opener, actions: OnceCell::new() }
+    }
+
+    /// The tenant's actions; its store is opened if it is not.
+    ///
+    /// # Errors
+    /// When the store cannot be opened.
+    pub async fn actions(&self) -> Result<&Actions, ActionError> {
+        self.actions.get_or_try_init(|| (self.opener)()).await
+    }
+
+    /// The host is this tenant's: its server name, with or without a port, or one of its hosts.
+    fn answers_to(&self, host: &str) -> bool {
+        let bare = without_port(host);
+        let name = self.config.server_name.as_str();
+        let is_own = host.eq_ignore_ascii_case(name) || bare.eq_ignore_ascii_case(without_port(name));
+        let listed = |own: &String| own.eq_ignore_ascii_case(host) || own.eq_ignore_ascii_case(bare);
+        is_own || self.config.hosts.iter().any(listed)
+    }
+}
+
+/// All tenants of this process.
+#[derive(Clone)]
+pub struct Tenants(Arc<[Tenant]>);
+
+/// Why a request is for no tenant.
+#[derive(Debug)]
+pub enum NoTenant {
+    /// Several tenants, and none has this host.
+    UnknownHost,
+    /// The token is not one of the host's tenant.
+    ForeignToken,
+}
+
+impl Tenants {
+    /// The tenants of the configuration.
+    pub fn new(tenants: Vec<Tenant>) -> Self {
+        Self(tenants.into())
+    }
+
+    /// The tenant of a request, by its token and its `Host`.
+    ///
+    /// # Errors
+    /// [`NoTenant`].
+    pub fn of_request(&self, token: Option<&str>, host: Option<&str>) -> Result<&Tenant, NoTenant> {
+        let by_token = token.and_then(sessions::tenant_of).and_then(|name| self.named(name));
+        let by_host = match &*self.0 {
+            [only] => Some(only),
+            _ => self.0.iter().find(|tenant| host.is_some_and(|host| tenant.answers_to(host))),
+        };
+        match (by_token, by_host) {
+            (Some(token), Some(host)) if token.config.name == host.config.name => Ok(token),
+            (Some(_), Some(_)) => Err(NoTenant::ForeignToken),
+            (None, Some(host)) => Ok(host),
+            (_, None) => Err(NoTenant::UnknownHost),
+        }
+    }
+
+    /// The tenant of this name.
+    pub fn named(&self, name: &str) -> Option<&Tenant> {
+        self.0.iter().find(|tenant| tenant.config.name == name)
+    }
+
+    /// Closes the stores of all tenants that are open.
+    pub async fn close(&self) {
+        for tenant in self.0.iter() {
+            if let Some(actions) = tenant.actions.get()
+                && let Err(error) = actions.close().await
+            {
+                tracing::error!(tenant = %tenant.config.name, %error, "Tenant `{}` was not closed cleanly", tenant.config.name);
+            }
+        }
+    }
+}
+
+/// The host without its port; an IPv6 address keeps its brackets.
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((bare, port)) if port.chars().all(|digit| digit.is_ascii_digit()) && !bare.ends_with(':') => bare,
+        _ => host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tenants(names: &[(&str, &str, &[&str])]) -> Tenants {
+        let tenant = |(name, server_name, hosts): &(&str, &str, &[&str])| {
+            let mut config = config::Tenant::new(name, server_name.parse().unwrap());
+            config.hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
+            Tenant::new(config, Box::new(|| Box::pin(async { Err(ActionError::Busy) })))
+        };
+        Tenants::new(names.iter().map(tenant).collect())
+    }
+
+    #[test]
+    fn the_only_tenant_answers_to_every_host() {
+        let tenants = tenants(&[("main", "a.example", &[])]);
+        for host in [None, Some("a.example"), Some("other.example:8080")] {
+            assert_eq!(tenants.of_request(None, host).unwrap().config.name, "main");
+        }
+    }
+
+    #[test]
+    fn of_several_tenants_the_host_chooses_and_a_token_of_another_is_refused() {
+        let tenants = tenants(&[("one", "one.example", &["chat.example"]), ("two", "two.example:8448", &[])]);
+        let name = |host| tenants.of_request(None, Some(host)).map(|tenant| tenant.config.name.clone()).ok();
+        assert_eq!(name("one.example").as_deref(), Some("one"));
+        assert_eq!(name("ONE.example:1234").as_deref(), Some("one"));
+        assert_eq!(name("chat.example:80").as_deref(), Some("one"));
+        assert_eq!(name("two.example").as_deref(), Some("two"));
+        assert_eq!(name("three.example"), None);
+        let foreign = tenants.of_request(Some("yurt.two.x.y"), Some("one.example"));
+        assert!(matches!(foreign, Err(NoTenant::ForeignToken)));
+        assert_eq!(tenants.of_request(Some("yurt.two.x.y"), Some("two.example")).unwrap().config.name, "two");
+    }
+}
