@@ -1,4 +1,4 @@
-# make run    installs what is missing, builds, and serves from config.toml with data in ./data
+# make run    installs what is missing, builds, and serves from config.toml with data in ./data; stdout is the server's alone
 # make test   installs what is missing, and runs all tests
 # make lint   formatting and clippy, warnings denied
 # make bench  all benches
@@ -12,6 +12,9 @@ SHELL := /bin/bash
 # Where rustup puts cargo, for shells that have not read its profile.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
+# Incremental builds of optimised code fail to link now and then: https://github.com/rust-lang/rust/issues/81280
+export CARGO_INCREMENTAL := 0
+
 CARGO ?= cargo
 CONFIG ?= config.toml
 
@@ -21,7 +24,7 @@ PACKAGES := g++ libclang-dev make pkg-config
 .PHONY: run test lint bench dependencies rust-components
 
 run: dependencies
-	$(CARGO) run --locked --bin yurt -- serve --config $(CONFIG)
+	@$(CARGO) run --locked --bin yurt -- serve --config $(CONFIG)
 
 test: dependencies
 	$(CARGO) test --locked --workspace
@@ -50,9 +53,9 @@ dependencies:
 	else \
 	  echo "Packages are missing. Run this, then again what you ran: sudo apt-get install --yes$$missing" >&2; exit 1; \
 	fi; \
-	echo "Installing:$$missing"; \
-	$$root apt-get update; \
-	$$root env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $$missing
+	echo "Installing:$$missing" >&2; \
+	$$root apt-get update >&2; \
+	$$root env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $$missing >&2
 
 rust-components:
 	@if ! $(CARGO) fmt --version > /dev/null 2>&1 || ! $(CARGO) clippy --version > /dev/null 2>&1; then \

@@ -205,7 +205,8 @@ impl Actions {
     /// When it is neither.
     pub fn parse_participant(&self, field: &str, name: &str) -> Result<OwnedUserId, ActionError> {
         let full = if name.starts_with('@') { name.to_owned() } else { format!("@{name}:{}", self.server_name) };
-        UserId::parse(&full).ok().filter(|user_id| !user_id.localpart().contains(['\0'])).ok_or_else(|| {
+        let is_right = |user_id: &OwnedUserId| !user_id.localpart().is_empty() && !full.contains('\0');
+        UserId::parse(&full).ok().filter(is_right).ok_or_else(|| {
             ActionError::invalid(field, format!("`{name}` is neither a user id such as @alice:{} nor a local name", self.server_name))
         })
     }

@@ -75,6 +75,7 @@ pub fn router(config: &Config, tenants: Tenants) -> Router {
     v1::router()
         .layer(middleware::from_fn_with_state(state.clone(), idempotency::layer))
         .layer(DefaultBodyLimit::max(config.limits.body_bytes_max))
+        .layer(middleware::from_fn_with_state(config.limits.body_bytes_max, body::refuse_announced))
         .layer(CatchPanicLayer::custom(v1::error::panicked))
         .layer(cors(config))
         .with_state(state)

@@ -84,6 +84,8 @@ pub(crate) enum CliError {
     Server(#[from] ServerError),
     #[error("the server that runs on this data folder does not answer: {0}")]
     Silent(io::Error),
+    #[error("a process has the data folder `{}` but does not answer: it is starting, stopping or stuck; try again", .0.display())]
+    Stuck(PathBuf),
     #[error("{0}")]
     Refused(String),
     #[error("{0}")]

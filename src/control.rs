@@ -280,7 +280,9 @@ async fn read_line<T: DeserializeOwned>(stream: &mut UnixStream) -> io::Result<T
     if line.is_empty() {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    let other = || io::Error::new(io::ErrorKind::InvalidData, "not understood: the command line and the server differ in version");
+    let other = || {
+        io::Error::new(io::ErrorKind::InvalidData, "not understood: the command line and the server differ in version")
+    };
     serde_json::from_slice(&line).ok().ok_or_else(other)
 }
 

@@ -68,25 +68,36 @@ pub enum ServerError {
 struct Common {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
-    engine: EngineKind,
+    engines: Engines,
     passwords: Passwords,
     state_cache: StateCache,
 }
 
 /// Where durable rows are kept.
 #[derive(Clone)]
-enum EngineKind {
+pub enum Engines {
+    /// In RocksDB, in the folder of each tenant.
     Rocks(Shared),
-    /// For tests: nothing survives, and every commit has one home.
-    StrictMemory,
+    /// In memory, and every commit has one home: for tests, which say which engine a tenant gets.
+    StrictMemory(Arc<dyn Fn(&str) -> MemoryEngine + Send + Sync>),
+}
+
+impl Engines {
+    /// RocksDB with the default budget for the whole process.
+    ///
+    /// # Errors
+    /// When the engine cannot be set up.
+    pub fn rocks() -> Result<Self, ServerError> {
+        Ok(Self::Rocks(Shared::new(Budget::default())?))
+    }
 }
 
 impl Common {
-    fn new(clock: Arc<dyn Clock>, engine: EngineKind) -> Self {
+    fn new(clock: Arc<dyn Clock>, engines: Engines) -> Self {
         Self {
             clock,
             random: Arc::new(random::System::default()),
-            engine,
+            engines,
             passwords: Passwords::default(),
             state_cache: StateCache::default(),
         }
@@ -97,9 +108,11 @@ impl Common {
         let key = folder.keys.current();
         let signer = rules::signature::Signer::new(tenant.server_name.clone(), key.version(), &key.seed());
         let wrong = |error: ActionError| ServerError::Tenant { tenant: tenant.name.clone(), error };
-        let (engine, effects): (Arc<dyn Engine>, EffectMode) = match &self.engine {
-            EngineKind::Rocks(shared) => (Arc::new(open_rocks(folder.database.clone(), shared.clone()).await?), EffectMode::Inline),
-            EngineKind::StrictMemory => (Arc::new(MemoryEngine::strict()), EffectMode::Deferred),
+        let (engine, effects): (Arc<dyn Engine>, EffectMode) = match &self.engines {
+            Engines::Rocks(shared) => {
+                (Arc::new(open_rocks(folder.database.clone(), shared.clone()).await?), EffectMode::Inline)
+            }
+            Engines::StrictMemory(engine_of) => (Arc::new(engine_of(&tenant.name)), EffectMode::Deferred),
         };
         let options = |effects| StoreOptions { effects, state_cache: self.state_cache.clone() };
         let store = Store::open(engine, options(effects)).await?;
@@ -184,22 +197,17 @@ impl Running {
 /// # Errors
 /// [`ServerError`]; nothing listens then.
 pub async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Running, ServerError> {
-    let shared = Shared::new(Budget::default())?;
-    start_on(config, clock, EngineKind::Rocks(shared)).await
+    start_on(config, clock, Engines::rocks()?).await
 }
 
-/// Starts a server that keeps everything in memory and insists on one home for each commit: for tests.
+/// [`start`], with durable rows kept elsewhere.
 ///
 /// # Errors
 /// As [`start`].
-pub async fn start_in_memory(config: Config, clock: Arc<dyn Clock>) -> Result<Running, ServerError> {
-    start_on(config, clock, EngineKind::StrictMemory).await
-}
-
-async fn start_on(config: Config, clock: Arc<dyn Clock>, engine: EngineKind) -> Result<Running, ServerError> {
+pub async fn start_on(config: Config, clock: Arc<dyn Clock>, engines: Engines) -> Result<Running, ServerError> {
     config.check()?;
     let folder = DataFolder::open(&config.data_dir)?;
-    let common = Common::new(clock, engine);
+    let common = Common::new(clock, engines);
     let mut tenants = Vec::new();
     for tenant in &config.tenant {
         let on_disk = Arc::new(folder.open_tenant(tenant, common.clock.now(), &*common.random)?);
@@ -290,8 +298,7 @@ impl Offline {
 /// As [`start`].
 pub async fn open_offline(config: &Config, tenant: &config::Tenant) -> Result<Offline, ServerError> {
     let folder = DataFolder::open(&config.data_dir)?;
-    let shared = Shared::new(Budget::default())?;
-    let common = Common::new(Arc::new(clock::System), EngineKind::Rocks(shared));
+    let common = Common::new(Arc::new(clock::System), Engines::rocks()?);
     let on_disk = folder.open_tenant(tenant, common.clock.now(), &*common.random)?;
     let actions = common.open(settings(config, tenant), tenant, &on_disk).await?;
     Ok(Offline { actions, _folder: folder })

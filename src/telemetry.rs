@@ -4,7 +4,12 @@
 
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::{Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{
+    Layer as _,
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 use crate::config::{Log, LogFormat, Problem};
 
@@ -13,7 +18,12 @@ use crate::config::{Log, LogFormat, Problem};
 /// # Errors
 /// When the level is not one.
 pub fn start(log: &Log) -> Result<(), Problem> {
-    let targets = log.targets()?;
+    // A library that tells of every event it judges is heard when it warns, or when the level names it.
+    let asked = log.targets()?;
+    let targets = Targets::new()
+        .with_target("ruma", LevelFilter::WARN)
+        .with_default(asked.default_level().unwrap_or(LevelFilter::OFF))
+        .with_targets(asked);
     let colours = std::io::stderr().is_terminal();
     let records = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
     let records = match log.format {

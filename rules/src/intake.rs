@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    mem,
     sync::Arc,
 };
 
@@ -142,16 +143,17 @@ impl Intake {
     /// Goes on with the facts that were asked for. After a verdict of accept or soft-fail a further [`Facts::State`]
     /// judges again by a current state that has changed meanwhile.
     pub fn step(&mut self, facts: Facts) -> Step {
-        let (stage, step) = match (&self.stage, facts) {
-            (Stage::Raw(raw, caps), Facts::Start) => self.shape(raw, *caps),
-            (Stage::Shaped(pdu), Facts::Keys(keys)) => self.sign(pdu.clone(), &keys),
-            (Stage::Signed(event, oversized), Facts::Events(events)) => self.allow(event, oversized.clone(), &events),
-            (Stage::Allowed(event), Facts::State(state)) => self.place(event, &state),
-            (Stage::Standing(event), Facts::State(state)) => self.conclude(event, &state),
+        let unfinished = Stage::Over(Verdict::Hold("judging it did not end".to_owned()));
+        let (stage, step) = match (mem::replace(&mut self.stage, unfinished), facts) {
+            (Stage::Raw(raw, caps), Facts::Start) => self.shape(&raw, caps),
+            (Stage::Shaped(pdu), Facts::Keys(keys)) => self.sign(pdu, &keys),
+            (Stage::Signed(event, oversized), Facts::Events(events)) => self.allow(&event, oversized, &events),
+            (Stage::Allowed(event), Facts::State(state)) => self.place(&event, &state),
+            (Stage::Standing(event), Facts::State(state)) => self.conclude(&event, &state),
             (Stage::Over(Verdict::Accept(event) | Verdict::SoftFail(event, _)), Facts::State(state)) => {
-                self.conclude(event, &state)
+                self.conclude(&event, &state)
             }
-            (Stage::Over(verdict), _) => over(verdict.clone()),
+            (Stage::Over(verdict), _) => over(verdict),
             (_, Facts::Unknown) => over(Verdict::Hold("what it depends on could not be found".to_owned())),
             (_, Facts::Start | Facts::Keys(_) | Facts::Events(_) | Facts::State(_)) => {
                 over(Verdict::Hold("other facts were asked for".to_owned()))

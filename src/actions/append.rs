@@ -27,9 +27,9 @@ use super::{
 };
 use crate::storage::{
     Arrival, ChangeKind, Commit, Keyspace, Place, Position, StateRoot, StateTree,
-    history::{EventAt, EventStanding, Head, Redaction, RoomSettings, SentUnder, StoredEvent, Summary, Tip},
+    history::{EventAt, EventStanding, Head, RoomSettings, SentUnder, StoredEvent, Summary, Tip},
     key::Key,
-    keyspaces::{EVENT_IDS, EVENTS, OWN_MESSAGES, REDACTIONS, ROOM_SETTINGS, SENT_UNDER, STATE_KEYS, SUMMARY, TIMELINE, TIP},
+    keyspaces::{EVENT_IDS, EVENTS, OWN_MESSAGES, ROOM_SETTINGS, SENT_UNDER, STATE_KEYS, SUMMARY, TIMELINE, TIP},
     members::Member,
     value::Value,
 };
@@ -403,51 +403,6 @@ impl Writer {
             Some(own) => Ok(*own),
             None => self.rows().own_messages(user_id, None).await,
         }
-    }
-
-    /// What follows from an entry of the present state that changed: the basis, the summary, and for a membership the member's rows. No event: the
-    /// entry is gone.
-    pub(super) async fn entry_changed(
-        &mut self,
-        key: StateKey,
-        event: Option<(Arrival, Option<Place>, Arc<Event>)>,
-    ) -> Result<(), ActionError> {
-        let view = self.next.as_mut().ok_or_else(|| ActionError::internal("a writer without a room"))?;
-        let (event_type, state_key) = (key.0.to_string(), key.1.clone());
-        let present = event.as_ref().map(|(_, _, event)| event);
-        if let Some(basis) = view.basis.with(&event_type, &state_key, present) {
-            view.basis = Arc::new(basis);
-        }
-        self.changed.insert(key, present.cloned());
-        if event_type == "m.room.member" {
-            return self.member_changed(&state_key, event).await;
-        }
-        let basis = Arc::clone(&self.view()?.basis);
-        let mut changed = self.summary()?.clone();
-        let place = event.as_ref().and_then(|(_, place, _)| *place);
-        let present = event.as_ref().map(|(_, _, event)| &**event);
-        summary::apply(&mut changed, &basis, (&event_type, &state_key), present, place);
-        self.set_summary(changed);
-        Ok(())
-    }
-
-    /// Marks what a redaction redacts, where its sender may.
-    /// Source: <https://spec.matrix.org/v1.19/rooms/v11/#handling-redactions>
-    pub(super) async fn apply_redaction(&mut self, event: &Event) -> Result<(), ActionError> {
-        let (TimelineEventType::RoomRedaction, Some(target)) = (event.kind(), event.redacts()) else { return Ok(()) };
-        let Some(arrival) = self.rows().arrival_of(target).await? else { return Ok(()) };
-        let view = self.view()?;
-        let (_, target) = self.rows().event(&view.basis.version, arrival).await?;
-        let is_marked = self.get(&REDACTIONS, target.event_id()).await?.is_some();
-        if is_marked || !view.basis.levels.lets_redact(event, &target) {
-            return Ok(());
-        }
-        let redaction = Redaction { event_id: event.event_id().clone(), sender: event.sender().clone() };
-        self.commit.put(&REDACTIONS, target.event_id(), &redaction);
-        let mut changed = self.summary()?.clone();
-        changed.redactions += 1;
-        self.set_summary(changed);
-        Ok(())
     }
 
     pub(super) fn set_summary(&mut self, changed: Summary) {

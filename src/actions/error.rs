@@ -220,7 +220,8 @@ impl From<Refusal> for ActionError {
 impl From<DraftError> for ActionError {
     fn from(error: DraftError) -> Self {
         match error {
-            DraftError::TooLarge { .. } | DraftError::FieldTooLong { .. } => Self::ContentTooLarge(error.to_string()),
+            DraftError::TooLarge { .. } => Self::ContentTooLarge(error.to_string()),
+            DraftError::FieldTooLong { field, .. } => Self::invalid(field, error.to_string()),
             other => Self::invalid("content", other.to_string()),
         }
     }

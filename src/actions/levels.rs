@@ -17,7 +17,7 @@ const LEVELS: [&str; 7] = ["ban", "events_default", "invite", "kick", "redact", 
 /// Fields that hold levels by name.
 const MAPS: [&str; 3] = ["events", "notifications", "users"];
 
-/// Lays parts over the present power levels; null takes an entry away.
+/// Lays parts over the present power levels.
 ///
 /// # Errors
 /// Unknown fields and values that are no levels; a level too low for the change; the level of a creator.
@@ -96,7 +96,7 @@ fn check_users<'a>(entered: &Entered, users: impl Iterator<Item = &'a str>) -> R
 }
 
 fn check(parts: &serde_json::Map<String, serde_json::Value>) -> Result<(), ActionError> {
-    let is_level = |value: &serde_json::Value| value.is_null() || value.as_i64().and_then(Int::new).is_some();
+    let is_level = |value: &serde_json::Value| value.as_i64().and_then(Int::new).is_some();
     for (field, value) in parts {
         let is_right = match value {
             serde_json::Value::Object(entries) => MAPS.contains(&field.as_str()) && entries.values().all(is_level),
@@ -113,13 +113,8 @@ fn check(parts: &serde_json::Map<String, serde_json::Value>) -> Result<(), Actio
 
 fn lay_over(present: &mut CanonicalJsonObject, entries: serde_json::Map<String, serde_json::Value>) {
     for (name, value) in entries {
-        match value.as_i64().and_then(Int::new) {
-            Some(level) => {
-                present.insert(name, CanonicalJsonValue::Integer(level));
-            }
-            None => {
-                present.remove(&name);
-            }
+        if let Some(level) = value.as_i64().and_then(Int::new) {
+            present.insert(name, CanonicalJsonValue::Integer(level));
         }
     }
 }

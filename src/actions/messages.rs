@@ -64,8 +64,14 @@ pub async fn send(actions: &Actions, caller: &Caller, reference: &str, message: 
     entered.writer.standing(caller, entered.member.as_ref())?.may_send(&message.event_type)?;
     check_content(&entered, &message)?;
     if let Some(target) = &message.reply_to {
-        timeline::visible(actions, caller, &entered.writer.rows(), entered.writer.view()?, entered.member.as_ref(), target)
-            .await?;
+        let rows = entered.writer.rows();
+        let found = timeline::visible(caller, &rows, entered.writer.view()?, entered.member.as_ref(), target).await;
+        found.map_err(|error| match error {
+            ActionError::EventNotFound => {
+                ActionError::invalid("reply_to", "names no event of this room that you may see")
+            }
+            other => other,
+        })?;
     }
     let content = with_reply(object(message.content.clone())?, message.reply_to.as_deref());
     let draft = Draft::message(message.event_type.as_str(), content);
@@ -187,13 +193,13 @@ pub async fn redact(
     let mut entered = rooms::enter(actions, caller, reference).await?;
     let view = entered.writer.view()?.clone();
     let rows = entered.writer.rows();
-    let target = timeline::visible(actions, caller, &rows, &view, entered.member.as_ref(), event_id).await?;
+    let standing = view.standing(&caller.user_id, entered.member.as_ref(), caller.is_admin, u64::MAX);
+    standing.joined()?;
+    let target = timeline::visible(caller, &rows, &view, entered.member.as_ref(), event_id).await?;
     if let Some(before) = entered.writer.get(&REDACTIONS, &event_id.to_owned()).await? {
         entered.writer.commit().await?;
         return Ok(before.event_id);
     }
-    let standing = view.standing(&caller.user_id, entered.member.as_ref(), caller.is_admin, u64::MAX);
-    standing.joined()?;
     standing.not_frozen()?;
     if target.event.type_str() == "m.room.create" {
         return Err(ActionError::RedactForbidden("the event that made the room is never redacted".to_owned()));

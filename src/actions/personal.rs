@@ -12,20 +12,18 @@ use super::{
     view::RoomView,
 };
 use crate::storage::{
-    ChangeKind, Commit, CommitError, Direction, Home, KeyRange, Limit,
+    ChangeKind, Commit, Direction, Home, KeyRange, Limit,
     keyspaces::{EVENTS, IN_ROOMS, MENTIONS, PERSONAL},
     members::{InRoom, Member, Mute, NotificationMode, Personal, ReadMarker},
 };
 
 /// Mentions that are counted; more are told as this many.
 const MENTIONS_COUNTED_MAX: usize = 10_000;
-/// How often a change is tried again when another one of the same person came between.
-const TRIES_MAX: usize = 3;
 
 /// What a person has set in a room, and what is unread there.
 #[derive(Clone, Debug)]
 pub struct PersonalView {
-    /// What reaches the person, the default of the room's type filled in.
+    /// What reaches the person: as chosen, or the default of the room's type.
     pub notification_mode: NotificationMode,
     /// Quiet, as long as it lasts.
     pub mute: Option<Mute>,
@@ -65,6 +63,7 @@ pub async fn view(
     let row = room.store.get(&PERSONAL, &home, &room.id).await?.unwrap_or_default();
     let default = if view.summary.kind == RoomKind::Direct { NotificationMode::All } else { NotificationMode::Mentions };
     let notification_mode = row.notification_mode.unwrap_or(default);
+    let effective = if notification_mode == NotificationMode::Inherit { default } else { notification_mode };
     let mute = row.mute.filter(|mute| match mute {
         Mute::Forever => true,
         Mute::Until(until) => *until > actions.now(),
@@ -73,8 +72,8 @@ pub async fn view(
         Some(member) if member.membership == Membership::Join => unread(user_id, room, view, member, row.read.as_ref()).await?,
         _ => 0,
     };
-    let notify = match (mute, notification_mode) {
-        (Some(_), _) | (None, NotificationMode::None) => 0,
+    let notify = match (mute, effective) {
+        (Some(_), _) | (None, NotificationMode::None | NotificationMode::Inherit) => 0,
         (None, NotificationMode::All) => unread,
         (None, NotificationMode::Mentions) if unread == 0 => 0,
         (None, NotificationMode::Mentions) => mentions(user_id, room, row.read.as_ref(), member).await?,
@@ -125,7 +124,7 @@ pub async fn mark_read(actions: &Actions, caller: &Caller, reference: &str, even
     let opened = rooms::open(actions, caller, reference).await?;
     let rows = Rows::on_disk(&opened.room.store, &opened.room.home);
     let seen =
-        timeline::visible(actions, caller, &rows, &opened.view, opened.member.as_ref(), event_id).await?;
+        timeline::visible(caller, &rows, &opened.view, opened.member.as_ref(), event_id).await?;
     let arrival = rows.arrival_of(event_id).await?.ok_or(ActionError::EventNotFound)?;
     let stored = rows.get(&EVENTS, &arrival).await?.ok_or(ActionError::EventNotFound)?;
     let own = rows.own_messages(&caller.user_id, Some(seen.place)).await?;
@@ -147,7 +146,7 @@ pub async fn mark_read(actions: &Actions, caller: &Caller, reference: &str, even
     .await
 }
 
-/// Chooses what of the room reaches the caller; none goes back to the default.
+/// Chooses what of the room reaches the caller.
 ///
 /// # Errors
 /// A room that the caller is not in.
@@ -155,10 +154,10 @@ pub async fn set_notification_mode(
     actions: &Actions,
     caller: &Caller,
     reference: &str,
-    mode: Option<NotificationMode>,
+    mode: NotificationMode,
 ) -> Result<(), ActionError> {
     let opened = member_of(actions, caller, reference).await?;
-    change(actions, caller, &opened, |row, _| row.notification_mode = mode).await
+    change(actions, caller, &opened, |row, _| row.notification_mode = Some(mode)).await
 }
 
 /// Wants quiet until a time, for ever, or no longer.
@@ -192,35 +191,27 @@ async fn member_of(actions: &Actions, caller: &Caller, reference: &str) -> Resul
     Ok(opened)
 }
 
-/// Changes the caller's row for a room; tried again when another change of the same person came between.
+/// Changes the caller's row for a room. Changes of one person in one room come one after the other.
 async fn change(
-    _actions: &Actions,
+    actions: &Actions,
     caller: &Caller,
     opened: &Opened,
     apply: impl Fn(&mut Personal, &mut Commit),
 ) -> Result<(), ActionError> {
     let (store, home, room_id) = (&opened.room.store, Home::person(&caller.user_id), &opened.room.id);
-    for _ in 0..TRIES_MAX {
-        let before = store.get(&PERSONAL, &home, room_id).await?;
-        let mut commit = Commit::new(home.clone());
-        match &before {
-            Some(row) => commit.require_same(&PERSONAL, room_id, row),
-            None => commit.require_absent(&PERSONAL, room_id),
-        };
-        let mut after = before.clone().unwrap_or_default();
-        apply(&mut after, &mut commit);
-        if before.as_ref() == Some(&after) {
-            return Ok(());
-        }
+    let _gate = actions.gates.enter("personal", &format!("{} {room_id}", caller.user_id)).await;
+    let before = store.get(&PERSONAL, &home, room_id).await?;
+    let mut commit = Commit::new(home.clone());
+    match &before {
+        Some(row) => commit.require_same(&PERSONAL, room_id, row),
+        None => commit.require_absent(&PERSONAL, room_id),
+    };
+    let mut after = before.clone().unwrap_or_default();
+    apply(&mut after, &mut commit);
+    if before.as_ref() != Some(&after) {
         commit.put(&PERSONAL, room_id, &after).change(ChangeKind::Personal, 0);
-        match store.commit(commit).await {
-            Err(CommitError::Conflict) => {}
-            outcome => {
-                outcome?;
-                return Ok(());
-            }
-        }
+        store.commit(commit).await?;
     }
-    Err(ActionError::Busy)
+    Ok(())
 }
 

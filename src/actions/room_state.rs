@@ -170,6 +170,13 @@ fn check_content(actions: &Actions, kind: RoomKind, event_type: &str, content: &
             return Err(ActionError::invalid(field, "must be a text that is not blank"));
         }
     }
+    if event_type == "m.room.history_visibility" {
+        let word = content.get("history_visibility").and_then(Value::as_str);
+        if !word.is_some_and(|word| ["invited", "joined", "shared", "world_readable"].contains(&word)) {
+            let problem = "must be invited, joined, shared or world_readable";
+            return Err(ActionError::invalid("history_visibility", problem));
+        }
+    }
     if event_type == "m.room.server_acl" {
         let acl: RoomServerAclEventContent = serde_json::from_value(content.clone())
             .map_err(|error| ActionError::invalid("content", format!("is not a server ACL: {error}")))?;

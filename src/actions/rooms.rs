@@ -210,6 +210,7 @@ pub async fn set_workspace(
     reference: &str,
     workspace_id: &RoomId,
 ) -> Result<(), ActionError> {
+    open(actions, caller, reference).await?;
     workspaces::editable(actions, caller, workspace_id).await?;
     let mut entered = enter(actions, caller, reference).await?;
     entered.may(caller, Act::Move)?;

@@ -107,7 +107,7 @@ pub async fn event(
 ) -> Result<EventView, ActionError> {
     let opened = rooms::open(actions, caller, reference).await?;
     let rows = Rows::on_disk(&opened.room.store, &opened.room.home);
-    visible(actions, caller, &rows, &opened.view, opened.member.as_ref(), event_id).await
+    visible(caller, &rows, &opened.view, opened.member.as_ref(), event_id).await
 }
 
 /// One event of a room that is at hand.
@@ -115,7 +115,6 @@ pub async fn event(
 /// # Errors
 /// As [`event()`].
 pub async fn visible(
-    _actions: &Actions,
     caller: &Caller,
     rows: &Rows<'_>,
     view: &RoomView,

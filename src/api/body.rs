@@ -2,12 +2,14 @@
 
 use axum::{
     body::Bytes,
-    extract::{FromRequest, FromRequestParts, Query, Request},
+    extract::{FromRequest, FromRequestParts, Query, Request, State},
     http::{
         HeaderMap,
-        header::CONTENT_TYPE,
+        header::{CONTENT_LENGTH, CONTENT_TYPE},
         request::Parts,
     },
+    middleware::Next,
+    response::{IntoResponse, Response},
 };
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -59,6 +61,19 @@ impl<T: DeserializeOwned + Default> FromRequest<ApiState> for OptionalJson<T> {
     }
 }
 
+/// Refuses a body that is announced too large, before any of it is read.
+pub(crate) async fn refuse_announced(State(bytes_max): State<usize>, request: Request, next: Next) -> Response {
+    let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|announced: u64| u64::try_from(bytes_max).is_ok_and(|max| announced > max)) {
+        return V1Error::from(too_large()).into_response();
+    }
+    next.run(request).await
+}
+
+fn too_large() -> ActionError {
+    ActionError::ContentTooLarge("the body is larger than this server takes".to_owned())
+}
+
 /// The query of a request; unknown parameters and wrong values are named.
 pub(crate) struct Parameters<T>(pub(crate) T);
 
@@ -81,8 +96,12 @@ fn says_json(headers: &HeaderMap) -> bool {
     essence.eq_ignore_ascii_case("application/json")
 }
 
-/// Reads strict JSON.
+/// Reads strict JSON: one object.
 fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
+    if matches!(first, Some(first) if *first != b'{') {
+        return Err(ActionError::invalid("body", "must be a JSON object").into());
+    }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value: T = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();

@@ -23,6 +23,9 @@ const KEY_CHARACTERS_MAX: usize = 255;
 /// Bytes of an answer that is kept; every answer of a mutating call is far smaller.
 const ANSWER_BYTES_MAX: usize = 90 * 1024;
 
+/// Calls whose answers hold secrets: nothing of them is kept, and the key is ignored.
+const SECRETS: [&str; 3] = ["/v1/auth/", "/v1/admin/app-tokens", "/v1/admin/registration-tokens"];
+
 /// Put into a response: nothing durable may name what it is about.
 #[derive(Clone, Copy)]
 pub(crate) struct InMemoryOnly;
@@ -30,7 +33,8 @@ pub(crate) struct InMemoryOnly;
 /// Gives a repeat its first answer, and keeps the answer of what is not a repeat.
 pub(crate) async fn layer(State(state): State<ApiState>, request: Request, next: Next) -> Response {
     let is_mutating = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    let Some(key) = request.headers().get(HEADER).filter(|_| is_mutating).cloned() else {
+    let holds_secrets = SECRETS.iter().any(|path| request.uri().path().starts_with(path));
+    let Some(key) = request.headers().get(HEADER).filter(|_| is_mutating && !holds_secrets).cloned() else {
         return next.run(request).await;
     };
     match answered(&state, request, &key, next).await {

@@ -1,18 +1,29 @@
 //! `yurt account …`: through the running server if there is one, else on the database itself.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
+use std::{
+    io::{self, BufRead as _, IsTerminal as _, Read as _},
+    time::{Duration, Instant},
+};
 
 use clap::Subcommand;
+use tokio::time::sleep;
 use yurt::{
     config::{Config, Tenant},
     control::{self, Answer, Command, Request, Secret},
-    server,
+    data_folder::FolderError,
+    server::{self, ServerError},
 };
 
 use super::{CliError, remark, say};
 
 /// Bytes of a password that are read; no account has a longer one.
 const PASSWORD_BYTES_MAX: u64 = 4096;
+
+/// How long a process that has the data folder may take to answer or to let go of it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long to wait before asking it again.
+const PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Task {
@@ -109,21 +120,34 @@ impl Asking<'_> {
     async fn ask(&mut self, command: Command) -> Result<Answer, CliError> {
         let answer = match &self.opened {
             Some(opened) => control::run::run(opened.actions(), command).await,
-            None => {
-                let request = Request { tenant: self.tenant.name.clone(), command };
-                let answer = control::ask(&self.config.data_dir, &request).await.map_err(CliError::Silent)?;
-                match answer {
-                    Some(answer) => answer,
-                    None => {
-                        let opened = self.opened.insert(server::open_offline(self.config, self.tenant).await?);
-                        control::run::run(opened.actions(), request.command).await
-                    }
-                }
-            }
+            None => self.ask_or_open(command).await?,
         };
         match answer {
             Answer::Refused { message } => Err(CliError::Refused(message)),
             answer => Ok(answer),
+        }
+    }
+
+    /// Asks the server, or opens the tenant if there is none. A process that has the folder and does not answer is given time:
+    /// it may be starting, stopping, or a command like this one.
+    async fn ask_or_open(&mut self, command: Command) -> Result<Answer, CliError> {
+        let request = Request { tenant: self.tenant.name.clone(), command };
+        let asked = Instant::now();
+        loop {
+            if let Some(answer) = control::ask(&self.config.data_dir, &request).await.map_err(CliError::Silent)? {
+                return Ok(answer);
+            }
+            match server::open_offline(self.config, self.tenant).await {
+                Ok(opened) => {
+                    let opened = self.opened.insert(opened);
+                    return Ok(control::run::run(opened.actions(), request.command).await);
+                }
+                Err(ServerError::Folder(FolderError::InUse(folder))) if asked.elapsed() > PATIENCE => {
+                    return Err(CliError::Stuck(folder));
+                }
+                Err(ServerError::Folder(FolderError::InUse(_))) => sleep(PAUSE).await,
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 

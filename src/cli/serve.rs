@@ -11,8 +11,9 @@ use yurt::{clock, config::Config, server, telemetry};
 
 use super::{CliError, say};
 
-/// How long running requests may take after the wish to stop. Whoever starts and stops services waits 20 seconds at least.
-const STOPPING_MAX: Duration = Duration::from_secs(18);
+/// How long requests under way may take after the wish to stop. Then they are cut off: a client that dawdles must not hold the
+/// server, which has to be gone within 20 seconds.
+const STOPPING_MAX: Duration = Duration::from_secs(10);
 
 /// What is printed when the server answers.
 #[derive(Serialize)]
@@ -36,7 +37,10 @@ pub(super) async fn run(config: Config) -> Result<(), CliError> {
     tracing::info!("Stopping");
     match timeout(STOPPING_MAX, running.stop()).await {
         Ok(stopped) => Ok(stopped?),
-        Err(_) => Err(CliError::Refused("some requests did not end in time; what they answered is on disk".to_owned())),
+        Err(_) => {
+            tracing::warn!("Some requests did not end in time and are cut off; what was acknowledged is on disk");
+            Ok(())
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    thread,
+    thread::{self, JoinHandle},
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
@@ -70,9 +70,12 @@ enum Message {
     Stop(oneshot::Sender<()>),
 }
 
-/// The handle of a committer's thread. The thread ends when the handle is gone and the queue is empty.
+/// The handle of a committer's thread. The thread ends when the handle is gone and the queue is empty; who drops the
+/// handle of a store that was not closed waits for that, so that no process ends in the middle of it.
 pub(crate) struct Committer {
     queue: mpsc::Sender<Message>,
+    /// Behind the queue, because it is dropped behind it.
+    thread: Running,
     room: Arc<Semaphore>,
     position: watch::Receiver<Position>,
     counting: Arc<Counting>,
@@ -99,9 +102,10 @@ impl Committer {
             }
         };
         let thread = thread::Builder::new().name("committer".to_owned()).spawn(run);
-        thread.map_err(|error| StorageError::Engine(format!("no thread for the committer: {error}")))?;
+        let thread = thread.map_err(|error| StorageError::Engine(format!("no thread for the committer: {error}")))?;
         is_ready.await.unwrap_or(Err(StorageError::Closed))?;
-        Ok(Self { queue, room: Arc::new(Semaphore::new(QUEUE_UNITS_MAX)), position, counting })
+        let thread = Running(Some(thread));
+        Ok(Self { queue, thread, room: Arc::new(Semaphore::new(QUEUE_UNITS_MAX)), position, counting })
     }
 
     pub(crate) async fn reserve(&self) -> Result<Permit, StorageError> {
@@ -128,6 +132,28 @@ impl Committer {
             let _ = is_stopped.await;
         }
         self.queue.closed().await;
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        // Permits keep the queue open; whoever holds one may be the one who would wait.
+        if self.queue.strong_count() > 1 {
+            self.thread.0.take();
+        }
+    }
+}
+
+/// A thread that is waited for when this is dropped.
+struct Running(Option<JoinHandle<()>>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // The last handle of a store may be in a hook, which runs on the thread itself.
+        if let Some(thread) = self.0.take().filter(|thread| thread.thread().id() != thread::current().id()) {
+            // A panic there was told where it happened.
+            let _ = thread.join();
+        }
     }
 }
 

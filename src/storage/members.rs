@@ -45,7 +45,7 @@ pub struct InRoom {
 /// What a person has set for themselves in a room. Nobody else sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Personal {
-    /// What reaches the person: none stands for the default of the room's type.
+    /// What reaches the person; none: never chosen, so the default of the room's type.
     pub notification_mode: Option<NotificationMode>,
     /// Silent until then.
     pub mute: Option<Mute>,
@@ -62,6 +62,8 @@ pub enum NotificationMode {
     Mentions,
     /// Nothing.
     None,
+    /// What the room's type has as its default.
+    Inherit,
 }
 
 /// How long a person wants to hear nothing of a room.

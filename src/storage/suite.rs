@@ -1,6 +1,6 @@
 //! The tests that every backend must pass: each is written once, for a backend that is opened, closed and hurt.
 
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Weak, mpsc};
 
 use parking_lot::Mutex;
 use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
@@ -39,6 +39,11 @@ pub(super) trait Backend: Default + Send + Sync {
 
     /// Changes the stored bytes of a row.
     fn damage(&self, key: RowKey, bytes: Vec<u8>);
+
+    /// No store is open on it any more.
+    fn is_free(&self) -> bool {
+        true
+    }
 
     /// A lost write is settled before it is answered.
     fn settles_at_once(&self) -> bool {
@@ -98,27 +103,27 @@ impl Backend for Strict {
 pub(super) struct Rocks {
     pub(super) folder: tempfile::TempDir,
     pub(super) shared: Shared,
-    opened: Mutex<Option<RocksEngine>>,
+    opened: Mutex<Weak<RocksEngine>>,
 }
 
 impl Default for Rocks {
     fn default() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self { folder, shared: Shared::new(Budget::default()).unwrap(), opened: Mutex::new(None) }
+        Self { folder, shared: Shared::new(Budget::default()).unwrap(), opened: Mutex::default() }
     }
 }
 
 impl Rocks {
-    fn opened(&self) -> RocksEngine {
-        self.opened.lock().clone().expect("the backend is open")
+    fn opened(&self) -> Arc<RocksEngine> {
+        self.opened.lock().upgrade().expect("the backend is open")
     }
 }
 
 impl Backend for Rocks {
     fn engine(&self) -> Arc<dyn Engine> {
-        let engine = RocksEngine::open(&self.folder.path().join("data"), &self.shared).unwrap();
-        *self.opened.lock() = Some(engine.clone());
-        Arc::new(engine)
+        let engine = Arc::new(RocksEngine::open(&self.folder.path().join("data"), &self.shared).unwrap());
+        *self.opened.lock() = Arc::downgrade(&engine);
+        engine
     }
 
     fn fail_next(&self, fault: Fault) {
@@ -127,6 +132,10 @@ impl Backend for Rocks {
 
     fn damage(&self, key: RowKey, bytes: Vec<u8>) {
         self.opened().damage(&key, &bytes);
+    }
+
+    fn is_free(&self) -> bool {
+        RocksEngine::open(&self.folder.path().join("data"), &self.shared).is_ok()
     }
 
     fn settles_at_once(&self) -> bool {

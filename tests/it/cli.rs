@@ -2,7 +2,11 @@
 //! clean stop, and exit codes with one clear line.
 #![cfg(test)]
 
-use std::fs;
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+};
 
 use rustix::process::Signal;
 use serde_json::json;
@@ -40,6 +44,21 @@ fn a_ready_server_prints_one_line_with_its_real_address_and_stops_when_told() {
         assert_eq!(status.code(), Some(0));
         assert_eq!(more, Vec::<String>::new());
     }
+}
+
+#[test]
+fn a_client_that_dawdles_does_not_hold_up_the_stop() {
+    let home = Home::new("");
+    let server = home.serve();
+    let address = server.api.trim_start_matches("http://").to_owned();
+    let mut dawdler = TcpStream::connect(address).unwrap();
+    let head = "POST /v1/auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{";
+    dawdler.write_all(head.as_bytes()).unwrap();
+    // The server has begun to read the request when it has answered a later one.
+    let mut other = TcpStream::connect(dawdler.peer_addr().unwrap()).unwrap();
+    other.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    other.read_to_end(&mut Vec::new()).unwrap();
+    assert_eq!(server.stop(Signal::TERM).0.code(), Some(0));
 }
 
 #[tokio::test]
@@ -215,7 +234,19 @@ fn a_process_that_has_the_folder_but_does_not_answer_is_named_as_such() {
     home.succeed(&["account", "create", "alice"]);
     let lock = fs::File::options().append(true).open(home.path().join("data/lock")).unwrap();
     lock.try_lock().unwrap();
-    assert_fails(&home.run(&["account", "list"]), 1, &["another process"]);
+    assert_fails(&home.run(&["account", "list"]), 1, &["does not answer"]);
+}
+
+#[test]
+fn commands_without_a_server_wait_for_each_other() {
+    let home = Home::new("");
+    let names: Vec<String> = (0..4).map(|number| format!("user{number}")).collect();
+    std::thread::scope(|scope| {
+        for name in &names {
+            scope.spawn(|| home.succeed(&["account", "create", name]));
+        }
+    });
+    assert_eq!(home.succeed(&["account", "list"]).lines().count(), names.len());
 }
 
 #[test]

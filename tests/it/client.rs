@@ -22,6 +22,7 @@ use tokio::{
     net::TcpStream,
 };
 use yurt::{
+    actions::Actions,
     clock::{Clock as _, Manual},
     config::Config,
     control::{self, Answer as Answered, Command, Request},
@@ -38,6 +39,9 @@ pub(crate) const SERVER_NAME: &str = "yurt.test";
 pub(crate) const PASSWORD: &str = "correct horse battery staple";
 /// 2026-01-01T00:00:00.000Z, where each test's clock starts.
 const START: UnixMs = UnixMs(1_767_225_600_000);
+
+/// How long an answer may take before its test fails.
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// What a test wants otherwise than usual, as lines of config.toml.
 #[derive(Clone, Copy)]
@@ -105,10 +109,16 @@ async fn try_start(
 }
 
 fn http_client() -> reqwest::Client {
-    reqwest::Client::builder().no_proxy().timeout(Duration::from_mins(1)).build().expect("an HTTP client")
+    reqwest::Client::builder().no_proxy().timeout(ANSWER_WAIT_MAX).build().expect("an HTTP client")
 }
 
 impl TestServer {
+    /// The actions of the first tenant, for tests below the API.
+    pub(crate) async fn actions(&self) -> Actions {
+        let running = self.running.as_ref().expect("the server runs");
+        running.tenants().named("main").expect("the first tenant").actions().await.expect("an open tenant").clone()
+    }
+
     /// A new account, logged in.
     pub(crate) async fn account(&self, name: &str) -> Caller {
         let body = json!({"username": name, "password": PASSWORD});
@@ -179,7 +189,10 @@ impl TestServer {
         let request = [head.as_bytes(), b"\r\nConnection: close\r\n\r\n", body].concat();
         stream.write_all(&request).await.expect("the server reads");
         let mut received = Vec::new();
-        stream.read_to_end(&mut received).await.expect("the server answers and closes");
+        let reading = stream.read_to_end(&mut received);
+        let read = tokio::time::timeout(ANSWER_WAIT_MAX, reading).await;
+        let read = read.unwrap_or_else(|_| panic!("no answer within {ANSWER_WAIT_MAX:?} to {head}"));
+        read.expect("the server answers and closes");
         let mut words = head.split_ascii_whitespace();
         let (method, target) = (words.next().expect("a method"), words.next().expect("a target"));
         let (status, headers, body) = parted(&received);

@@ -1,7 +1,11 @@
 //! Integration tests.
 
 mod cli;
+mod client;
 mod config;
 mod crash;
+mod engine;
 mod process;
+mod schema;
 mod tidy;
+mod v1;

@@ -356,9 +356,10 @@ fn pitfall_10_a_room_cannot_be_named_after_an_event_that_creates_none() {
     let impostor = world.make("@alice:a.example", topic, &branch.heads, &branch.state);
     let impostor_room = rules::format::room_of_create(impostor.event_id()).unwrap();
     world.room_id.replace(Some(impostor_room));
-    let message = Draft::message("m.room.message", object(json!({"body": "hello"})));
-    let event = world.make("@alice:a.example", message, &[], &StateMap::new());
-    assert!(check_auth_events(&world.version, &event, |id| world.get(id)).is_err());
+    let join = Draft::member("@alice:a.example".try_into().unwrap(), "join", CanonicalJsonObject::new());
+    let event = world.make("@alice:a.example", join, &[impostor.event_id().clone()], &StateMap::new());
+    let refusal = check_auth_events(&world.version, &event, |id| world.get(id)).unwrap_err();
+    assert_eq!(refusal.reason(), "the room id is not the hash of a create event");
 }
 
 #[test]

@@ -1,22 +1,67 @@
-//! What an event that came into force means for others than the room: its members' own lists of rooms, the server's list, those it mentions.
+//! What follows from an event that came into force: what the room is now, who is in it, what is redacted, and what others than the room learn of it.
 
 use std::sync::Arc;
 
-use ruma::{OwnedUserId, UserId};
-use rules::{event::Event, kind::RoomKind, permission::Membership};
+use ruma::{OwnedUserId, UserId, events::TimelineEventType};
+use rules::{event::Event, kind::RoomKind, permission::Membership, state::StateKey};
 
 use super::{ActionError, Writer};
 use crate::{
     actions::summary::{self, MemberContent},
     storage::{
         Arrival, ChangeKind, Effect, Home, Place,
-        history::Summary,
-        keyspaces::{DIRECT_ROOMS, IN_ROOMS, MEMBERS, ROOMS, WORKSPACE_ROOMS},
+        history::{Redaction, Summary},
+        keyspaces::{DIRECT_ROOMS, IN_ROOMS, MEMBERS, REDACTIONS, ROOMS, WORKSPACE_ROOMS},
         members::{InRoom, Member},
     },
 };
 
 impl Writer {
+    /// What follows from an entry of the present state that changed: the basis, the summary, and for a membership the member's rows. No event: the
+    /// entry is gone.
+    pub(super) async fn entry_changed(
+        &mut self,
+        key: StateKey,
+        event: Option<(Arrival, Option<Place>, Arc<Event>)>,
+    ) -> Result<(), ActionError> {
+        let view = self.next.as_mut().ok_or_else(|| ActionError::internal("a writer without a room"))?;
+        let (event_type, state_key) = (key.0.to_string(), key.1.clone());
+        let present = event.as_ref().map(|(_, _, event)| event);
+        if let Some(basis) = view.basis.with(&event_type, &state_key, present) {
+            view.basis = Arc::new(basis);
+        }
+        self.changed.insert(key, present.cloned());
+        if event_type == "m.room.member" {
+            return self.member_changed(&state_key, event).await;
+        }
+        let basis = Arc::clone(&self.view()?.basis);
+        let mut changed = self.summary()?.clone();
+        let place = event.as_ref().and_then(|(_, place, _)| *place);
+        let present = event.as_ref().map(|(_, _, event)| &**event);
+        summary::apply(&mut changed, &basis, (&event_type, &state_key), present, place);
+        self.set_summary(changed);
+        Ok(())
+    }
+
+    /// Marks what a redaction redacts, where its sender may.
+    /// Source: <https://spec.matrix.org/v1.19/rooms/v11/#handling-redactions>
+    pub(super) async fn apply_redaction(&mut self, event: &Event) -> Result<(), ActionError> {
+        let (TimelineEventType::RoomRedaction, Some(target)) = (event.kind(), event.redacts()) else { return Ok(()) };
+        let Some(arrival) = self.rows().arrival_of(target).await? else { return Ok(()) };
+        let view = self.view()?;
+        let (_, target) = self.rows().event(&view.basis.version, arrival).await?;
+        let is_marked = self.get(&REDACTIONS, target.event_id()).await?.is_some();
+        if is_marked || !view.basis.levels.lets_redact(event, &target) {
+            return Ok(());
+        }
+        let redaction = Redaction { event_id: event.event_id().clone(), sender: event.sender().clone() };
+        self.commit.put(&REDACTIONS, target.event_id(), &redaction);
+        let mut changed = self.summary()?.clone();
+        changed.redactions += 1;
+        self.set_summary(changed);
+        Ok(())
+    }
+
     /// A membership changed: the member's row in the room, the room's row with the member, the counters.
     pub(super) async fn member_changed(
         &mut self,

@@ -138,19 +138,13 @@ pub(super) async fn ban(
     answer(&actions, &caller, &room).await
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Banned {
-    participant_id: String,
-}
-
 /// `POST /v1/rooms/{room_id}/unban`
 pub(super) async fn unban(
     Signed { actions, caller }: Signed,
     Ids(room): Ids<String>,
-    body: Json<Banned>,
+    body: Json<Target>,
 ) -> Result<RoomAnswer, V1Error> {
     let target = actions.parse_participant("participant_id", &body.value.participant_id)?;
-    members::unban(&actions, &caller, &room, &target).await?;
+    members::unban(&actions, &caller, &room, &target, body.value.reason()?).await?;
     answer(&actions, &caller, &room).await
 }

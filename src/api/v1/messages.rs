@@ -19,7 +19,7 @@ use crate::{
     actions::{
         ActionError, Direction, Place,
         messages::{self, NewMessage},
-        rooms::REASON_CHARACTERS_MAX,
+        rooms::{self, REASON_CHARACTERS_MAX},
         timeline,
     },
     api::{
@@ -51,12 +51,16 @@ impl Send {
     fn read(self, fingerprint: [u8; 32]) -> Result<NewMessage, ActionError> {
         check_transaction_id(self.txn_id.as_deref())?;
         let transaction_id = self.txn_id.clone();
-        let reply_to = self.reply_to.as_deref().map(event_id).transpose()?;
+        let no_event = |_| ActionError::invalid("reply_to", "is no event id");
+        let reply_to = self.reply_to.as_deref().map(event_id).transpose().map_err(no_event)?;
+        let invalid = |field, problem| Err(ActionError::invalid(field, problem));
         let (event_type, content) = match (&self.body, &self.event_type) {
             (Some(_), None) => ("m.room.message".to_owned(), self.text()?),
+            (None, Some(event_type)) if event_type.is_empty() => return invalid("type", "must not be empty"),
             (None, Some(event_type)) => (event_type.clone(), self.content_alone()?),
-            (Some(_), Some(_)) => return Err(ActionError::invalid("type", "send either `body` or `type` with `content`")),
-            (None, None) => return Err(ActionError::invalid("body", "is missing; send `body`, or `type` with `content`")),
+            (Some(_), Some(_)) => return invalid("body", "send either `body`, or `type` with `content`"),
+            (None, None) if self.content.is_some() => return invalid("type", "is missing beside `content`"),
+            (None, None) => return invalid("body", "is missing; send `body`, or `type` with `content`"),
         };
         Ok(NewMessage { event_type, content, reply_to, transaction_id, fingerprint })
     }
@@ -66,9 +70,6 @@ impl Send {
             return Err(ActionError::invalid("content", "goes with `type`, not with `body`"));
         }
         let body = self.body.as_deref().unwrap_or_default();
-        if body.is_empty() {
-            return Err(ActionError::invalid("body", "must not be empty"));
-        }
         let mut content = json!({ "msgtype": self.msgtype.as_deref().unwrap_or("m.text"), "body": body });
         if let Some(formatted) = &self.formatted_body {
             let format = self.format.as_deref().unwrap_or("org.matrix.custom.html");
@@ -179,6 +180,7 @@ pub(super) struct Form {
 #[derive(Copy, Clone, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Format {
+    Event,
     Pdu,
 }
 
@@ -188,11 +190,11 @@ pub(super) async fn event(
     Ids((room, event)): Ids<(String, String)>,
     Parameters(form): Parameters<Form>,
 ) -> Result<Response, V1Error> {
-    crate::actions::rooms::open(&actions, &caller, &room).await?;
+    rooms::open(&actions, &caller, &room).await?;
     let view = timeline::event(&actions, &caller, &room, &event_id(&event)?).await?;
     Ok(match form.format {
         Some(Format::Pdu) => Data::json(wire::pdu(&view)?).into_response(),
-        None => Data::json(Event::from(view)).into_response(),
+        Some(Format::Event) | None => Data::json(Event::from(view)).into_response(),
     })
 }
 
@@ -211,7 +213,7 @@ pub(super) async fn redact(
 ) -> Result<Response, V1Error> {
     check_transaction_id(body.txn_id.as_deref())?;
     at_most("reason", body.reason.as_deref(), REASON_CHARACTERS_MAX)?;
-    crate::actions::rooms::open(&actions, &caller, &room).await?;
+    rooms::open(&actions, &caller, &room).await?;
     let target = event_id(&event)?;
     let stored = messages::redact(&actions, &caller, &room, &target, body.reason, body.txn_id).await?;
     Ok((StatusCode::CREATED, Data::json(Stored { event_id: stored })).into_response())

@@ -10,7 +10,7 @@ use super::{
     wire::RoomAnswer,
 };
 use crate::{
-    actions::{ActionError, Actions, Mute, NotificationMode, personal},
+    actions::{ActionError, Actions, Mute, NotificationMode, personal, rooms},
     api::{body::Json, caller::Signed, time},
 };
 
@@ -36,10 +36,10 @@ pub(super) async fn set_notification_mode(
     body: Json<Mode>,
 ) -> Result<RoomAnswer, V1Error> {
     let mode = match body.value.mode {
-        Word::All => Some(NotificationMode::All),
-        Word::Mentions => Some(NotificationMode::Mentions),
-        Word::None => Some(NotificationMode::None),
-        Word::Inherit => None,
+        Word::All => NotificationMode::All,
+        Word::Mentions => NotificationMode::Mentions,
+        Word::None => NotificationMode::None,
+        Word::Inherit => NotificationMode::Inherit,
     };
     personal::set_notification_mode(&actions, &caller, &room, mode).await?;
     answer(&actions, &caller, &room).await
@@ -86,12 +86,9 @@ impl Quiet {
 pub(super) async fn set_mute(
     Signed { actions, caller }: Signed,
     Ids(room): Ids<String>,
-    body: Json<Option<Quiet>>,
+    body: Json<Quiet>,
 ) -> Result<RoomAnswer, V1Error> {
-    let mute = match body.value {
-        Some(quiet) => quiet.read(&actions)?,
-        None => None,
-    };
+    let mute = body.value.read(&actions)?;
     personal::set_mute(&actions, &caller, &room, mute).await?;
     answer(&actions, &caller, &room).await
 }
@@ -108,7 +105,10 @@ pub(super) async fn mark_read(
     Ids(room): Ids<String>,
     body: Json<Read>,
 ) -> Result<RoomAnswer, V1Error> {
-    crate::actions::rooms::open(&actions, &caller, &room).await?;
+    rooms::open(&actions, &caller, &room).await?;
+    if body.value.event_id.is_empty() {
+        return Err(ActionError::invalid("event_id", "must not be empty").into());
+    }
     personal::mark_read(&actions, &caller, &room, &event_id(&body.value.event_id)?).await?;
     answer(&actions, &caller, &room).await
 }

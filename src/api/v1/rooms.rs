@@ -28,6 +28,9 @@ use crate::{
     },
 };
 
+/// The largest number that every JSON reader holds exactly.
+const MAX_MEMBERS_MAX: u64 = (1 << 53) - 1;
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Create {
@@ -79,8 +82,8 @@ impl Create {
         }
         at_most("name", self.name.as_deref(), NAME_CHARACTERS_MAX)?;
         at_most("topic", self.topic.as_deref(), TOPIC_CHARACTERS_MAX)?;
-        if self.max_members == Some(0) {
-            return Err(ActionError::invalid("max_members", "must be at least 1"));
+        if self.max_members.is_some_and(|max| !(1..=MAX_MEMBERS_MAX).contains(&max)) {
+            return Err(ActionError::invalid("max_members", format!("must be from 1 to {MAX_MEMBERS_MAX}")));
         }
         if self.avatar_url.as_ref().is_some_and(|url| !url.starts_with("mxc://") || url.len() > 255) {
             return Err(ActionError::invalid("avatar_url", "must be an address that begins with mxc://"));
@@ -231,6 +234,7 @@ pub(super) async fn set_workspace(
     Ids(room): Ids<String>,
     body: Json<Workspace>,
 ) -> Result<RoomAnswer, V1Error> {
+    rooms::open(&actions, &caller, &room).await?;
     let workspace_id = workspace(&body.value.workspace_id)?;
     rooms::set_workspace(&actions, &caller, &room, &workspace_id).await?;
     answer(&actions, &caller, &room).await

@@ -151,6 +151,7 @@ fn mode_word(mode: NotificationMode) -> &'static str {
         NotificationMode::All => "all",
         NotificationMode::Mentions => "mentions",
         NotificationMode::None => "none",
+        NotificationMode::Inherit => "inherit",
     }
 }
 

@@ -313,11 +313,12 @@ struct Plan {
     /// None while no commit has written or said anything.
     changes: Option<Changes>,
     waiting: Vec<Waits>,
+    next_effect: u32,
 }
 
 impl Plan {
     fn new(effects: EffectMode, number: u64) -> Self {
-        Self { effects, number, batch: Batch::default(), changes: None, waiting: Vec::new() }
+        Self { effects, number, batch: Batch::default(), changes: None, waiting: Vec::new(), next_effect: 0 }
     }
 
     /// Adds one commit if its conditions hold on what is stored and on what the group has written so far. Takes the
@@ -339,23 +340,23 @@ impl Plan {
             return Err(CommitError::Conflict);
         }
         let effects = std::mem::take(&mut commit.effects);
-        let waiting = match self.effects {
-            EffectMode::Inline => Vec::new(),
-            EffectMode::Deferred => self.deferred(commit.home(), &effects)?,
-        };
-        self.batch.append(std::mem::take(&mut commit.batch));
-        self.say(&commit.changes);
         match self.effects {
             EffectMode::Inline => {
+                self.batch.append(std::mem::take(&mut commit.batch));
+                self.say(&commit.changes);
                 for effect in effects {
                     self.say(&effect.changes);
                     self.batch.append(effect.batch);
                 }
             }
             EffectMode::Deferred => {
-                for ((row, order, stored), effect) in waiting.into_iter().zip(effects) {
-                    self.batch.write(row.clone(), Some(stored));
-                    self.waiting.push(Waits::new(commit.home().clone(), order, row, effect.batch, &effect.changes));
+                let stored = effects.iter().map(|effect| value::to_bytes(&StoredEffect::from(effect)));
+                let stored: Result<Vec<_>, _> = stored.collect();
+                let stored = stored.map_err(|error| CommitError::Invalid(error.to_string()))?;
+                self.batch.append(std::mem::take(&mut commit.batch));
+                self.say(&commit.changes);
+                for (effect, stored) in effects.into_iter().zip(stored) {
+                    self.defer(commit.home(), effect, stored);
                 }
             }
         }
@@ -368,16 +369,12 @@ impl Plan {
         }
     }
 
-    /// The rows in which effects wait: key, order, value.
-    fn deferred(&self, home: &Home, effects: &[Effect]) -> Result<Vec<(RowKey, (u64, u32), Vec<u8>)>, CommitError> {
-        let numbered = effects.iter().zip(self.waiting.len()..);
-        let row = |(effect, number): (&Effect, usize)| {
-            let order = (self.number, u32::try_from(number).or(Err(CommitError::TooLarge))?);
-            let stored = value::to_bytes(&StoredEffect::from(effect));
-            let stored = stored.map_err(|error| CommitError::Invalid(error.to_string()))?;
-            Ok((EFFECTS.row_key(home, &key::bytes_of(&order)), order, stored))
-        };
-        numbered.map(row).collect()
+    fn defer(&mut self, home: &Home, effect: Effect, stored: Vec<u8>) {
+        let order = (self.number, self.next_effect);
+        self.next_effect += 1;
+        let row = EFFECTS.row_key(home, &key::bytes_of(&order));
+        self.batch.write(row.clone(), Some(stored));
+        self.waiting.push(Waits::new(home.clone(), order, row, effect.batch, &effect.changes));
     }
 }
 

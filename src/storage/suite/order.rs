@@ -17,6 +17,7 @@ for_each_backend!(
     a_panicking_hook_hurts_nobody,
     a_barrier_waits_and_leaves_no_trace,
     the_queue_is_bounded,
+    a_dropped_store_finishes_what_was_submitted,
 );
 
 async fn the_feed_neither_skips_nor_repeats_under_concurrency(backend: impl Backend) {
@@ -144,4 +145,36 @@ async fn the_queue_is_bounded(backend: impl Backend) {
     // A submitted commit gives back what it does not need, and then all.
     permits.pop().unwrap().submit(note(&room("r"), "b", "two")).await.unwrap();
     waiting.await.unwrap().unwrap();
+}
+
+async fn a_dropped_store_finishes_what_was_submitted(backend: impl Backend) {
+    let store = open(&backend).await;
+    let permit = store.reserve().await.unwrap();
+    let mut last = note(&room("r"), "last", "one");
+    // The last handle ends on the committer's own thread.
+    let own = store.clone();
+    last.then(move |_| drop(own));
+    for number in 0..50 {
+        drop(store.reserve().await.unwrap().submit(note(&room("r"), &number.to_string(), "x")));
+    }
+    let pending = permit.submit(last);
+    drop(store);
+    pending.await.unwrap();
+    let store = open_again(&backend).await;
+    for number in 0..50 {
+        assert!(store.get(&NOTES, &room("r"), &number.to_string()).await.unwrap().is_some(), "{number}");
+    }
+    // Without a hook, dropping waits for the thread, so that the folder is free at once.
+    drop(store);
+    open(&backend).await;
+}
+
+/// After an end that nobody waited for, the folder may be free only a moment later.
+async fn open_again(backend: &impl Backend) -> crate::storage::Store {
+    loop {
+        if backend.is_free() {
+            return open(backend).await;
+        }
+        tokio::task::yield_now().await;
+    }
 }

@@ -82,7 +82,8 @@ fn walk(place: &Path, endings: &[&str], found: &mut Vec<PathBuf>) {
 fn test_module_start(code: &str) -> Option<usize> {
     code.match_indices("#[cfg(test)]").map(|(start, _)| start).find(|start| {
         let rest = code[*start..].trim_start_matches("#[cfg(test)]").trim_start();
-        rest.starts_with("mod ") && rest.find('{') < rest.find(';').or(Some(usize::MAX))
+        let (body, end) = (rest.find('{'), rest.find(';').unwrap_or(usize::MAX));
+        rest.starts_with("mod ") && body.is_some_and(|body| body < end)
     })
 }
 
@@ -262,6 +263,8 @@ fn code_is_what_is_left_without_comments_strings_and_tests() {
     }
     assert!(code.contains("&'static str"), "{code}");
     assert_eq!(code.lines().count(), 3);
+    let elsewhere = "#[cfg(test)]\nmod tests;\nfn a() {}\n";
+    assert_eq!(Source::new("src/a.rs", elsewhere).code, elsewhere);
 }
 
 #[test]

@@ -275,6 +275,18 @@ async fn the_session_cookie_is_host_only_and_out_of_reach_of_scripts() {
 }
 
 #[tokio::test]
+async fn outside_loopback_the_session_cookie_is_bound_to_the_host_and_to_tls() {
+    let server = server().await;
+    server.account("alice").await;
+    let browser = server.nameless().with_header("host", "chat.example");
+    let body = json!({"username": "alice", "password": PASSWORD, "cookie": true});
+    let answer = browser.post("/v1/auth/login", body).await.expect_status(200);
+    let cookie = answer.headers.get("set-cookie").cloned().expect("a cookie is set");
+    assert!(cookie.starts_with("__Host-"), "{cookie}");
+    assert!(cookie.split(';').any(|part| part.trim().eq_ignore_ascii_case("secure")), "{cookie}");
+}
+
+#[tokio::test]
 async fn a_write_by_cookie_needs_an_origin_of_our_own_or_a_listed_one() {
     let more = "[cors]\norigins = [\"https://chat.example\"]";
     let server = server_with(Setup { more, ..Setup::default() }).await;

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::{MISSING_EVENT, MISSING_ROOM};
 use crate::client::{Caller, SERVER_NAME, TestServer, encoded, server, text};
 
-/// Every request about one room: method, what follows the room's id, body.
-fn requests() -> Vec<(&'static str, String, Option<Value>)> {
+/// Every request about one room: method, what follows the room's id, body. The workspace is one that the caller may edit.
+fn requests(workspace: &str) -> Vec<(&'static str, String, Option<Value>)> {
     let event = format!("/events/{MISSING_EVENT}");
     let target = json!({"participant_id": "alice"});
     let with = |method, path: &str, body| (method, path.to_owned(), Some(body));
@@ -30,7 +30,7 @@ fn requests() -> Vec<(&'static str, String, Option<Value>)> {
         with("POST", &format!("{event}/redact"), json!({})),
         with("PUT", "/name", json!({"name": "x"})),
         with("PUT", "/topic", json!({"topic": "x"})),
-        with("PUT", "/workspace", json!({"workspace_id": MISSING_ROOM})),
+        with("PUT", "/workspace", json!({"workspace_id": workspace})),
         with("PUT", "/notification-mode", json!({"mode": "all"})),
         with("PUT", "/mute", json!({"duration_ms": 1000})),
         with("PUT", "/read", json!({"event_id": MISSING_EVENT})),
@@ -44,7 +44,8 @@ fn requests() -> Vec<(&'static str, String, Option<Value>)> {
 
 /// Holds a room to looking like none: the same status, headers and bytes, whatever is asked.
 async fn check_hidden(stranger: &Caller, room: &str) {
-    for (method, rest, body) in requests() {
+    let own = text(&stranger.get("/v1/me").await.ok()["personal_workspace_id"]);
+    for (method, rest, body) in requests(&own) {
         let body = body.map(|body| body.to_string().into_bytes());
         let hidden = stranger.send(method, &format!("/v1/rooms/{room}{rest}"), body.clone()).await;
         let missing = stranger.send(method, &format!("/v1/rooms/{MISSING_ROOM}{rest}"), body).await;

@@ -221,8 +221,12 @@ async fn types_keys_and_contents_have_their_limits() {
     let room = alice.group("Tents").await;
     let (fits, long) = ("a".repeat(255), "a".repeat(256));
     alice.put(&format!("/v1/rooms/{room}/state/{fits}/{fits}"), json!({})).await.created();
-    alice.put(&format!("/v1/rooms/{room}/state/{long}"), json!({})).await.invalid("type");
-    alice.put(&format!("/v1/rooms/{room}/state/com.example.any/{long}"), json!({})).await.invalid("key");
+    for path in [long.clone(), format!("com.example.any/{long}")] {
+        let answer = alice.put(&format!("/v1/rooms/{room}/state/{path}"), json!({})).await;
+        answer.refused(413, "SW_CONTENT_TOO_LARGE");
+    }
+    let message = json!({"type": long, "content": {}});
+    alice.post(&format!("/v1/rooms/{room}/messages"), message).await.refused(413, "SW_CONTENT_TOO_LARGE");
     let large = json!({"text": "x".repeat(65_536)});
     alice.put(&format!("/v1/rooms/{room}/state/com.example.any"), large).await.refused(413, "SW_CONTENT_TOO_LARGE");
 }
