@@ -5,8 +5,8 @@
 use std::{collections::HashSet, sync::Arc};
 
 use parking_lot::RwLock;
-use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, ServerName, UserId};
 use rules::{UnixMs, signature::Signer};
+use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, ServerName, UserId};
 
 pub mod accounts;
 pub mod aliases;
@@ -207,7 +207,10 @@ impl Actions {
         let full = if name.starts_with('@') { name.to_owned() } else { format!("@{name}:{}", self.server_name) };
         let is_right = |user_id: &OwnedUserId| !user_id.localpart().is_empty() && !full.contains('\0');
         UserId::parse(&full).ok().filter(is_right).ok_or_else(|| {
-            ActionError::invalid(field, format!("`{name}` is neither a user id such as @alice:{} nor a local name", self.server_name))
+            ActionError::invalid(
+                field,
+                format!("`{name}` is neither a user id such as @alice:{} nor a local name", self.server_name),
+            )
         })
     }
 

@@ -55,7 +55,8 @@ impl ApiState {
             return peer;
         }
         let seen = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
-        let seen: Vec<IpAddr> = seen.flat_map(|value| value.split(',')).filter_map(|ip| ip.trim().parse().ok()).collect();
+        let seen: Vec<IpAddr> =
+            seen.flat_map(|value| value.split(',')).filter_map(|ip| ip.trim().parse().ok()).collect();
         seen.into_iter().rev().find(|address| !self.is_trusted(*address)).unwrap_or(peer)
     }
 

@@ -14,7 +14,7 @@ use crate::{
     data_folder::{DataFolder, FolderError, TenantFolder},
     random::{self, Random},
     storage::{
-        EffectMode, Engine, Store, StoreOptions, StorageError,
+        EffectMode, Engine, StorageError, Store, StoreOptions,
         memory::MemoryEngine,
         rocksdb::{Budget, RocksEngine, Shared},
         state::StateCache,

@@ -193,7 +193,8 @@ impl Store {
         let at = |key: &[u8]| keyspace.info().row_key(home, key).bytes;
         let range = RowRange { start: at(&range.start), end: range.end.map(|end| at(&end)).or(whole.end), ..whole };
         let page = self.0.engine.scan(range, direction, limit).await?;
-        let rows = page.rows.iter().map(|(row, value)| keyspace.read_row(row, value).map(|(_, key, value)| (key, value)));
+        let rows =
+            page.rows.iter().map(|(row, value)| keyspace.read_row(row, value).map(|(_, key, value)| (key, value)));
         Ok(Page { rows: rows.collect::<Result<_, _>>()?, more: page.more })
     }
 

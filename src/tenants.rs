@@ -12,8 +12,7 @@ use crate::{
 };
 
 /// Opens one tenant's store and makes its actions.
-pub type Opener =
-    Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Actions, ActionError>> + Send>> + Send + Sync>;
+pub type Opener = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Actions, ActionError>> + Send>> + Send + Sync>;
 
 /// One tenant of the configuration, opened or not.
 pub struct Tenant {

@@ -272,7 +272,8 @@ async fn change(
 ) -> Result<(), ActionError> {
     let home = Home::person(user_id);
     loop {
-        let before = get(actions, user_id).await?.ok_or_else(|| ActionError::ParticipantNotFound(user_id.to_string()))?;
+        let before =
+            get(actions, user_id).await?.ok_or_else(|| ActionError::ParticipantNotFound(user_id.to_string()))?;
         let mut after = before.clone();
         let mut commit = Commit::new(home.clone());
         commit.require_same(&ACCOUNT, &(), &before);

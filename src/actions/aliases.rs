@@ -2,7 +2,7 @@
 
 use ruma::{OwnedRoomId, RoomId};
 
-use super::{Actions, ActionError, gate::Gate};
+use super::{ActionError, Actions, gate::Gate};
 use crate::storage::{Commit, Home, Store, keyspaces::ALIASES};
 
 /// Bytes of a whole alias. Source: <https://spec.matrix.org/v1.19/appendices/#room-aliases>

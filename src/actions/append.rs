@@ -5,7 +5,6 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use ruma::{OwnedRoomId, OwnedUserId, UserId, events::TimelineEventType};
 use rules::{
     authorization,
     draft::{self, Around, Draft},
@@ -15,6 +14,7 @@ use rules::{
     state::{StateKey, StateMap, change_of},
     version::Version,
 };
+use ruma::{OwnedRoomId, OwnedUserId, UserId, events::TimelineEventType};
 use tokio::sync::OwnedMutexGuard;
 
 use super::{
@@ -294,8 +294,7 @@ impl Writer {
             Some(key) => self.state_with(before, key, self.view()?.tip.next_arrival).await?,
             None => before,
         };
-        let (arrival, place) =
-            self.store_event(&event, EventStanding::Accepted, before, after, transaction_id).await?;
+        let (arrival, place) = self.store_event(&event, EventStanding::Accepted, before, after, transaction_id).await?;
         let head = Head { event_id: event.event_id().clone(), depth: event.depth(), state: after };
         let tip = self.tip_mut()?;
         tip.heads = vec![head];

@@ -1,11 +1,11 @@
 //! Work that a room's commit leaves for another room: a space names its rooms, where somebody here may say so. It is remembered with the commit, so that a
 //! crash does not lose it, and doing it twice does no harm.
 
-use ruma::{RoomId, UserId};
 use rules::draft::Draft;
+use ruma::{RoomId, UserId};
 use serde_json::json;
 
-use super::{Actions, ActionError, append::Writer, creation::object, rows, summary};
+use super::{ActionError, Actions, append::Writer, creation::object, rows, summary};
 use crate::storage::{Commit, Home, KeyRange, chores::Chore, keyspaces::CHORES};
 
 /// Does what a crash left over.

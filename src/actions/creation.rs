@@ -2,25 +2,19 @@
 //!
 //! Making a room twice from the same create event makes it once: that is how promised rooms are finished after a crash.
 
-use ruma::{CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedUserId, UserId, events::TimelineEventType};
 use rules::{
     draft::{self, Around, Draft},
     event::Event,
     kind::{self, RoomKind, TYPE_FIELD},
     version::Version,
 };
+use ruma::{CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedUserId, UserId, events::TimelineEventType};
 use serde_json::json;
 
 use super::{
-    Actions, ActionError, Caller, accounts, aliases, append::Writer, capacity, chores, members, requests, workspaces,
+    ActionError, Actions, Caller, accounts, aliases, append::Writer, capacity, chores, members, requests, workspaces,
 };
-use crate::storage::{
-    Effect, Home,
-    accounts::Reservation,
-    chores::Chore,
-    history::RoomSettings,
-    keyspaces::CHORES,
-};
+use crate::storage::{Effect, Home, accounts::Reservation, chores::Chore, history::RoomSettings, keyspaces::CHORES};
 
 /// People that one call may invite: the whole room is one commit.
 pub const INVITES_MAX: usize = 100;
@@ -102,7 +96,9 @@ pub async fn create(actions: &Actions, caller: &Caller, new: NewRoom) -> Result<
         _ => Some(capacity::room(actions).await?),
     };
     let promised = match &caller.request {
-        Some(request) if plan.kind != RoomKind::Incognito => requests::promised(actions, &caller.user_id, request).await?,
+        Some(request) if plan.kind != RoomKind::Incognito => {
+            requests::promised(actions, &caller.user_id, request).await?
+        }
         _ => None,
     };
     let create = match promised {
@@ -188,7 +184,9 @@ fn check_kind(actions: &Actions, plan: &Plan, new: &NewRoom) -> Result<(), Actio
         return Err(ActionError::type_invariant("an incognito room is never listed; leave `is_public` out"));
     }
     if new.federate == Some(true) || new.invite.iter().any(is_foreign) {
-        return Err(ActionError::type_invariant("an incognito room never leaves this server; invite local people only"));
+        return Err(ActionError::type_invariant(
+            "an incognito room never leaves this server; invite local people only",
+        ));
     }
     if new.avatar_url.is_some() {
         return Err(ActionError::type_invariant("an incognito room refers to no media; leave `avatar_url` out"));
@@ -197,9 +195,16 @@ fn check_kind(actions: &Actions, plan: &Plan, new: &NewRoom) -> Result<(), Actio
 }
 
 /// The people to invite, each once, all of them existing.
-async fn invited(actions: &Actions, caller: &Caller, invite: Vec<OwnedUserId>) -> Result<Vec<OwnedUserId>, ActionError> {
+async fn invited(
+    actions: &Actions,
+    caller: &Caller,
+    invite: Vec<OwnedUserId>,
+) -> Result<Vec<OwnedUserId>, ActionError> {
     if invite.len() > INVITES_MAX {
-        return Err(ActionError::invalid("invite", format!("at most {INVITES_MAX} people; invite the others afterwards")));
+        return Err(ActionError::invalid(
+            "invite",
+            format!("at most {INVITES_MAX} people; invite the others afterwards"),
+        ));
     }
     let mut people = Vec::with_capacity(invite.len());
     for user_id in invite {
@@ -249,7 +254,12 @@ pub(super) fn create_event(actions: &Actions, creator: &UserId, plan: &Plan) -> 
         depth: 1,
         now: actions.now(),
     };
-    Ok(draft::complete(Draft::state(TimelineEventType::RoomCreate, "", content), around, &plan.version, &actions.signer)?)
+    Ok(draft::complete(
+        Draft::state(TimelineEventType::RoomCreate, "", content),
+        around,
+        &plan.version,
+        &actions.signer,
+    )?)
 }
 
 /// What is kept of a create event until its room exists.
@@ -264,7 +274,8 @@ pub(super) fn reservation(actions: &Actions, create: &Event, fingerprint: [u8; 3
 
 /// The create event that a reservation keeps.
 pub(super) fn read_create(reservation: &Reservation, version: &Version) -> Result<Event, ActionError> {
-    let raw = serde_json::value::RawValue::from_string(reservation.create_event.clone()).map_err(ActionError::internal)?;
+    let raw =
+        serde_json::value::RawValue::from_string(reservation.create_event.clone()).map_err(ActionError::internal)?;
     let pdu = rules::format::parse(&rules::event::RawPdu(raw), version, rules::format::Caps::Enforced)
         .map_err(ActionError::internal)?;
     let room_id = reservation.room_id.clone();
@@ -288,7 +299,9 @@ pub(super) async fn write(
     }
     let wish = match wished_alias {
         Some(alias) => aliases::Wish::Exactly(alias),
-        None => aliases::Wish::From { name: plan.name.as_deref(), is_listed: kind::is_listed(plan.kind, plan.is_public) },
+        None => {
+            aliases::Wish::From { name: plan.name.as_deref(), is_listed: kind::is_listed(plan.kind, plan.is_public) }
+        }
     };
     let reserved = match plan.kind {
         RoomKind::Workspace => None,

@@ -2,19 +2,15 @@
 
 use std::sync::Arc;
 
-use ruma::{OwnedRoomId, OwnedUserId, UserId};
 use rules::{
     draft::Draft,
     kind::{RoomKind, RoomState},
     permission::Membership,
 };
+use ruma::{OwnedRoomId, OwnedUserId, UserId};
 
 use super::{
-    Actions, ActionError, Caller, capacity, creation, lifecycle,
-    creation::Plan,
-    lane::Room,
-    members,
-    append::Writer,
+    ActionError, Actions, Caller, append::Writer, capacity, creation, creation::Plan, lane::Room, lifecycle, members,
 };
 use crate::storage::{
     Commit, Direction, Home, KeyRange, Limit,
@@ -45,7 +41,8 @@ pub async fn open(actions: &Actions, caller: &Caller, partner: &UserId) -> Resul
         return Err(ActionError::needs_federation(&format!("a direct message with {partner}")));
     }
     members::must_exist(actions, partner).await?;
-    let (first, second) = if *caller.user_id < *partner { (&*caller.user_id, partner) } else { (partner, &*caller.user_id) };
+    let (first, second) =
+        if *caller.user_id < *partner { (&*caller.user_id, partner) } else { (partner, &*caller.user_id) };
     let _gate = actions.gates.enter("pair", &format!("{first} {second}")).await;
     if let Some(room_id) = find(actions, caller, partner).await? {
         return Ok(Direct { room_id, is_new: false });

@@ -2,12 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use ruma::OwnedRoomId;
 use rules::kind::RoomKind;
+use ruma::OwnedRoomId;
 
 use super::{
-    ActionError, Actions, Caller,
-    personal,
+    ActionError, Actions, Caller, personal,
     rooms::{self, RoomPage},
     rows,
     view::RoomView,

@@ -236,7 +236,9 @@ impl From<StorageError> for ActionError {
 impl From<CommitError> for ActionError {
     fn from(error: CommitError) -> Self {
         match error {
-            CommitError::TooLarge => Self::ContentTooLarge("this is more than one step may write; do it in parts".to_owned()),
+            CommitError::TooLarge => {
+                Self::ContentTooLarge("this is more than one step may write; do it in parts".to_owned())
+            }
             CommitError::Invalid(mistake) => Self::Internal(mistake),
             CommitError::Conflict | CommitError::Fenced | CommitError::Unavailable(_) | CommitError::Unknown => {
                 tracing::warn!(%error, "A commit was not done: {error}");

@@ -13,8 +13,8 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
 use rules::{event::Event, state::StateKey};
+use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
 use tokio::sync::OwnedMutexGuard;
 
 use super::{error::ActionError, view::RoomView};
@@ -170,7 +170,10 @@ impl Room {
         drop(waiting);
         let mut working = turn.map_err(|_elapsed| ActionError::Busy)?;
         if self.failed.swap(false, Ordering::AcqRel) {
-            *working = Working { pending: Underway { last: working.pending.last, ..Underway::default() }, ..Working::default() };
+            *working = Working {
+                pending: Underway { last: working.pending.last, ..Underway::default() },
+                ..Working::default()
+            };
         }
         working.pending.settle(self.durable.load(Ordering::Acquire));
         Ok(working)

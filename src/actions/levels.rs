@@ -1,10 +1,10 @@
 //! Power levels: parts of the present ones replaced, or one member's level.
 
-use ruma::{CanonicalJsonObject, CanonicalJsonValue, Int, UserId};
 use rules::{
     draft::Draft,
     permission::{Act, Denial, Reason},
 };
+use ruma::{CanonicalJsonObject, CanonicalJsonValue, Int, UserId};
 
 use super::{
     ActionError, Actions, Caller,
@@ -37,7 +37,8 @@ pub async fn set(
                 if field == "users" {
                     check_users(&entered, entries.keys().map(String::as_str))?;
                 }
-                let present = content.entry(field).or_insert_with(|| CanonicalJsonValue::Object(CanonicalJsonObject::new()));
+                let present =
+                    content.entry(field).or_insert_with(|| CanonicalJsonValue::Object(CanonicalJsonObject::new()));
                 if let CanonicalJsonValue::Object(present) = present {
                     lay_over(present, entries);
                 }
@@ -65,9 +66,11 @@ pub async fn set_member(
     if entered.writer.get(&MEMBERS, &target.to_owned()).await?.is_none() {
         return Err(ActionError::ParticipantNotFound(target.to_string()));
     }
-    let level = Int::new(level).ok_or_else(|| ActionError::invalid("power_level", "is beyond what JSON can hold exactly"))?;
+    let level =
+        Int::new(level).ok_or_else(|| ActionError::invalid("power_level", "is beyond what JSON can hold exactly"))?;
     let mut content = entered.writer.view()?.basis.levels.content().clone();
-    let users = content.entry("users".to_owned()).or_insert_with(|| CanonicalJsonValue::Object(CanonicalJsonObject::new()));
+    let users =
+        content.entry("users".to_owned()).or_insert_with(|| CanonicalJsonValue::Object(CanonicalJsonObject::new()));
     if let CanonicalJsonValue::Object(users) = users {
         users.insert(target.to_string(), CanonicalJsonValue::Integer(level));
     }
@@ -86,7 +89,8 @@ async fn write(mut entered: Entered, caller: &Caller, content: CanonicalJsonObje
 fn check_users<'a>(entered: &Entered, users: impl Iterator<Item = &'a str>) -> Result<(), ActionError> {
     let levels = &entered.writer.view()?.basis.levels;
     for user in users {
-        let user_id = UserId::parse(user).map_err(|_| ActionError::invalid("users", format!("`{user}` is no user id")))?;
+        let user_id =
+            UserId::parse(user).map_err(|_| ActionError::invalid("users", format!("`{user}` is no user id")))?;
         if levels.is_creator(&user_id) {
             let message = format!("{user_id} created this room and stands above every level");
             return Err(Denial::new(Reason::Creator, message).into());
@@ -104,7 +108,11 @@ fn check(parts: &serde_json::Map<String, serde_json::Value>) -> Result<(), Actio
         };
         if !is_right {
             let known = LEVELS.contains(&field.as_str()) || MAPS.contains(&field.as_str());
-            let problem = if known { "must be an integer, or for `events`, `notifications` and `users` an object of integers" } else { "is no field of power levels" };
+            let problem = if known {
+                "must be an integer, or for `events`, `notifications` and `users` an object of integers"
+            } else {
+                "is no field of power levels"
+            };
             return Err(ActionError::invalid(field, problem));
         }
     }

@@ -1,16 +1,16 @@
 //! Open, archived, closed: freezing a room and thawing it.
 
-use ruma::{CanonicalJsonObject, CanonicalJsonValue};
 use rules::{
     draft::Draft,
     freeze::{self, Change},
     kind::{ARCHIVED, CLOSED, RoomKind, RoomState},
-    permission::{Act, ADMIN_LEVEL, MODERATOR_LEVEL},
+    permission::{ADMIN_LEVEL, Act, MODERATOR_LEVEL},
 };
+use ruma::{CanonicalJsonObject, CanonicalJsonValue};
 use serde_json::json;
 
 use super::{
-    Actions, ActionError, Caller,
+    ActionError, Actions, Caller,
     creation::object,
     incognito,
     rooms::{self, Entered, RoomDetails},
@@ -20,7 +20,12 @@ use super::{
 ///
 /// # Errors
 /// A level too low, a type that knows no archive, a closed room.
-pub async fn archive(actions: &Actions, caller: &Caller, reference: &str, reason: Option<String>) -> Result<(), ActionError> {
+pub async fn archive(
+    actions: &Actions,
+    caller: &Caller,
+    reference: &str,
+    reason: Option<String>,
+) -> Result<(), ActionError> {
     let mut entered = rooms::enter(actions, caller, reference).await?;
     if is_already(&entered, caller, RoomState::Archived)? {
         entered.writer.commit().await?;

@@ -1,27 +1,22 @@
 //! Who is in a room: join, leave, invite, kick, ban, unban, and the list.
 
-use ruma::{CanonicalJsonObject, CanonicalJsonValue, OwnedUserId, UserId};
 use rules::{
     draft::Draft,
     kind::RoomKind,
     permission::{Act, Membership, Reason},
 };
+use ruma::{CanonicalJsonObject, CanonicalJsonValue, OwnedUserId, UserId};
 use serde_json::json;
 
 use super::{
-    Actions, ActionError, Caller, accounts,
+    ActionError, Actions, Caller, accounts,
     append::Writer,
     creation::object,
     incognito,
     rooms::{self, Entered},
     rows,
 };
-use crate::storage::{
-    KeyRange,
-    accounts::AccountState,
-    keyspaces::MEMBERS,
-    members::Member,
-};
+use crate::storage::{KeyRange, accounts::AccountState, keyspaces::MEMBERS, members::Member};
 
 /// A person in a room's list of members.
 #[derive(Clone, Debug)]
@@ -125,7 +120,9 @@ pub async fn invite(
     }
     entered.may(caller, Act::Invite)?;
     if kind == RoomKind::Incognito && is_foreign {
-        return Err(ActionError::type_invariant("an incognito room never leaves this server; invite local people only"));
+        return Err(ActionError::type_invariant(
+            "an incognito room never leaves this server; invite local people only",
+        ));
     }
     must_exist(actions, target).await?;
     if present == Membership::Ban {

@@ -9,7 +9,6 @@ use std::{
     sync::Arc,
 };
 
-use ruma::{EventId, OwnedEventId};
 use rules::{
     authorization,
     event::Event,
@@ -17,6 +16,7 @@ use rules::{
     state::{StateKey, change_of},
     version::Version,
 };
+use ruma::{EventId, OwnedEventId};
 
 use super::{error::ActionError, rows::Rows};
 use crate::storage::{Arrival, StateRoot, StateTree};
@@ -117,7 +117,9 @@ async fn changes(
             continue;
         }
         let arrival = match after {
-            Some(id) => Some(rows.arrival_of(id).await?.ok_or_else(|| ActionError::internal("a resolved event is gone"))?),
+            Some(id) => {
+                Some(rows.arrival_of(id).await?.ok_or_else(|| ActionError::internal("a resolved event is gone"))?)
+            }
             None => None,
         };
         changes.push((key.clone(), arrival));
@@ -242,4 +244,3 @@ async fn entries_since(
     }
     Ok(found)
 }
-

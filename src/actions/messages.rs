@@ -1,15 +1,15 @@
 //! Sending a message, and redacting one.
 
-use ruma::{CanonicalJsonObject, CanonicalJsonValue, EventId, OwnedEventId, OwnedUserId, UserId};
 use rules::{
     draft::Draft,
     kind::{RoomKind, refused_message_type},
     permission::{Act, Membership, Reason},
 };
+use ruma::{CanonicalJsonObject, CanonicalJsonValue, EventId, OwnedEventId, OwnedUserId, UserId};
 use serde_json::Value;
 
 use super::{
-    Actions, ActionError, Caller,
+    ActionError, Actions, Caller,
     creation::object,
     requests,
     rooms::{self, Entered},
@@ -51,7 +51,12 @@ pub struct Sent {
 ///
 /// # Errors
 /// Not a member, silenced, a level too low, frozen; a type or content that the room does not take; too large.
-pub async fn send(actions: &Actions, caller: &Caller, reference: &str, message: NewMessage) -> Result<Sent, ActionError> {
+pub async fn send(
+    actions: &Actions,
+    caller: &Caller,
+    reference: &str,
+    message: NewMessage,
+) -> Result<Sent, ActionError> {
     if let Some(call) = refused_message_type(&message.event_type) {
         let refused = format!("`{}` is not sent as a message; use {call}", message.event_type);
         return Err(ActionError::type_invariant(refused));
@@ -220,4 +225,3 @@ pub async fn redact(
     entered.writer.commit().await?;
     Ok(event.event_id().clone())
 }
-

@@ -30,7 +30,10 @@ struct Pool {
 
 impl Default for Passwords {
     fn default() -> Self {
-        Self(Arc::new(Pool { runs: Arc::new(Semaphore::new(RUNS_MAX)), waiting: Semaphore::new(RUNS_MAX + WAITING_MAX) }))
+        Self(Arc::new(Pool {
+            runs: Arc::new(Semaphore::new(RUNS_MAX)),
+            waiting: Semaphore::new(RUNS_MAX + WAITING_MAX),
+        }))
     }
 }
 

@@ -1,10 +1,10 @@
 //! What people set for themselves in a room: how far they have read, what reaches them, when they want quiet. Nobody else sees it, nothing of it is an event.
 
-use ruma::{EventId, OwnedEventId, OwnedRoomId, UserId};
 use rules::{UnixMs, kind::RoomKind, permission::Membership};
+use ruma::{EventId, OwnedEventId, OwnedRoomId, UserId};
 
 use super::{
-    Actions, ActionError, Caller,
+    ActionError, Actions, Caller,
     lane::Room,
     rooms::{self, Opened},
     rows::{self, Rows},
@@ -61,7 +61,8 @@ pub async fn view(
 ) -> Result<PersonalView, ActionError> {
     let home = Home::person(user_id);
     let row = room.store.get(&PERSONAL, &home, &room.id).await?.unwrap_or_default();
-    let default = if view.summary.kind == RoomKind::Direct { NotificationMode::All } else { NotificationMode::Mentions };
+    let default =
+        if view.summary.kind == RoomKind::Direct { NotificationMode::All } else { NotificationMode::Mentions };
     let notification_mode = row.notification_mode.unwrap_or(default);
     let effective = if notification_mode == NotificationMode::Inherit { default } else { notification_mode };
     let mute = row.mute.filter(|mute| match mute {
@@ -69,7 +70,9 @@ pub async fn view(
         Mute::Until(until) => *until > actions.now(),
     });
     let unread = match member {
-        Some(member) if member.membership == Membership::Join => unread(user_id, room, view, member, row.read.as_ref()).await?,
+        Some(member) if member.membership == Membership::Join => {
+            unread(user_id, room, view, member, row.read.as_ref()).await?
+        }
         _ => 0,
     };
     let notify = match (mute, effective) {
@@ -120,16 +123,19 @@ async fn mentions(
 ///
 /// # Errors
 /// [`ActionError::EventNotFound`] for an event that the caller may not see.
-pub async fn mark_read(actions: &Actions, caller: &Caller, reference: &str, event_id: &EventId) -> Result<(), ActionError> {
+pub async fn mark_read(
+    actions: &Actions,
+    caller: &Caller,
+    reference: &str,
+    event_id: &EventId,
+) -> Result<(), ActionError> {
     let opened = rooms::open(actions, caller, reference).await?;
     let rows = Rows::on_disk(&opened.room.store, &opened.room.home);
-    let seen =
-        timeline::visible(caller, &rows, &opened.view, opened.member.as_ref(), event_id).await?;
+    let seen = timeline::visible(caller, &rows, &opened.view, opened.member.as_ref(), event_id).await?;
     let arrival = rows.arrival_of(event_id).await?.ok_or(ActionError::EventNotFound)?;
     let stored = rows.get(&EVENTS, &arrival).await?.ok_or(ActionError::EventNotFound)?;
     let own = rows.own_messages(&caller.user_id, Some(seen.place)).await?;
-    let marker =
-        ReadMarker { event_id: event_id.to_owned(), place: seen.place, messages: stored.messages, own };
+    let marker = ReadMarker { event_id: event_id.to_owned(), place: seen.place, messages: stored.messages, own };
     let home = Home::person(&caller.user_id);
     let room_id = opened.room.id.clone();
     let through = KeyRange::prefix(&room_id).through(&(room_id.clone(), marker.place));
@@ -164,7 +170,12 @@ pub async fn set_notification_mode(
 ///
 /// # Errors
 /// A time that has passed; a room that the caller is not in.
-pub async fn set_mute(actions: &Actions, caller: &Caller, reference: &str, mute: Option<Mute>) -> Result<(), ActionError> {
+pub async fn set_mute(
+    actions: &Actions,
+    caller: &Caller,
+    reference: &str,
+    mute: Option<Mute>,
+) -> Result<(), ActionError> {
     let opened = member_of(actions, caller, reference).await?;
     if opened.view.summary.kind == RoomKind::Workspace {
         return Err(ActionError::type_invariant("a workspace sends nothing that could be muted"));
@@ -214,4 +225,3 @@ async fn change(
     }
     Ok(())
 }
-

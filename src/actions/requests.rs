@@ -1,9 +1,9 @@
 //! A repeated request acts once: answers to requests with an `Idempotency-Key` are kept for a day, and what such a request makes is reserved first.
 
-use ruma::UserId;
 use rules::UnixMs;
+use ruma::UserId;
 
-use super::{Actions, ActionError, caller::RequestKey, gate::Gate};
+use super::{ActionError, Actions, caller::RequestKey, gate::Gate};
 use crate::storage::{
     Commit, Home,
     accounts::{Reservation, StoredAnswer},
@@ -63,7 +63,11 @@ pub async fn keep(
 ///
 /// # Errors
 /// [`ActionError::IdempotencyMismatch`] when the key was used with another body.
-pub async fn promised(actions: &Actions, user_id: &UserId, request: &RequestKey) -> Result<Option<Reservation>, ActionError> {
+pub async fn promised(
+    actions: &Actions,
+    user_id: &UserId,
+    request: &RequestKey,
+) -> Result<Option<Reservation>, ActionError> {
     let promised = actions.store.get(&CREATIONS, &Home::person(user_id), &request.key).await?;
     let promised = promised.filter(|promised| !is_over(actions, promised.at));
     if promised.as_ref().is_some_and(|promised| promised.fingerprint != request.fingerprint) {
@@ -95,5 +99,7 @@ pub fn is_over(actions: &Actions, since: UnixMs) -> bool {
 
 /// The same key with another request.
 pub fn mismatch() -> ActionError {
-    ActionError::IdempotencyMismatch("this key was used for another request; take a new key for a new request".to_owned())
+    ActionError::IdempotencyMismatch(
+        "this key was used for another request; take a new key for a new request".to_owned(),
+    )
 }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use ruma::{OwnedEventId, events::room::server_acl::RoomServerAclEventContent};
 use rules::{
     draft::Draft,
     event::Event,
     kind::{RoomKind, refused_state_type},
     permission::{Act, Membership},
 };
+use ruma::{OwnedEventId, events::room::server_acl::RoomServerAclEventContent};
 use serde_json::Value;
 
 use super::{

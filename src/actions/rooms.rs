@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use ruma::{OwnedRoomId, RoomId, UserId};
 use rules::{
     UnixMs,
     draft::Draft,
     kind::RoomKind,
     permission::{Act, Membership},
 };
+use ruma::{OwnedRoomId, RoomId, UserId};
 use serde_json::json;
 
 use super::{
-    Actions, ActionError, Caller, aliases,
+    ActionError, Actions, Caller, aliases,
     append::Writer,
     chores,
     creation::object,
@@ -272,7 +272,12 @@ pub async fn own(actions: &Actions, caller: &Caller, offset: usize, limit: usize
 ///
 /// # Errors
 /// When storage cannot be read.
-pub async fn archived(actions: &Actions, caller: &Caller, offset: usize, limit: usize) -> Result<RoomPage, ActionError> {
+pub async fn archived(
+    actions: &Actions,
+    caller: &Caller,
+    offset: usize,
+    limit: usize,
+) -> Result<RoomPage, ActionError> {
     let mut rooms = Vec::new();
     for (room_id, row) in personal::rooms_of(actions, &caller.user_id).await? {
         if row.is_workspace || !row.was_joined {
@@ -315,4 +320,3 @@ pub async fn describe_all(
     }
     Ok(all)
 }
-

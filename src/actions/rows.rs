@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use ruma::{EventId, UserId, events::StateEventType};
 use rules::{
     event::Event,
     state::{StateKey, StateMap},
     version::Version,
 };
+use ruma::{EventId, UserId, events::StateEventType};
 
 use super::{error::ActionError, lane::Underway};
 use crate::storage::{
@@ -112,7 +112,9 @@ impl<'a> Rows<'a> {
     ) -> Result<Option<Arc<Event>>, ActionError> {
         let key = (event_type.to_owned(), state_key.to_owned());
         let Some(number) = self.get(&STATE_KEYS, &key).await? else { return Ok(None) };
-        let Some(arrival) = StateTree::new(self.store, self.home.clone()).get(root, number).await? else { return Ok(None) };
+        let Some(arrival) = StateTree::new(self.store, self.home.clone()).get(root, number).await? else {
+            return Ok(None);
+        };
         Ok(Some(self.event(version, arrival).await?.1))
     }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use quick_cache::sync::Cache;
-use ruma::{OwnedUserId, UserId};
 use rules::UnixMs;
+use ruma::{OwnedUserId, UserId};
 use sha2::{Digest, Sha256};
 
 use super::{ActionError, Actions, Caller, accounts};
@@ -62,8 +62,7 @@ pub async fn issue(actions: &Actions, user_id: &UserId, name: &str) -> Result<Is
     let token = format!("{PREFIX}.{}.{user}.{secret}", actions.tenant);
     let now = actions.now();
     let expires_at = actions.settings.token_lifetime_ms.map(|lifetime| UnixMs(now.0.saturating_add(lifetime)));
-    let session =
-        Session { id: actions.random_word(16), name: name.to_owned(), created_at: now, expires_at };
+    let session = Session { id: actions.random_word(16), name: name.to_owned(), created_at: now, expires_at };
     let mut commit = Commit::new(Home::person(user_id));
     commit.put(&SESSIONS, &hash(&token), &session);
     actions.store.commit(commit).await?;
@@ -131,7 +130,9 @@ pub fn forget_all(actions: &Actions) {
 
 /// A token that is missing, unknown or revoked.
 pub fn invalid() -> ActionError {
-    ActionError::InvalidToken("this needs a valid access token: `Authorization: Bearer TOKEN`; log in to get one".to_owned())
+    ActionError::InvalidToken(
+        "this needs a valid access token: `Authorization: Bearer TOKEN`; log in to get one".to_owned(),
+    )
 }
 
 fn hash(token: &str) -> [u8; 32] {

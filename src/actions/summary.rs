@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use ruma::OwnedRoomId;
 use rules::{
     event::Event,
     kind::{RoomKind, RoomState},
@@ -11,6 +10,7 @@ use rules::{
     version::Version,
     visibility::HistoryVisibility,
 };
+use ruma::OwnedRoomId;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -153,7 +153,8 @@ pub fn count_members(summary: &mut Summary, before: Membership, after: Membershi
 
 /// Everybody of this tenant may find the room and enter it.
 pub fn is_listed(summary: &Summary) -> bool {
-    summary.join_rule == "public" && !matches!(summary.kind, RoomKind::Workspace | RoomKind::Incognito | RoomKind::Direct)
+    summary.join_rule == "public"
+        && !matches!(summary.kind, RoomKind::Workspace | RoomKind::Incognito | RoomKind::Direct)
 }
 
 /// The row of the room in the server's list.

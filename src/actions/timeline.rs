@@ -2,16 +2,15 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use ruma::{EventId, OwnedUserId};
 use rules::{
     event::Event,
     permission::Membership,
     visibility::{self, HistoryVisibility},
 };
+use ruma::{EventId, OwnedUserId};
 
 use super::{
-    Actions, ActionError, Caller,
-    rooms,
+    ActionError, Actions, Caller, rooms,
     rows::{self, Rows},
     view::RoomView,
 };
@@ -215,7 +214,8 @@ impl<'a> Reader<'a> {
         let version = &self.room.basis.version;
         let visibility = self.rows.state_event(version, root, "m.room.history_visibility", "").await?;
         let member = self.rows.state_event(version, root, "m.room.member", self.user_id.as_str()).await?;
-        let membership = member.map_or(Membership::None, |event| super::summary::MemberContent::of(&event).membership());
+        let membership =
+            member.map_or(Membership::None, |event| super::summary::MemberContent::of(&event).membership());
         let found = (HistoryVisibility::of(visibility.as_deref()), membership);
         self.known.lock().insert(root, found);
         Ok(found)

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use ruma::UserId;
 use rules::{
     kind::RoomKind,
     permission::{Door, Membership, Standing},
     power::Level,
     version::Version,
 };
+use ruma::UserId;
 
 use super::{error::ActionError, rows::Rows, summary::Basis};
 use crate::storage::{

@@ -1,12 +1,7 @@
 //! Workspaces: Matrix spaces whose power levels are roles. Owner, editor and viewer are levels 100, 50 and 0.
 
+use rules::{draft::Draft, kind::RoomKind, permission::Membership, power::Level};
 use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
-use rules::{
-    draft::Draft,
-    kind::RoomKind,
-    permission::Membership,
-    power::Level,
-};
 
 use super::{
     ActionError, Actions, Caller,
@@ -14,9 +9,9 @@ use super::{
     creation::{self, Plan},
     levels,
     members::{self, membership},
-    personal,
+    personal, requests,
     rooms::{self, Entered, Opened},
-    requests, rows,
+    rows,
     view::RoomView,
 };
 use crate::storage::{
@@ -206,7 +201,12 @@ pub async fn set_member(
 ///
 /// # Errors
 /// As [`set_member`].
-pub async fn remove_member(actions: &Actions, caller: &Caller, reference: &str, target: &UserId) -> Result<(), ActionError> {
+pub async fn remove_member(
+    actions: &Actions,
+    caller: &Caller,
+    reference: &str,
+    target: &UserId,
+) -> Result<(), ActionError> {
     let mut entered = enter(actions, caller, reference).await?;
     if *target != caller.user_id {
         owned_by(&entered, caller)?;
@@ -242,7 +242,11 @@ async fn open(actions: &Actions, caller: &Caller, reference: &str) -> Result<Ope
         opened => opened?,
     };
     let is_in = membership(opened.member.as_ref()) == Membership::Join;
-    if opened.view.summary.kind == RoomKind::Workspace && is_in { Ok(opened) } else { Err(ActionError::WorkspaceNotFound) }
+    if opened.view.summary.kind == RoomKind::Workspace && is_in {
+        Ok(opened)
+    } else {
+        Err(ActionError::WorkspaceNotFound)
+    }
 }
 
 async fn enter(actions: &Actions, caller: &Caller, reference: &str) -> Result<Entered, ActionError> {
@@ -288,7 +292,12 @@ async fn bring_in(
     Ok(())
 }
 
-async fn view(store: &Store, room_id: &RoomId, view: &RoomView, user_id: &UserId) -> Result<WorkspaceView, ActionError> {
+async fn view(
+    store: &Store,
+    room_id: &RoomId,
+    view: &RoomView,
+    user_id: &UserId,
+) -> Result<WorkspaceView, ActionError> {
     let rooms = rows::all(store, &WORKSPACE_ROOMS, &Home::room(room_id), KeyRange::all()).await?;
     Ok(WorkspaceView {
         room_id: room_id.to_owned(),

@@ -2,10 +2,7 @@
 
 use axum::{
     extract::FromRequestParts,
-    http::{
-        HeaderMap, Method, header,
-        request::Parts,
-    },
+    http::{HeaderMap, Method, header, request::Parts},
 };
 
 use super::{
@@ -108,7 +105,8 @@ fn check_origin(parts: &Parts, state: &ApiState, host: Option<&str>) -> Result<(
     let scheme = if state.is_proxied(parts) { text("x-forwarded-proto").unwrap_or("https") } else { "http" };
     let own = host.map(|host| format!("{scheme}://{host}").to_ascii_lowercase());
     let origin = text("origin").map(str::to_ascii_lowercase);
-    let is_allowed = origin.as_ref().is_some_and(|origin| Some(origin) == own.as_ref() || state.origins.contains(origin));
+    let is_allowed =
+        origin.as_ref().is_some_and(|origin| Some(origin) == own.as_ref() || state.origins.contains(origin));
     if is_allowed {
         return Ok(());
     }

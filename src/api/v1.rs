@@ -15,8 +15,8 @@ mod members;
 mod messages;
 mod path;
 mod personal;
-mod rooms;
 mod room_state;
+mod rooms;
 mod wire;
 mod workspaces;
 

@@ -1,7 +1,7 @@
 //! Accounts, sessions, and what keeps a repeated request from acting twice.
 
-use ruma::OwnedRoomId;
 use rules::UnixMs;
+use ruma::OwnedRoomId;
 use serde::{Deserialize, Serialize};
 
 /// A person of this server.

@@ -2,12 +2,12 @@
 //!
 //! Only `actions/append.rs` writes these rows; everybody may read them through the functions here.
 
-use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 use rules::{
     UnixMs,
     kind::{RoomKind, RoomState},
     visibility::HistoryVisibility,
 };
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 use serde::{Deserialize, Serialize};
 
 use super::{Arrival, Place, StateRoot};

@@ -1,7 +1,7 @@
 //! Who is in which room: a row in the room for each member, and a row with each local person for each of their rooms.
 
-use ruma::OwnedEventId;
 use rules::{UnixMs, permission::Membership};
+use ruma::OwnedEventId;
 use serde::{Deserialize, Serialize};
 
 use super::{Arrival, Place};

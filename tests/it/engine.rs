@@ -1,26 +1,26 @@
 //! The engine below the API: events of peers, forks, and what the room is afterwards. The peer's events are built and signed here, as another server would.
+#![cfg(test)]
 
 use std::{collections::HashMap, sync::Arc};
 
-use ruma::{CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, OwnedRoomId, OwnedUserId, UserId};
 use rules::{
-    UnixMs, Version,
-    authorization,
+    UnixMs, Version, authorization,
     draft::{self, Around, Draft},
     event::Event,
     resolution,
     signature::Signer,
     state::StateMap,
 };
+use ruma::{CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, OwnedRoomId, OwnedUserId, UserId};
 use serde_json::{Value, json};
 use yurt::{
     actions::{
         Actions, Caller,
+        accounts::{self, NewAccount},
         append::{self, Remote},
         creation::{self, NewRoom},
         levels, members, messages, room_state, rooms,
         rows::Rows,
-        accounts::{self, NewAccount},
     },
     storage::history::Tip,
 };
@@ -169,7 +169,8 @@ impl Scene {
                 events.insert(id, event);
             }
         }
-        let merged = resolution::resolve(&self.version, &states, &|id: &ruma::EventId| events.get(id).cloned()).unwrap();
+        let merged =
+            resolution::resolve(&self.version, &states, &|id: &ruma::EventId| events.get(id).cloned()).unwrap();
         assert_eq!(self.state_of(tip.state).await, merged);
     }
 }
@@ -243,7 +244,11 @@ async fn two_forks_are_resolved_and_the_next_local_event_joins_them() {
         expected.sort();
         assert_eq!(heads, expected);
         scene.assert_state_is_the_merge_of_the_heads().await;
-        assert_eq!(scene.topic().await.as_deref(), Some("of rita"), "both stand on the same levels, so the later one wins");
+        assert_eq!(
+            scene.topic().await.as_deref(),
+            Some("of rita"),
+            "both stand on the same levels, so the later one wins"
+        );
         let join = send(&scene, "together again").await;
         let mut previous = scene.event(&join).await.prev_events().to_vec();
         previous.sort();

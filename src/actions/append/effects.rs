@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use ruma::{OwnedUserId, UserId, events::TimelineEventType};
 use rules::{event::Event, kind::RoomKind, permission::Membership, state::StateKey};
+use ruma::{OwnedUserId, UserId, events::TimelineEventType};
 
 use super::{ActionError, Writer};
 use crate::{
@@ -136,9 +136,8 @@ impl Writer {
             is_workspace: summary.kind == RoomKind::Workspace,
             was_joined: member.was_joined,
         };
-        let effect = Effect::new(Home::person(user_id))
-            .put(&IN_ROOMS, &self.room.id, &row)
-            .change(ChangeKind::Rooms, 0);
+        let effect =
+            Effect::new(Home::person(user_id)).put(&IN_ROOMS, &self.room.id, &row).change(ChangeKind::Rooms, 0);
         self.commit.effect(effect);
     }
 

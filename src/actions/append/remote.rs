@@ -3,13 +3,13 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use ruma::{EventId, OwnedEventId};
 use rules::{
     authorization::{self, Refusal},
     event::Event,
     state::{StateKey, change_of},
     version::Version,
 };
+use ruma::{EventId, OwnedEventId};
 
 use super::{ActionError, Actions, Writer};
 use crate::{
@@ -96,10 +96,11 @@ impl Writer {
     ) -> Result<Remote, ActionError> {
         let version = self.version()?;
         let before = self.merged(&version, parents).await?;
-        let rejected = match authorization::check_auth_events(&version, &event, |id: &EventId| auth_events.get(id).cloned()) {
-            Err(refusal) => Some(refusal),
-            Ok(()) => self.refused(&version, &event, before).await?,
-        };
+        let rejected =
+            match authorization::check_auth_events(&version, &event, |id: &EventId| auth_events.get(id).cloned()) {
+                Err(refusal) => Some(refusal),
+                Ok(()) => self.refused(&version, &event, before).await?,
+            };
         if let Some(refusal) = rejected {
             let event = Arc::new(event.into_rejected());
             let standing = EventStanding::Rejected { reason: refusal.reason().to_owned() };

@@ -47,11 +47,7 @@ struct Session {
 
 impl Session {
     fn new(participant_id: OwnedUserId, issued: &Issued) -> Self {
-        Self {
-            participant_id,
-            access_token: issued.token.clone(),
-            expires_at: issued.expires_at.map(time::text),
-        }
+        Self { participant_id, access_token: issued.token.clone(), expires_at: issued.expires_at.map(time::text) }
     }
 }
 
@@ -172,12 +168,8 @@ impl From<AccountView> for Participant {
 /// `POST /v1/admin/participants`
 pub(super) async fn create(Signed { actions, caller }: Signed, body: Json<Create>) -> Result<Response, V1Error> {
     let Create { username, password, is_admin } = body.value;
-    let new = NewAccount {
-        username,
-        password: Some(password),
-        is_admin: is_admin.unwrap_or(false),
-        display_name: None,
-    };
+    let new =
+        NewAccount { username, password: Some(password), is_admin: is_admin.unwrap_or(false), display_name: None };
     let made = accounts::create_by(&actions, &caller, new).await?;
     Ok((StatusCode::CREATED, Data::json(Participant::from(made))).into_response())
 }

@@ -2,12 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{
-    error::V1Error,
-    path::Ids,
-    rooms::answer,
-    wire::RoomAnswer,
-};
+use super::{error::V1Error, path::Ids, rooms::answer, wire::RoomAnswer};
 use crate::{
     actions::levels,
     api::{body::Json, caller::Signed},

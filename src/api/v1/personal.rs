@@ -2,13 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{
-    error::V1Error,
-    messages::event_id,
-    path::Ids,
-    rooms::answer,
-    wire::RoomAnswer,
-};
+use super::{error::V1Error, messages::event_id, path::Ids, rooms::answer, wire::RoomAnswer};
 use crate::{
     actions::{ActionError, Actions, Mute, NotificationMode, personal, rooms},
     api::{body::Json, caller::Signed, time},

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use axum::{Json as Answer, http::StatusCode};
-use ruma::{OwnedRoomId, RoomId};
 use rules::kind::RoomKind;
+use ruma::{OwnedRoomId, RoomId};
 use serde::{Deserialize, Serialize};
 
 use super::{

@@ -5,8 +5,8 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 use rules::{kind::RoomKind, permission::Membership};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
