@@ -1,5 +1,5 @@
 # make run    installs what is missing, builds, and serves from config.toml with data in ./data; stdout is the server's alone
-# make test   installs what is missing, and runs all tests
+# make test   installs what is missing, and runs all tests, those of the API a second time on the strict memory engine
 # make lint   formatting and clippy, warnings denied
 # make bench  all benches
 #
@@ -28,6 +28,7 @@ run: dependencies
 
 test: dependencies
 	$(CARGO) test --locked --workspace
+	YURT_TEST_STORE=memory $(CARGO) test --locked --test it -- v1:: engine::
 
 lint: dependencies rust-components
 	$(CARGO) fmt --all --check

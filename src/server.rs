@@ -1,6 +1,6 @@
 //! Builds everything, serves it, stops it cleanly. May import everything; nothing but the command line imports it.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
 use axum::serve::ListenerExt;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
@@ -156,6 +156,9 @@ fn settings(config: &Config, tenant: &config::Tenant) -> Settings {
     }
 }
 
+/// How long requests under way may take after the wish to stop: a client that dawdles must not hold the server.
+const SERVING_ENDS_MAX: Duration = Duration::from_secs(8);
+
 /// A server that answers.
 pub struct Running {
     api: SocketAddr,
@@ -182,13 +185,20 @@ impl Running {
     /// # Errors
     /// When serving had ended with an error.
     pub async fn stop(self) -> Result<(), ServerError> {
-        let Self { tenants, stop, serving, control, folder, .. } = self;
+        let Self { tenants, stop, mut serving, control, folder, .. } = self;
         stop.send(()).ok();
         drop(control);
-        let served = serving.await.map_err(|error| ServerError::Serving(error.to_string()))?;
+        let served = match tokio::time::timeout(SERVING_ENDS_MAX, &mut serving).await {
+            Ok(served) => served.map_err(|error| ServerError::Serving(error.to_string())),
+            Err(_) => {
+                tracing::warn!("Some requests did not end in time and are cut off; what was acknowledged is on disk");
+                serving.abort();
+                Ok(Ok(()))
+            }
+        };
         tenants.close().await;
         drop(folder);
-        served.map_err(|error| ServerError::Serving(error.to_string()))
+        served?.map_err(|error| ServerError::Serving(error.to_string()))
     }
 }
 
@@ -247,8 +257,10 @@ fn tenant_of(config: &Config, tenant: &config::Tenant, common: &Common, folder: 
     let opener = move || {
         let (settings, section) = (settings.clone(), section.clone());
         let (common, folder) = (common.clone(), Arc::clone(&folder));
-        let opening = async move { common.open(settings, &section, &folder).await.map_err(ActionError::internal) };
-        Box::pin(opening) as std::pin::Pin<Box<dyn Future<Output = Result<Actions, ActionError>> + Send>>
+        let opening: Pin<Box<dyn Future<Output = Result<Actions, ActionError>> + Send>> = Box::pin(async move {
+            common.open(settings, &section, &folder).await.map_err(ActionError::internal)
+        });
+        opening
     };
     Tenant::new(tenant.clone(), Box::new(opener))
 }

@@ -110,8 +110,8 @@ fn local_part(actions: &Actions, alias: &str) -> Result<String, ActionError> {
     let bare = alias.strip_prefix('#').unwrap_or(alias);
     let local = bare.strip_suffix(&format!(":{}", actions.server_name)).unwrap_or(bare);
     let whole_bytes = local.len() + actions.server_name.as_str().len() + 2;
-    if local.is_empty() || local.contains(|c: char| c == ':' || c.is_whitespace() || c.is_control()) {
-        let example = format!("an alias reads #name:{}, without blanks", actions.server_name);
+    if local.is_empty() || !local.chars().all(|c| c.is_ascii_graphic() && !matches!(c, ':' | '#')) {
+        let example = format!("an alias reads #name:{}, in ASCII and without blanks", actions.server_name);
         return Err(ActionError::invalid("alias", example));
     }
     if whole_bytes > ALIAS_BYTES_MAX {

@@ -123,7 +123,7 @@ impl Writer {
                 last_activity: create.origin_server_ts(),
             },
             summary: Arc::new(summary::of_create(version, &create)),
-            basis: Arc::new(Basis::new(version.clone(), Arc::clone(&create))),
+            basis: Arc::new(Basis::new(*version, Arc::clone(&create))),
             settings: Arc::default(),
         });
         authorization::check_auth_events(version, &create, |_| None)?;
@@ -152,7 +152,7 @@ impl Writer {
     /// # Errors
     /// As [`Writer::view`].
     pub fn version(&self) -> Result<Version, ActionError> {
-        Ok(self.view()?.basis.version.clone())
+        Ok(self.view()?.basis.version)
     }
 
     /// The room's id.
@@ -226,7 +226,7 @@ impl Writer {
             return Ok(event.clone());
         }
         let view = self.view()?;
-        let (version, root) = (view.basis.version.clone(), view.tip.state);
+        let (version, root) = (view.basis.version, view.tip.state);
         let event = self.rows().state_event(&version, root, &key.0.to_string(), &key.1).await?;
         self.working.keep(key.clone(), event.clone());
         Ok(event)

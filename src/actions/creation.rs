@@ -223,12 +223,13 @@ async fn invited(
 pub(super) fn create_event(actions: &Actions, creator: &UserId, plan: &Plan) -> Result<Event, ActionError> {
     let mut content = object(json!({
         "room_version": plan.version.as_str(),
-        TYPE_FIELD: plan.kind.as_str(),
         "io.yurt.nonce": actions.random_word(NONCE_CHARACTERS),
     }))?;
     let text = |text: &str| CanonicalJsonValue::String(text.to_owned());
     if plan.kind == RoomKind::Workspace {
         content.insert("type".to_owned(), text("m.space"));
+    } else {
+        content.insert(TYPE_FIELD.to_owned(), text(plan.kind.as_str()));
     }
     if plan.kind == RoomKind::Incognito {
         content.insert("m.federate".to_owned(), CanonicalJsonValue::Bool(false));

@@ -70,13 +70,7 @@ pub async fn send(
     check_content(&entered, &message)?;
     if let Some(target) = &message.reply_to {
         let rows = entered.writer.rows();
-        let found = timeline::visible(caller, &rows, entered.writer.view()?, entered.member.as_ref(), target).await;
-        found.map_err(|error| match error {
-            ActionError::EventNotFound => {
-                ActionError::invalid("reply_to", "names no event of this room that you may see")
-            }
-            other => other,
-        })?;
+        timeline::visible(caller, &rows, entered.writer.view()?, entered.member.as_ref(), target).await?;
     }
     let content = with_reply(object(message.content.clone())?, message.reply_to.as_deref());
     let draft = Draft::message(message.event_type.as_str(), content);

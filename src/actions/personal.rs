@@ -63,8 +63,8 @@ pub async fn view(
     let row = room.store.get(&PERSONAL, &home, &room.id).await?.unwrap_or_default();
     let default =
         if view.summary.kind == RoomKind::Direct { NotificationMode::All } else { NotificationMode::Mentions };
-    let notification_mode = row.notification_mode.unwrap_or(default);
-    let effective = if notification_mode == NotificationMode::Inherit { default } else { notification_mode };
+    let chosen = row.notification_mode.filter(|mode| *mode != NotificationMode::Inherit);
+    let notification_mode = chosen.unwrap_or(default);
     let mute = row.mute.filter(|mute| match mute {
         Mute::Forever => true,
         Mute::Until(until) => *until > actions.now(),
@@ -75,7 +75,7 @@ pub async fn view(
         }
         _ => 0,
     };
-    let notify = match (mute, effective) {
+    let notify = match (mute, notification_mode) {
         (Some(_), _) | (None, NotificationMode::None | NotificationMode::Inherit) => 0,
         (None, NotificationMode::All) => unread,
         (None, NotificationMode::Mentions) if unread == 0 => 0,

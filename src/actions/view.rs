@@ -45,7 +45,7 @@ impl RoomView {
         let rows = Rows::on_disk(store, home);
         let arrival = rows.arrival_of(&summary.create_event_id).await?.ok_or_else(|| damaged("create event"))?;
         let (_, create) = rows.event(&version, arrival).await?;
-        let mut basis = Basis::new(version.clone(), create);
+        let mut basis = Basis::new(version, create);
         for event_type in ["m.room.power_levels", "io.yurt.archived", "io.yurt.closed"] {
             if let Some(event) = rows.state_event(&version, tip.state, event_type, "").await? {
                 basis = basis.with(event_type, "", Some(&event)).unwrap_or(basis);

@@ -10,7 +10,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, RwLock},
+    sync::{Arc, Mutex, RwLock},
     time::Duration,
 };
 
@@ -26,7 +26,8 @@ use yurt::{
     clock::{Clock as _, Manual},
     config::Config,
     control::{self, Answer as Answered, Command, Request},
-    server::{Running, ServerError},
+    server::{Engines, Running, ServerError},
+    storage::memory::MemoryEngine,
 };
 
 pub(crate) use answer::Answer;
@@ -105,7 +106,21 @@ async fn try_start(
         data_dir = folder.path(),
     );
     let config: Config = toml::from_str(&text).expect("the configuration of the test is valid");
-    yurt::server::start(config, Arc::<Manual>::clone(clock)).await
+    yurt::server::start_on(config, Arc::<Manual>::clone(clock), engines(folder)).await
+}
+
+/// RocksDB, or with `YURT_TEST_STORE=memory` the strict memory engine, in which a commit can write to one home only. Either way a
+/// server that starts again in the same folder finds what it had.
+fn engines(folder: &TempDir) -> Engines {
+    static IN_MEMORY: Mutex<BTreeMap<(PathBuf, String), MemoryEngine>> = Mutex::new(BTreeMap::new());
+    if std::env::var("YURT_TEST_STORE").as_deref() != Ok("memory") {
+        return Engines::rocks().expect("the engine");
+    }
+    let folder = folder.path().to_owned();
+    Engines::StrictMemory(Arc::new(move |tenant| {
+        let mut engines = IN_MEMORY.lock().expect("no test panics here");
+        engines.entry((folder.clone(), tenant.to_owned())).or_insert_with(MemoryEngine::strict).reopened()
+    }))
 }
 
 fn http_client() -> reqwest::Client {

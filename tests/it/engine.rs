@@ -163,11 +163,12 @@ impl Scene {
         let mut events = HashMap::new();
         let mut wanted: Vec<OwnedEventId> = states.iter().flat_map(|state| state.values().cloned()).collect();
         while let Some(id) = wanted.pop() {
-            if !events.contains_key(&id) {
-                let event = self.event(&id).await;
-                wanted.extend(authorization::needed_auth_events(&self.version, &event));
-                events.insert(id, event);
+            if events.contains_key(&id) {
+                continue;
             }
+            let event = self.event(&id).await;
+            wanted.extend(authorization::needed_auth_events(&self.version, &event));
+            events.insert(id, event);
         }
         let merged =
             resolution::resolve(&self.version, &states, &|id: &ruma::EventId| events.get(id).cloned()).unwrap();

@@ -8,4 +8,5 @@ mod engine;
 mod process;
 mod schema;
 mod tidy;
+mod tour;
 mod v1;

@@ -7,7 +7,7 @@ use axum::{
 };
 use ruma::{EventId, OwnedEventId};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     error::V1Error,
@@ -43,7 +43,7 @@ pub(super) struct Send {
     reply_to: Option<String>,
     #[serde(rename = "type")]
     event_type: Option<String>,
-    content: Option<serde_json::Map<String, Value>>,
+    content: Option<Map<String, Value>>,
     txn_id: Option<String>,
 }
 
@@ -51,8 +51,7 @@ impl Send {
     fn read(self, fingerprint: [u8; 32]) -> Result<NewMessage, ActionError> {
         check_transaction_id(self.txn_id.as_deref())?;
         let transaction_id = self.txn_id.clone();
-        let no_event = |_| ActionError::invalid("reply_to", "is no event id");
-        let reply_to = self.reply_to.as_deref().map(event_id).transpose().map_err(no_event)?;
+        let reply_to = self.reply_to.as_deref().map(event_id).transpose()?;
         let invalid = |field, problem| Err(ActionError::invalid(field, problem));
         let (event_type, content) = match (&self.body, &self.event_type) {
             (Some(_), None) => ("m.room.message".to_owned(), self.text()?),
@@ -70,15 +69,19 @@ impl Send {
             return Err(ActionError::invalid("content", "goes with `type`, not with `body`"));
         }
         let body = self.body.as_deref().unwrap_or_default();
-        let mut content = json!({ "msgtype": self.msgtype.as_deref().unwrap_or("m.text"), "body": body });
+        if body.is_empty() {
+            return Err(ActionError::invalid("body", "must not be empty"));
+        }
+        let msgtype = self.msgtype.as_deref().unwrap_or("m.text");
+        let mut content = Map::from_iter([("msgtype".to_owned(), json!(msgtype)), ("body".to_owned(), json!(body))]);
         if let Some(formatted) = &self.formatted_body {
             let format = self.format.as_deref().unwrap_or("org.matrix.custom.html");
-            content["format"] = json!(format);
-            content["formatted_body"] = json!(formatted);
+            content.insert("format".to_owned(), json!(format));
+            content.insert("formatted_body".to_owned(), json!(formatted));
         } else if self.format.is_some() {
             return Err(ActionError::invalid("format", "says nothing without `formatted_body`"));
         }
-        Ok(content)
+        Ok(Value::Object(content))
     }
 
     fn content_alone(&self) -> Result<Value, ActionError> {

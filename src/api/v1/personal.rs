@@ -100,9 +100,6 @@ pub(super) async fn mark_read(
     body: Json<Read>,
 ) -> Result<RoomAnswer, V1Error> {
     rooms::open(&actions, &caller, &room).await?;
-    if body.value.event_id.is_empty() {
-        return Err(ActionError::invalid("event_id", "must not be empty").into());
-    }
     personal::mark_read(&actions, &caller, &room, &event_id(&body.value.event_id)?).await?;
     answer(&actions, &caller, &room).await
 }

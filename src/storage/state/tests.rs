@@ -98,7 +98,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn a_tree_is_a_map_also_when_it_forks(steps in steps(), keys in prop::collection::vec(key(), 20), page in 1..40_usize) {
@@ -145,6 +145,16 @@ async fn a_change_that_changes_nothing_writes_nothing() {
     }
     let emptied: Vec<_> = (0..100).map(|key| (key, None)).collect();
     assert_eq!(room.change(root, &emptied).await, StateRoot::EMPTY);
+}
+
+#[tokio::test]
+async fn removing_what_lies_beyond_the_tree_hurts_nothing_inside() {
+    let mut room = Room::new(StateCache::BYTES).await;
+    let root = room.change(StateRoot::EMPTY, &[(13, Some(arrival(1))), (29, None)]).await;
+    assert_eq!(room.tree.get(root, 13).await.unwrap(), Some(arrival(1)));
+    let removed = room.change(root, &[(16 + 13, None), (u32::MAX, None)]).await;
+    assert_eq!(removed, root);
+    assert_eq!(room.change(root, &[(13, None), (u32::MAX, None)]).await, StateRoot::EMPTY);
 }
 
 #[tokio::test]

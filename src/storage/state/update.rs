@@ -32,13 +32,15 @@ impl StateTree {
         changes: &[(u32, Option<Arrival>)],
         next_row: u64,
     ) -> Result<Update, StorageError> {
-        let changes: Vec<_> = changes.iter().copied().collect::<BTreeMap<_, _>>().into_iter().collect();
-        let nodes = self.load_paths(root, &changes).await?;
+        let mut changes: Vec<_> = changes.iter().copied().collect::<BTreeMap<_, _>>().into_iter().collect();
         let highest = changes.iter().rev().find(|(_, arrival)| arrival.is_some()).map_or(0, |&(key, _)| key);
         let mut height = root.height;
         while span(height) <= u64::from(highest) {
             height += 1;
         }
+        // What is removed beyond the highest key is not there, and has no path in a tree of this height.
+        changes.retain(|(key, _)| u64::from(*key) < span(height));
+        let nodes = self.load_paths(root, &changes).await?;
         let mut packer = Packer { next_row: next_row.max(1), rows: Vec::new() };
         let node = self.rebuild(&nodes, &mut packer, root, height, &changes)?;
         let root = self.lowered(&nodes, &mut packer, StateRoot { node, height })?;

@@ -221,12 +221,11 @@ async fn types_keys_and_contents_have_their_limits() {
     let room = alice.group("Tents").await;
     let (fits, long) = ("a".repeat(255), "a".repeat(256));
     alice.put(&format!("/v1/rooms/{room}/state/{fits}/{fits}"), json!({})).await.created();
-    for path in [long.clone(), format!("com.example.any/{long}")] {
-        let answer = alice.put(&format!("/v1/rooms/{room}/state/{path}"), json!({})).await;
-        answer.refused(413, "SW_CONTENT_TOO_LARGE");
+    for (path, field) in [(long.clone(), "type"), (format!("com.example.any/{long}"), "state_key")] {
+        alice.put(&format!("/v1/rooms/{room}/state/{path}"), json!({})).await.invalid(field);
     }
     let message = json!({"type": long, "content": {}});
-    alice.post(&format!("/v1/rooms/{room}/messages"), message).await.refused(413, "SW_CONTENT_TOO_LARGE");
+    alice.post(&format!("/v1/rooms/{room}/messages"), message).await.invalid("type");
     let large = json!({"text": "x".repeat(65_536)});
     alice.put(&format!("/v1/rooms/{room}/state/com.example.any"), large).await.refused(413, "SW_CONTENT_TOO_LARGE");
 }
