@@ -28,7 +28,7 @@ run: dependencies
 
 test: dependencies
 	$(CARGO) test --locked --workspace
-	YURT_TEST_STORE=memory $(CARGO) test --locked --test it -- v1:: engine::
+	YURT_TEST_STORE=memory $(CARGO) test --locked --test it -- v1:: engine:: --skip leaves_no_byte_behind
 
 lint: dependencies rust-components
 	$(CARGO) fmt --all --check

@@ -257,9 +257,8 @@ fn tenant_of(config: &Config, tenant: &config::Tenant, common: &Common, folder: 
     let opener = move || {
         let (settings, section) = (settings.clone(), section.clone());
         let (common, folder) = (common.clone(), Arc::clone(&folder));
-        let opening: Pin<Box<dyn Future<Output = Result<Actions, ActionError>> + Send>> = Box::pin(async move {
-            common.open(settings, &section, &folder).await.map_err(ActionError::internal)
-        });
+        let opening: Pin<Box<dyn Future<Output = Result<Actions, ActionError>> + Send>> =
+            Box::pin(async move { common.open(settings, &section, &folder).await.map_err(ActionError::internal) });
         opening
     };
     Tenant::new(tenant.clone(), Box::new(opener))

@@ -89,8 +89,8 @@ async fn write(mut entered: Entered, caller: &Caller, content: CanonicalJsonObje
 fn check_users<'a>(entered: &Entered, users: impl Iterator<Item = &'a str>) -> Result<(), ActionError> {
     let levels = &entered.writer.view()?.basis.levels;
     for user in users {
-        let user_id =
-            UserId::parse(user).map_err(|_malformed| ActionError::invalid("users", format!("`{user}` is no user id")))?;
+        let user_id = UserId::parse(user)
+            .map_err(|_malformed| ActionError::invalid("users", format!("`{user}` is no user id")))?;
         if levels.is_creator(&user_id) {
             let message = format!("{user_id} created this room and stands above every level");
             return Err(Denial::new(Reason::Creator, message).into());

@@ -20,7 +20,8 @@ fn steps(page: &str) -> Vec<Step> {
     let mut steps = Vec::new();
     for block in blocks.by_ref() {
         let (commands, rest) = block.split_once("```").expect("the block ends");
-        let shown = rest.split_once("```text\n").and_then(|(_, text)| text.split_once("```")).map_or("", |(text, _)| text);
+        let shown =
+            rest.split_once("```text\n").and_then(|(_, text)| text.split_once("```")).map_or("", |(text, _)| text);
         steps.push(Step { commands: commands.to_owned(), shown: shown.to_owned() });
     }
     steps
