@@ -86,7 +86,11 @@ fn serve(folder: &Path) -> (Child, SocketAddr) {
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let ready: serde_json::Value = serde_json::from_str(&line).expect("the line that says ready");
-    let api = ready["api"].as_str().and_then(|api| api.strip_prefix("http://")).expect("an address");
+    let api = ready
+        .get("api")
+        .and_then(serde_json::Value::as_str)
+        .and_then(|api| api.strip_prefix("http://"))
+        .expect("an address");
     (child, api.parse().unwrap())
 }
 
@@ -114,7 +118,7 @@ impl Setup {
         let body = r#"{"room_type": "public", "name": "Load"}"#;
         let answer = connection.post("/v1/rooms", &token, body).await;
         let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
-        let room = answer["data"]["id"].as_str().expect("a room").to_owned();
+        let room = answer.pointer("/data/id").and_then(serde_json::Value::as_str).expect("a room").to_owned();
         Self { path: format!("/v1/rooms/{room}/messages"), token }
     }
 }

@@ -2,7 +2,10 @@
 //!
 //! May import: rules, storage, federation (ports, peer), clock, live. Never: api, axum, http. Knows exactly one tenant.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use parking_lot::RwLock;
 use rules::{UnixMs, signature::Signer};
@@ -79,6 +82,7 @@ pub struct Inner {
     sessions: sessions::Sessions,
     gates: gate::Gates,
     capacity: capacity::Capacity,
+    answers_kept: AtomicU64,
 }
 
 /// What the configuration sets for the actions of a tenant.
@@ -159,6 +163,7 @@ impl Actions {
             sessions: sessions::Sessions::default(),
             gates: gate::Gates::default(),
             capacity: capacity::Capacity::default(),
+            answers_kept: AtomicU64::new(0),
         }));
         chores::finish_all(&actions).await?;
         Ok(actions)

@@ -9,9 +9,10 @@ use std::{
 
 use axum::{
     Router,
-    extract::{ConnectInfo, DefaultBodyLimit},
+    extract::{ConnectInfo, DefaultBodyLimit, Request},
     http::{HeaderMap, HeaderValue, Method, header, request::Parts},
-    middleware,
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
 };
 use tower_http::{
     catch_panic::CatchPanicLayer,
@@ -19,6 +20,7 @@ use tower_http::{
 };
 
 use crate::{
+    actions::ActionError,
     config::{Config, Network},
     tenants::Tenants,
 };
@@ -75,11 +77,23 @@ pub fn router(config: &Config, tenants: Tenants) -> Router {
     };
     v1::router()
         .layer(middleware::from_fn_with_state(state.clone(), idempotency::layer))
+        .layer(middleware::from_fn(completed))
         .layer(DefaultBodyLimit::max(config.limits.body_bytes_max))
         .layer(middleware::from_fn_with_state(config.limits.body_bytes_max, body::refuse_announced))
         .layer(CatchPanicLayer::custom(v1::error::panicked))
         .layer(cors(config))
         .with_state(state)
+}
+
+/// What a caller began is done to its end, even if the caller hangs up: what follows a commit is never left half done.
+async fn completed(request: Request, next: Next) -> Response {
+    if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
+        return next.run(request).await;
+    }
+    match tokio::spawn(next.run(request)).await {
+        Ok(response) => response,
+        Err(broken) => v1::error::V1Error::from(ActionError::internal(broken)).into_response(),
+    }
 }
 
 /// Pages of other origins may call with the user's credentials only when they are listed.

@@ -8,6 +8,7 @@ use ruma::{CanonicalJsonObject, CanonicalJsonValue, Int, UserId};
 
 use super::{
     ActionError, Actions, Caller,
+    append::Writer,
     rooms::{self, Entered},
 };
 use crate::storage::keyspaces::MEMBERS;
@@ -28,7 +29,7 @@ pub async fn set(
     parts: serde_json::Map<String, serde_json::Value>,
 ) -> Result<(), ActionError> {
     check(&parts)?;
-    let entered = rooms::enter(actions, caller, reference).await?;
+    let mut entered = rooms::enter(actions, caller, reference).await?;
     entered.may(caller, Act::PowerLevels)?;
     let mut content = entered.writer.view()?.basis.levels.content().clone();
     for (field, value) in parts {
@@ -46,7 +47,9 @@ pub async fn set(
             value => lay_over(&mut content, serde_json::Map::from_iter([(field, value)])),
         }
     }
-    write(entered, caller, content).await
+    stage(&mut entered.writer, caller, content).await?;
+    entered.writer.commit().await?;
+    Ok(())
 }
 
 /// Sets one person's level.
@@ -60,28 +63,42 @@ pub async fn set_member(
     target: &UserId,
     level: i64,
 ) -> Result<(), ActionError> {
-    let entered = rooms::enter(actions, caller, reference).await?;
+    let mut entered = rooms::enter(actions, caller, reference).await?;
     entered.may(caller, Act::PowerLevels)?;
     check_users(&entered, [target.as_str()].into_iter())?;
     if entered.writer.get(&MEMBERS, &target.to_owned()).await?.is_none() {
         return Err(ActionError::ParticipantNotFound(target.to_string()));
     }
+    stage_member(&mut entered.writer, caller, target, level).await?;
+    entered.writer.commit().await?;
+    Ok(())
+}
+
+/// Stages one person's level, unless it is that already.
+///
+/// # Errors
+/// A level too low for the change.
+pub(super) async fn stage_member(
+    writer: &mut Writer,
+    caller: &Caller,
+    target: &UserId,
+    level: i64,
+) -> Result<(), ActionError> {
     let level =
         Int::new(level).ok_or_else(|| ActionError::invalid("power_level", "is beyond what JSON can hold exactly"))?;
-    let mut content = entered.writer.view()?.basis.levels.content().clone();
+    let mut content = writer.view()?.basis.levels.content().clone();
     let users =
         content.entry("users".to_owned()).or_insert_with(|| CanonicalJsonValue::Object(CanonicalJsonObject::new()));
     if let CanonicalJsonValue::Object(users) = users {
         users.insert(target.to_string(), CanonicalJsonValue::Integer(level));
     }
-    write(entered, caller, content).await
+    stage(writer, caller, content).await
 }
 
-async fn write(mut entered: Entered, caller: &Caller, content: CanonicalJsonObject) -> Result<(), ActionError> {
-    if content != *entered.writer.view()?.basis.levels.content() {
-        entered.writer.stage(&caller.user_id, Draft::state("m.room.power_levels", "", content)).await?;
+async fn stage(writer: &mut Writer, caller: &Caller, content: CanonicalJsonObject) -> Result<(), ActionError> {
+    if content != *writer.view()?.basis.levels.content() {
+        writer.stage(&caller.user_id, Draft::state("m.room.power_levels", "", content)).await?;
     }
-    entered.writer.commit().await?;
     Ok(())
 }
 

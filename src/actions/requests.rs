@@ -1,17 +1,22 @@
 //! A repeated request acts once: answers to requests with an `Idempotency-Key` are kept for a day, and what such a request makes is reserved first.
 
 use rules::UnixMs;
+use std::sync::atomic::Ordering;
+
 use ruma::UserId;
 
 use super::{ActionError, Actions, caller::RequestKey, gate::Gate};
 use crate::storage::{
-    Commit, Home,
+    Commit, Home, Limit,
     accounts::{Reservation, StoredAnswer},
     keyspaces::{ANSWERS, CREATIONS},
 };
 
 /// How long an answer is kept. Source: the contract, "Retries".
 pub const ANSWER_LIFETIME_MS: u64 = 24 * 60 * 60 * 1_000;
+
+/// Answers that are kept between two looks for those whose day is over. The first look is with the first answer after a start.
+const ANSWERS_BETWEEN_SWEEPS: u64 = 1_000;
 
 /// A request whose turn it is.
 pub enum Turn {
@@ -56,6 +61,32 @@ pub async fn keep(
     let mut commit = Commit::new(Home::person(user_id));
     commit.put(&ANSWERS, &request.key, &answer).delete(&CREATIONS, &request.key);
     store.commit(commit).await?;
+    if actions.answers_kept.fetch_add(1, Ordering::Relaxed).is_multiple_of(ANSWERS_BETWEEN_SWEEPS) {
+        sweep(actions).await?;
+    }
+    Ok(())
+}
+
+/// Deletes the answers and promises whose day is over.
+async fn sweep(actions: &Actions) -> Result<(), ActionError> {
+    for store in actions.stores() {
+        let mut after: Option<(Home, String)> = None;
+        loop {
+            let start = after.as_ref().map(|(home, key)| (home, key));
+            let page = store.scan_homes(&ANSWERS, start, Limit::max()).await?;
+            for (home, key, answer) in &page.rows {
+                if is_over(actions, answer.at) {
+                    let mut commit = Commit::new(home.clone());
+                    commit.delete(&ANSWERS, key).delete(&CREATIONS, key);
+                    store.commit(commit).await?;
+                }
+            }
+            match page.rows.last() {
+                Some((home, key, _)) if page.more => after = Some((home.clone(), key.clone())),
+                _ => break,
+            }
+        }
+    }
     Ok(())
 }
 

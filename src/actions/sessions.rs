@@ -2,7 +2,10 @@
 //!
 //! A token reads `yurt.TENANT.USER.SECRET`: tenant and user say where to look, the secret is what counts.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use quick_cache::sync::Cache;
@@ -23,7 +26,11 @@ const PREFIX: &str = "yurt";
 const SESSIONS_IN_MEMORY: usize = 10_000;
 
 /// Sessions in use, by the hash of their tokens.
-pub struct Sessions(Cache<[u8; 32], Arc<Known>>);
+pub struct Sessions {
+    known: Cache<[u8; 32], Arc<Known>>,
+    /// Counts revocations: what was read before one is not kept after it.
+    revocations: AtomicU64,
+}
 
 struct Known {
     user_id: OwnedUserId,
@@ -33,7 +40,7 @@ struct Known {
 
 impl Default for Sessions {
     fn default() -> Self {
-        Self(Cache::new(SESSIONS_IN_MEMORY))
+        Self { known: Cache::new(SESSIONS_IN_MEMORY), revocations: AtomicU64::new(0) }
     }
 }
 
@@ -75,16 +82,21 @@ pub async fn issue(actions: &Actions, user_id: &UserId, name: &str) -> Result<Is
 /// [`ActionError::InvalidToken`], [`ActionError::ExpiredToken`].
 pub async fn caller(actions: &Actions, token: &str) -> Result<Caller, ActionError> {
     let hash = hash(token);
-    let known = match actions.sessions.0.get(&hash) {
+    let sessions = &actions.sessions;
+    let known = match sessions.known.get(&hash) {
         Some(known) => known,
         None => {
+            let revocations = sessions.revocations.load(Ordering::Acquire);
             let known = Arc::new(look_up(actions, token, &hash).await?);
-            actions.sessions.0.insert(hash, Arc::clone(&known));
+            sessions.known.insert(hash, Arc::clone(&known));
+            if sessions.revocations.load(Ordering::Acquire) != revocations {
+                sessions.known.remove(&hash);
+            }
             known
         }
     };
     if known.expires_at.is_some_and(|end| end <= actions.now()) {
-        actions.sessions.0.remove(&hash);
+        sessions.known.remove(&hash);
         return Err(ActionError::ExpiredToken);
     }
     Ok(Caller { user_id: known.user_id.clone(), is_admin: known.is_admin, session: Some(hash), request: None })
@@ -119,13 +131,15 @@ pub async fn revoke(actions: &Actions, user_id: &UserId, hash: [u8; 32]) -> Resu
     let mut commit = Commit::new(Home::person(user_id));
     commit.delete(&SESSIONS, &hash);
     actions.store.commit(commit).await?;
-    actions.sessions.0.remove(&hash);
+    actions.sessions.revocations.fetch_add(1, Ordering::AcqRel);
+    actions.sessions.known.remove(&hash);
     Ok(())
 }
 
 /// What is known of sessions in memory is read again: an account has changed.
 pub fn forget_all(actions: &Actions) {
-    actions.sessions.0.clear();
+    actions.sessions.revocations.fetch_add(1, Ordering::AcqRel);
+    actions.sessions.known.clear();
 }
 
 /// A token that is missing, unknown or revoked.

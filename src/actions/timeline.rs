@@ -61,37 +61,34 @@ pub async fn page(
     let opened = rooms::open(actions, caller, reference).await?;
     let rows = Rows::on_disk(&opened.room.store, &opened.room.home);
     let reader = Reader::new(caller, &rows, &opened.view, opened.member.as_ref())?;
-    let mut found = TimelinePage { events: Vec::new(), next: None };
-    let (mut at, mut looked_at) = (from, 0);
-    while looked_at < LOOKED_AT_MAX {
+    let (mut events, mut at, mut looked_at, mut is_end) = (Vec::new(), from, 0, false);
+    while events.len() <= limit && looked_at < LOOKED_AT_MAX && !is_end {
         let range = match (at, direction) {
             (None, _) => KeyRange::all(),
             (Some(place), Direction::Up) => KeyRange::all().after(&place),
             (Some(place), Direction::Down) => KeyRange::all().before(&place),
         };
-        let wanted = Limit::rows(limit - found.events.len() + 1);
+        let wanted = Limit::rows(limit + 1 - events.len());
         let page = rows.store.scan(&TIMELINE, rows.home, range, direction, wanted).await?;
         let arrivals: Vec<_> = page.rows.iter().map(|(_, arrival)| *arrival).collect();
         let stored = rows.store.get_many(&EVENTS, rows.home, &arrivals).await?;
         let redactions = reader.redactions(&stored).await?;
-        for ((place, _), (stored, redaction)) in page.rows.iter().zip(stored.iter().zip(redactions)) {
-            if found.events.len() == limit {
-                found.next = at;
-                return Ok(found);
-            }
-            at = Some(*place);
-            looked_at += 1;
-            let Some(stored) = stored else { continue };
-            if let Some(view) = reader.view(stored, redaction).await? {
-                found.events.push(view);
+        for (stored, redaction) in stored.iter().zip(redactions) {
+            if let Some(stored) = stored {
+                events.extend(reader.view(stored, redaction).await?);
             }
         }
-        if !page.more {
-            return Ok(found);
-        }
+        looked_at += page.rows.len();
+        at = page.rows.last().map(|(place, _)| *place).or(at);
+        is_end = !page.more;
     }
-    found.next = at;
-    Ok(found)
+    let is_cut = events.len() > limit;
+    events.truncate(limit);
+    let next = match events.last() {
+        Some(last) if is_cut => Some(last.place),
+        _ => at.filter(|_| !is_end),
+    };
+    Ok(TimelinePage { events, next })
 }
 
 /// One event.

@@ -191,9 +191,9 @@ pub async fn set_member(
     not_the_creator(&entered, target)?;
     let member = entered.writer.get(&MEMBERS, &target.to_owned()).await?;
     bring_in(actions, &mut entered.writer, caller, target, member.as_ref()).await?;
+    levels::stage_member(&mut entered.writer, caller, target, role.level()).await?;
     let room_id = entered.writer.room_id().clone();
     entered.writer.commit().await?;
-    levels::set_member(actions, caller, room_id.as_str(), target, role.level()).await?;
     get(actions, caller, room_id.as_str()).await
 }
 

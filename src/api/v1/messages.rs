@@ -183,7 +183,6 @@ pub(super) struct Form {
 #[derive(Copy, Clone, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Format {
-    Event,
     Pdu,
 }
 
@@ -197,7 +196,7 @@ pub(super) async fn event(
     let view = timeline::event(&actions, &caller, &room, &event_id(&event)?).await?;
     Ok(match form.format {
         Some(Format::Pdu) => Data::json(wire::pdu(&view)?).into_response(),
-        Some(Format::Event) | None => Data::json(Event::from(view)).into_response(),
+        None => Data::json(Event::from(view)).into_response(),
     })
 }
 
