@@ -38,6 +38,7 @@ pub mod rooms;
 pub mod rows;
 pub mod sessions;
 pub mod summary;
+pub mod texts;
 pub mod timeline;
 pub mod view;
 pub mod workspaces;
@@ -52,7 +53,11 @@ pub use crate::storage::{
     members::{Mute, NotificationMode},
 };
 
-use crate::{clock::Clock, random::Random, storage::Store};
+use crate::{
+    clock::Clock,
+    random::Random,
+    storage::{Home, Store, keyspaces::ALIASES},
+};
 use lane::{Room, Rooms};
 
 /// The handle that all edges get. Cheap to copy.
@@ -184,9 +189,15 @@ impl Actions {
         self.rooms.get(room_id, self.store_of(room_id))
     }
 
-    /// The room lives in memory only, and nothing durable may name it.
-    pub fn is_incognito(&self, room_id: &str) -> bool {
-        RoomId::parse(room_id).is_ok_and(|room_id| self.incognito_rooms.read().contains(&room_id))
+    /// The id or alias is of a room that lives in memory only: nothing durable may name it.
+    ///
+    /// # Errors
+    /// When the store in memory is closed.
+    pub async fn is_incognito(&self, reference: &str) -> Result<bool, ActionError> {
+        if reference.starts_with('#') {
+            return Ok(self.incognito.get(&ALIASES, &Home::name(reference), &()).await?.is_some());
+        }
+        Ok(RoomId::parse(reference).is_ok_and(|room_id| self.incognito_rooms.read().contains(&room_id)))
     }
 
     /// The durable store: everything but incognito rooms.

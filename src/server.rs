@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
 use axum::serve::ListenerExt;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tokio_util::task::TaskTracker;
 
 use crate::{
     actions::{ActionError, Actions, Parts, Registration, Settings, passwords::Passwords},
@@ -159,10 +160,14 @@ fn settings(config: &Config, tenant: &config::Tenant) -> Settings {
 /// How long requests under way may take after the wish to stop: a client that dawdles must not hold the server.
 const SERVING_ENDS_MAX: Duration = Duration::from_secs(8);
 
+/// How long what callers began and no longer wait for may take then.
+const TASKS_END_MAX: Duration = Duration::from_secs(4);
+
 /// A server that answers.
 pub struct Running {
     api: SocketAddr,
     tenants: Tenants,
+    tasks: TaskTracker,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<std::io::Result<()>>,
     control: Listening,
@@ -185,7 +190,7 @@ impl Running {
     /// # Errors
     /// When serving had ended with an error.
     pub async fn stop(self) -> Result<(), ServerError> {
-        let Self { tenants, stop, mut serving, control, folder, .. } = self;
+        let Self { tenants, tasks, stop, mut serving, control, folder, .. } = self;
         stop.send(()).ok();
         drop(control);
         let served = match tokio::time::timeout(SERVING_ENDS_MAX, &mut serving).await {
@@ -196,6 +201,10 @@ impl Running {
                 Ok(Ok(()))
             }
         };
+        tasks.close();
+        if tokio::time::timeout(TASKS_END_MAX, tasks.wait()).await.is_err() {
+            tracing::warn!("Some requests under way did not end in time; what was acknowledged is on disk");
+        }
         tenants.close().await;
         drop(folder);
         served?.map_err(|error| ServerError::Serving(error.to_string()))
@@ -236,7 +245,9 @@ pub async fn start_on(config: Config, clock: Arc<dyn Clock>, engines: Engines) -
     let refused = |error| ServerError::Listen { address, setting: "listen.api", error };
     let listener = TcpListener::bind(address).await.map_err(refused)?;
     let api = listener.local_addr().map_err(refused)?;
-    let router = api::router(&config, tenants.clone()).into_make_service_with_connect_info::<SocketAddr>();
+    let tasks = TaskTracker::new();
+    let router =
+        api::router(&config, tenants.clone(), tasks.clone()).into_make_service_with_connect_info::<SocketAddr>();
     let (stop, stopped) = oneshot::channel::<()>();
     let listener = listener.tap_io(|connection| {
         if let Err(error) = connection.set_nodelay(true) {
@@ -248,7 +259,7 @@ pub async fn start_on(config: Config, clock: Arc<dyn Clock>, engines: Engines) -
     });
     let serving = tokio::spawn(async move { serving.await });
     tracing::info!(%api, tenants = config.tenant.len(), "Serving the API on {api}");
-    Ok(Running { api, tenants, stop, serving, control, folder })
+    Ok(Running { api, tenants, tasks, stop, serving, control, folder })
 }
 
 fn tenant_of(config: &Config, tenant: &config::Tenant, common: &Common, folder: &Arc<Folder>) -> Tenant {
@@ -274,7 +285,7 @@ fn listen_for_commands(folder: &DataFolder, tenants: &Tenants) -> Result<Listeni
                 return refused(format!("the running server has no tenant `{}`", request.tenant));
             };
             match tenant.actions().await {
-                Ok(actions) => control::run::run(actions, request.command).await,
+                Ok(actions) => control::run::run(&actions, request.command).await,
                 Err(error) => refused(error.to_string()),
             }
         }

@@ -32,23 +32,38 @@ impl Tenant {
     ///
     /// # Errors
     /// When the store cannot be opened.
-    pub async fn actions(&self) -> Result<&Actions, ActionError> {
-        self.actions.get_or_try_init(|| (self.opener)()).await
+    pub async fn actions(self: &Arc<Self>) -> Result<Actions, ActionError> {
+        if let Some(actions) = self.actions.get() {
+            return Ok(actions.clone());
+        }
+        // A caller who hangs up must not leave a store half open: opening goes on without him.
+        let tenant = Arc::clone(self);
+        let opening = tokio::spawn(async move {
+            let opened = tenant.actions.get_or_try_init(|| (tenant.opener)()).await;
+            opened.cloned()
+        });
+        opening.await.map_err(ActionError::internal)?
     }
 
-    /// The host is this tenant's: its server name, with or without a port, or one of its hosts.
-    fn answers_to(&self, host: &str) -> bool {
-        let bare = without_port(host);
-        let name = self.config.server_name.as_str();
-        let is_own = host.eq_ignore_ascii_case(name) || bare.eq_ignore_ascii_case(without_port(name));
-        let listed = |own: &String| own.eq_ignore_ascii_case(host) || own.eq_ignore_ascii_case(bare);
-        is_own || self.config.hosts.iter().any(listed)
+    /// The names under which clients reach this tenant.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.config.server_name.as_str()).chain(self.config.hosts.iter().map(String::as_str))
+    }
+
+    /// The host is one of this tenant's names, to the letter.
+    fn is_named(&self, host: &str) -> bool {
+        self.names().any(|name| name.eq_ignore_ascii_case(host))
+    }
+
+    /// The host is one of this tenant's names, whatever the port.
+    fn is_named_without_port(&self, host: &str) -> bool {
+        self.names().any(|name| without_port(name).eq_ignore_ascii_case(without_port(host)))
     }
 }
 
 /// All tenants of this process.
 #[derive(Clone)]
-pub struct Tenants(Arc<[Tenant]>);
+pub struct Tenants(Arc<[Arc<Tenant>]>);
 
 /// Why a request is for no tenant.
 #[derive(Debug)]
@@ -62,18 +77,18 @@ pub enum NoTenant {
 impl Tenants {
     /// The tenants of the configuration.
     pub fn new(tenants: Vec<Tenant>) -> Self {
-        Self(tenants.into())
+        Self(tenants.into_iter().map(Arc::new).collect())
     }
 
     /// The tenant of a request, by its token and its `Host`.
     ///
     /// # Errors
     /// [`NoTenant`].
-    pub fn of_request(&self, token: Option<&str>, host: Option<&str>) -> Result<&Tenant, NoTenant> {
+    pub fn of_request(&self, token: Option<&str>, host: Option<&str>) -> Result<&Arc<Tenant>, NoTenant> {
         let by_token = token.and_then(sessions::tenant_of).and_then(|name| self.named(name));
         let by_host = match &*self.0 {
             [only] => Some(only),
-            _ => self.0.iter().find(|tenant| host.is_some_and(|host| tenant.answers_to(host))),
+            _ => host.and_then(|host| self.of_host(host)),
         };
         match (by_token, by_host) {
             (Some(token), Some(host)) if token.config.name == host.config.name => Ok(token),
@@ -83,8 +98,15 @@ impl Tenants {
         }
     }
 
+    /// The tenant of a host: the one that has it to the letter, else the only one that has it but for the port.
+    fn of_host(&self, host: &str) -> Option<&Arc<Tenant>> {
+        let exact = self.0.iter().find(|tenant| tenant.is_named(host));
+        let mut others = self.0.iter().filter(|tenant| tenant.is_named_without_port(host));
+        exact.or_else(|| others.next().filter(|_| others.next().is_none()))
+    }
+
     /// The tenant of this name.
-    pub fn named(&self, name: &str) -> Option<&Tenant> {
+    pub fn named(&self, name: &str) -> Option<&Arc<Tenant>> {
         self.0.iter().find(|tenant| tenant.config.name == name)
     }
 
@@ -121,6 +143,10 @@ mod tests {
         Tenants::new(names.iter().map(tenant).collect())
     }
 
+    fn tenants_on_one_host() -> Tenants {
+        tenants(&[("one", "a.example:8448", &[]), ("two", "a.example:8449", &[])])
+    }
+
     #[test]
     fn the_only_tenant_answers_to_every_host() {
         let tenants = tenants(&[("main", "a.example", &[])]);
@@ -138,6 +164,11 @@ mod tests {
         assert_eq!(name("chat.example:80").as_deref(), Some("one"));
         assert_eq!(name("two.example").as_deref(), Some("two"));
         assert_eq!(name("three.example"), None);
+        let ports = tenants_on_one_host();
+        let by_port = |host| ports.of_request(None, Some(host)).map(|tenant| tenant.config.name.clone()).ok();
+        assert_eq!(by_port("a.example:8448").as_deref(), Some("one"));
+        assert_eq!(by_port("a.example:8449").as_deref(), Some("two"));
+        assert_eq!(by_port("a.example"), None, "either could be meant");
         let foreign = tenants.of_request(Some("yurt.two.x.y"), Some("one.example"));
         assert!(matches!(foreign, Err(NoTenant::ForeignToken)));
         assert_eq!(tenants.of_request(Some("yurt.two.x.y"), Some("two.example")).unwrap().config.name, "two");

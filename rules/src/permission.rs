@@ -256,9 +256,9 @@ pub struct Standing<'a> {
     pub is_silenced: bool,
 }
 
-/// Level from which a room may be archived, moved or moderated. Source: the contract, rows 10 and 17.
+/// Level from which a room may be archived, moved or moderated.
 pub const MODERATOR_LEVEL: i64 = 50;
-/// Level from which a room may be closed and its settings changed. Source: the contract, row 9.
+/// Level from which a room may be closed and its settings changed.
 pub const ADMIN_LEVEL: i64 = 100;
 
 impl Standing<'_> {

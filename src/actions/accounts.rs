@@ -15,7 +15,7 @@ use crate::storage::{
     keyspaces::{ACCOUNT, NAMES, SESSIONS},
 };
 
-/// Characters of a local name. Source: the contract, "Accounts".
+/// Characters of a local name.
 pub const NAME_CHARACTERS_MAX: usize = 64;
 /// Characters of a display name.
 pub const DISPLAY_NAME_CHARACTERS_MAX: usize = 256;
@@ -102,7 +102,7 @@ pub async fn create(actions: &Actions, new: NewAccount) -> Result<AccountView, A
     if new.display_name.as_ref().is_some_and(|name| name.chars().count() > DISPLAY_NAME_CHARACTERS_MAX) {
         return Err(ActionError::invalid("display_name", format!("at most {DISPLAY_NAME_CHARACTERS_MAX} characters")));
     }
-    let _gate = actions.gates.enter("account", &local).await;
+    let _gate = actions.gates.enter("account", &local).await?;
     if get(actions, &user_id).await?.is_some() {
         return Err(ActionError::NameTaken(format!("the name `{local}` is taken")));
     }
@@ -167,12 +167,12 @@ pub async fn log_in(actions: &Actions, username: &str, password: String) -> Resu
         None => None,
     };
     let account = account.filter(|account| account.state == AccountState::Active);
-    let hash = account.and_then(|account| account.password_hash);
+    let hash = account.as_ref().and_then(|account| account.password_hash.clone());
     let password: String = password.chars().take(PASSWORD_CHARACTERS_MAX + 1).collect();
     let is_right = actions.passwords.verify(password, hash).await?;
-    match user_id {
-        Some(user_id) if is_right => {
-            let issued = sessions::issue(actions, &user_id, "login").await?;
+    match (user_id, account) {
+        (Some(user_id), Some(account)) if is_right => {
+            let issued = sessions::issue_while(actions, &user_id, "login", &account).await?;
             Ok((user_id, issued))
         }
         _ => Err(ActionError::InvalidToken("wrong user name or password".to_owned())),
@@ -243,16 +243,12 @@ pub async fn list(
 /// Nobody of that name; a password that is empty or too long.
 pub async fn set_password(actions: &Actions, user_id: &UserId, password: String) -> Result<(), ActionError> {
     let hash = hash(actions, password).await?;
-    let home = Home::person(user_id);
-    let sessions = rows::all(&actions.store, &SESSIONS, &home, KeyRange::all()).await?;
     change(actions, user_id, move |account, commit| {
         account.password_hash = Some(hash.clone());
         if account.state == AccountState::Locked {
             account.state = AccountState::Active;
         }
-        for (session, _) in &sessions {
-            commit.delete(&SESSIONS, session);
-        }
+        commit.delete_all(&SESSIONS);
     })
     .await
 }
@@ -300,7 +296,7 @@ async fn hash(actions: &Actions, password: String) -> Result<String, ActionError
     actions.passwords.hash(password, crate::random::bytes(&*actions.random)).await
 }
 
-/// A local name as it is stored. Source: the contract, "Accounts".
+/// A local name as it is stored.
 fn local_name(name: &str) -> Result<String, ActionError> {
     let name = name.to_ascii_lowercase();
     let is_right = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || "_-.=".contains(letter);

@@ -92,7 +92,7 @@ async fn try_reserve(
         return Ok(None);
     }
     let alias = format!("#{local}:{}", actions.server_name);
-    let gate = actions.gates.enter("alias", &alias).await;
+    let gate = actions.gates.enter("alias", &alias).await?;
     if let Some(holder) = resolve(actions, &alias).await?
         && holder != *room_id
         && actions.room(&holder).view().await?.is_some()

@@ -53,17 +53,7 @@ pub struct Writer {
     commit: Commit,
     own: HashMap<OwnedUserId, u64>,
     changed: StateMap<Option<Arc<Event>>>,
-    /// What has been staged, in order.
-    pub events: Vec<(Arc<Event>, Option<Place>)>,
-}
-
-/// What became of a commit.
-#[derive(Debug)]
-pub struct Appended {
-    /// The events, in order, with their places.
-    pub events: Vec<(Arc<Event>, Option<Place>)>,
-    /// The room as it was written.
-    pub view: Arc<RoomView>,
+    last_place: Option<Place>,
 }
 
 impl Writer {
@@ -96,7 +86,7 @@ impl Writer {
             commit: Commit::new(room.home.clone()),
             own: HashMap::new(),
             changed: StateMap::new(),
-            events: Vec::new(),
+            last_place: None,
         })
     }
 
@@ -127,7 +117,7 @@ impl Writer {
             settings: Arc::default(),
         });
         authorization::check_auth_events(version, &create, |_| None)?;
-        writer.place_at_the_end(create, None).await?;
+        writer.place_at_the_end(create, StateRoot::EMPTY, None).await?;
         Ok(Some(writer))
     }
 
@@ -177,7 +167,7 @@ impl Writer {
     /// # Errors
     /// When nothing that is shown was staged.
     pub fn last_place(&self) -> Result<Place, ActionError> {
-        self.events.last().and_then(|(_, place)| *place).ok_or_else(|| ActionError::internal("nothing was staged"))
+        self.last_place.ok_or_else(|| ActionError::internal("nothing was staged"))
     }
 
     /// One row of the room, as it will be.
@@ -260,19 +250,40 @@ impl Writer {
                 state.insert(key.clone(), event);
             }
         }
-        let tip = &self.view()?.tip;
+        let (heads, before) = self.ground().await?;
+        let own_state = if before == self.view()?.tip.state {
+            None
+        } else {
+            Some(self.rows().state_events(&version, before, &needed).await?)
+        };
         let around = Around {
             room_id: Some(&self.room.id),
             sender: &sender,
-            prev_events: tip.heads.iter().take(PREV_EVENTS_MAX).map(|head| head.event_id.clone()).collect(),
-            auth_events: authorization::select_auth_events(&version, &needed, &state),
-            depth: draft::depth_after(tip.heads.iter().map(|head| head.depth)),
+            auth_events: authorization::select_auth_events(&version, &needed, own_state.as_ref().unwrap_or(&state)),
+            depth: draft::depth_after(heads.iter().map(|head| head.depth)),
+            prev_events: heads.into_iter().map(|head| head.event_id).collect(),
             now: self.actions.now(),
         };
         let event = Arc::new(draft::complete(draft, around, &version, &self.actions.signer)?);
         authorization::check(&version, &event, &state)?;
-        self.place_at_the_end(Arc::clone(&event), transaction_id).await?;
+        if let Some(own_state) = own_state {
+            authorization::check(&version, &event, &own_state)?;
+        }
+        self.place_at_the_end(Arc::clone(&event), before, transaction_id).await?;
         Ok(event)
+    }
+
+    /// The heads that the next local event follows and the state before it: all of them, unless there are more than an event can name.
+    async fn ground(&mut self) -> Result<(Vec<Head>, StateRoot), ActionError> {
+        let tip = &self.view()?.tip;
+        if tip.heads.len() <= PREV_EVENTS_MAX {
+            return Ok((tip.heads.clone(), tip.state));
+        }
+        let heads: Vec<Head> = tip.heads.iter().take(PREV_EVENTS_MAX).cloned().collect();
+        let states: Vec<StateRoot> = heads.iter().map(|head| head.state).collect();
+        let version = self.version()?;
+        let before = self.merged(&version, &states).await?;
+        Ok((heads, before))
     }
 
     /// Remembers under which transaction id its sender asked for the event that was staged last.
@@ -286,24 +297,31 @@ impl Writer {
         Ok(())
     }
 
-    /// Stages an event that follows all present heads: it becomes the only head.
-    async fn place_at_the_end(&mut self, event: Arc<Event>, transaction_id: Option<String>) -> Result<(), ActionError> {
-        let before = self.view()?.tip.state;
+    /// Stages an event that follows the present heads; where it follows all of them, it becomes the only head.
+    async fn place_at_the_end(
+        &mut self,
+        event: Arc<Event>,
+        before: StateRoot,
+        transaction_id: Option<String>,
+    ) -> Result<(), ActionError> {
         let key = change_of(&event);
         let after = match &key {
             Some(key) => self.state_with(before, key, self.view()?.tip.next_arrival).await?,
             None => before,
         };
         let (arrival, place) = self.store_event(&event, EventStanding::Accepted, before, after, transaction_id).await?;
-        let head = Head { event_id: event.event_id().clone(), depth: event.depth(), state: after };
         let tip = self.tip_mut()?;
-        tip.heads = vec![head];
-        tip.state = after;
-        if let Some(key) = key {
-            self.entry_changed(key, Some((arrival, place, Arc::clone(&event)))).await?;
+        if tip.heads.iter().all(|head| event.prev_events().contains(&head.event_id)) {
+            tip.heads = vec![Head { event_id: event.event_id().clone(), depth: event.depth(), state: after }];
+            tip.state = after;
+            if let Some(key) = key {
+                self.entry_changed(key, Some((arrival, place, Arc::clone(&event)))).await?;
+            }
+        } else {
+            self.follow(&event, after).await?;
         }
         self.apply_redaction(&event).await?;
-        self.events.push((event, place));
+        self.last_place = place;
         Ok(())
     }
 
@@ -418,11 +436,10 @@ impl Writer {
     ///
     /// # Errors
     /// [`ActionError::Busy`] when nothing was written and a repeat may succeed.
-    pub async fn commit(mut self) -> Result<Appended, ActionError> {
+    pub async fn commit(mut self) -> Result<(), ActionError> {
         let permit = self.room.store.reserve().await?;
         let view = self.seal()?;
         let room = Arc::clone(&self.room);
-        let published = Arc::clone(&view);
         for (key, event) in self.changed.drain() {
             self.working.keep(key, event);
         }
@@ -430,13 +447,13 @@ impl Writer {
         let number = self.working.pending.push(&self.commit);
         self.working.view = Some(Arc::clone(&view));
         self.commit.then(move |outcome: &Result<Position, _>| match outcome {
-            Ok(_) => room.published(number, published),
-            Err(_) => room.failed(),
+            Ok(_) => room.published(number, view),
+            Err(_) => room.failed(number),
         });
         let pending = permit.submit(self.commit);
         drop(self.working);
         pending.await?;
-        Ok(Appended { events: self.events, view })
+        Ok(())
     }
 
     /// The last rows of the commit, and the condition that it rests on.

@@ -25,6 +25,7 @@ pub async fn finish_all(actions: &Actions) -> Result<(), ActionError> {
 /// When storage cannot be read or written.
 pub async fn finish(actions: &Actions, room_id: &RoomId, space: &RoomId) -> Result<(), ActionError> {
     let key = (room_id.to_owned(), space.to_owned());
+    let _gate = actions.gates.enter("chore", &format!("{room_id} {space}")).await?;
     let Some(chore) = actions.store.get(&CHORES, &Home::server(), &key).await? else { return Ok(()) };
     let done = match &chore {
         Chore::LinkChild(by) => set_child(actions, room_id, space, by, true).await,
@@ -42,6 +43,13 @@ pub async fn finish(actions: &Actions, room_id: &RoomId, space: &RoomId) -> Resu
     match actions.store.commit(commit).await {
         Ok(_) | Err(crate::storage::CommitError::Conflict) => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// [`finish`] for somebody whose own work is done: what does not succeed now is done at the next start.
+pub async fn try_finish(actions: &Actions, room_id: &RoomId, space: &RoomId) {
+    if let Err(error) = finish(actions, room_id, space).await {
+        tracing::warn!(room.id = %room_id, %error, "Space `{space}` does not know yet of a change of `{room_id}`: {error}");
     }
 }
 

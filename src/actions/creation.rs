@@ -12,7 +12,11 @@ use ruma::{CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedUserId, Us
 use serde_json::json;
 
 use super::{
-    ActionError, Actions, Caller, accounts, aliases, append::Writer, capacity, chores, members, requests, workspaces,
+    ActionError, Actions, Caller, accounts, aliases,
+    append::Writer,
+    capacity, chores, members, requests,
+    texts::{NAME_CHARACTERS_MAX, TOPIC_CHARACTERS_MAX, at_most},
+    workspaces,
 };
 use crate::storage::{Effect, Home, accounts::Reservation, chores::Chore, history::RoomSettings, keyspaces::CHORES};
 
@@ -91,15 +95,18 @@ impl Plan {
 pub async fn create(actions: &Actions, caller: &Caller, new: NewRoom) -> Result<OwnedRoomId, ActionError> {
     let wished_alias = new.alias.clone();
     let plan = plan(actions, caller, new).await?;
-    let place = match plan.kind {
-        RoomKind::Incognito => None,
-        _ => Some(capacity::room(actions).await?),
-    };
     let promised = match &caller.request {
         Some(request) if plan.kind != RoomKind::Incognito => {
             requests::promised(actions, &caller.user_id, request).await?
         }
         _ => None,
+    };
+    if let Some(made) = made_before(actions, promised.as_ref()).await? {
+        return Ok(made);
+    }
+    let place = match plan.kind {
+        RoomKind::Incognito => None,
+        _ => Some(capacity::room(actions).await?),
     };
     let create = match promised {
         Some(reservation) => read_create(&reservation, &plan.version)?,
@@ -125,8 +132,23 @@ pub async fn create(actions: &Actions, caller: &Caller, new: NewRoom) -> Result<
     Ok(room_id)
 }
 
+/// The room of a promise, if an earlier try has made it.
+pub(super) async fn made_before(
+    actions: &Actions,
+    promised: Option<&Reservation>,
+) -> Result<Option<OwnedRoomId>, ActionError> {
+    let Some(promised) = promised else { return Ok(None) };
+    let Some(view) = actions.room(&promised.room_id).view().await? else { return Ok(None) };
+    if let Some(space) = &view.summary.workspace_id {
+        chores::try_finish(actions, &promised.room_id, space).await;
+    }
+    Ok(Some(promised.room_id.clone()))
+}
+
 /// Checks what was asked for and fills in what was not.
 async fn plan(actions: &Actions, caller: &Caller, new: NewRoom) -> Result<Plan, ActionError> {
+    at_most("name", new.name.as_deref(), NAME_CHARACTERS_MAX)?;
+    at_most("topic", new.topic.as_deref(), TOPIC_CHARACTERS_MAX)?;
     let mut plan = Plan::of_kind(new.kind.unwrap_or(RoomKind::Group))?;
     if new.is_incognito {
         if plan.kind == RoomKind::Public {
@@ -312,7 +334,7 @@ pub(super) async fn write(
     stage_all(actions, &mut writer, creator, &plan, reserved.as_ref().map(|reserved| reserved.alias.as_str())).await?;
     writer.commit().await?;
     if let Some(space) = &plan.workspace_id {
-        chores::finish(actions, &room_id, space).await?;
+        chores::try_finish(actions, &room_id, space).await;
     }
     Ok(())
 }

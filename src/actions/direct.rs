@@ -11,14 +11,12 @@ use ruma::{OwnedRoomId, OwnedUserId, UserId};
 
 use super::{
     ActionError, Actions, Caller, append::Writer, capacity, creation, creation::Plan, lane::Room, lifecycle, members,
+    rows,
 };
 use crate::storage::{
-    Commit, Direction, Home, KeyRange, Limit,
+    Commit, Home, KeyRange,
     keyspaces::{DIRECT_PAIRS, DIRECT_ROOMS, MEMBERS},
 };
-
-/// Rooms of one pair that are looked at; more come only from other servers.
-const ROOMS_OF_PAIR_MAX: usize = 100;
 
 /// The direct message of the caller with somebody, and whether it is new.
 #[derive(Debug)]
@@ -43,7 +41,7 @@ pub async fn open(actions: &Actions, caller: &Caller, partner: &UserId) -> Resul
     members::must_exist(actions, partner).await?;
     let (first, second) =
         if *caller.user_id < *partner { (&*caller.user_id, partner) } else { (partner, &*caller.user_id) };
-    let _gate = actions.gates.enter("pair", &format!("{first} {second}")).await;
+    let _gate = actions.gates.enter("pair", &format!("{first} {second}")).await?;
     if let Some(room_id) = find(actions, caller, partner).await? {
         return Ok(Direct { room_id, is_new: false });
     }
@@ -124,10 +122,9 @@ async fn find(actions: &Actions, caller: &Caller, partner: &UserId) -> Result<Op
 
 async fn candidates(actions: &Actions, own: &OwnedUserId, partner: &UserId) -> Result<Vec<Candidate>, ActionError> {
     let range = KeyRange::prefix(&partner.to_owned());
-    let limit = Limit::rows(ROOMS_OF_PAIR_MAX);
-    let page = actions.store.scan(&DIRECT_ROOMS, &Home::person(own), range, Direction::Up, limit).await?;
+    let rooms = rows::all(&actions.store, &DIRECT_ROOMS, &Home::person(own), range).await?;
     let mut candidates = Vec::new();
-    for ((_, room_id), ()) in page.rows {
+    for ((_, room_id), ()) in rooms {
         let room = actions.room(&room_id);
         let Some(view) = room.view().await? else { continue };
         if !view.is_direct() || view.summary.state == RoomState::Closed {

@@ -3,13 +3,19 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
 use tokio::sync::OwnedMutexGuard;
 
+use super::ActionError;
+
 /// Names in memory from which unused ones are cleared away first.
 const GATES_SWEEP: usize = 1_024;
+
+/// How long somebody waits for the others before him.
+const GATE_WAIT_MAX: Duration = Duration::from_secs(20);
 
 /// The names that somebody works on.
 #[derive(Default)]
@@ -21,7 +27,10 @@ pub struct Gate(#[expect(dead_code, reason = "held, never looked at")] OwnedMute
 
 impl Gates {
     /// Waits until nobody else works on this name.
-    pub async fn enter(&self, sort: &str, name: &str) -> Gate {
+    ///
+    /// # Errors
+    /// [`ActionError::Busy`] when the turn does not come in time.
+    pub async fn enter(&self, sort: &str, name: &str) -> Result<Gate, ActionError> {
         let gate = {
             let mut gates = self.0.lock();
             if gates.len() >= GATES_SWEEP {
@@ -34,6 +43,9 @@ impl Gates {
                 fresh
             })
         };
-        Gate(gate.lock_owned().await)
+        match tokio::time::timeout(GATE_WAIT_MAX, gate.lock_owned()).await {
+            Ok(held) => Ok(Gate(held)),
+            Err(_) => Err(ActionError::Busy),
+        }
     }
 }

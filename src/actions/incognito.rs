@@ -13,6 +13,10 @@ use crate::storage::{
 /// # Errors
 /// When the store in memory is closed.
 pub async fn end(actions: &Actions, room_id: &RoomId) -> Result<(), ActionError> {
+    let _gate = actions.gates.enter("end", room_id.as_str()).await?;
+    if !actions.incognito_rooms.read().contains(room_id) {
+        return Ok(());
+    }
     let store = &actions.incognito;
     let room = actions.room(room_id);
     let alias = room.view().await?.and_then(|view| view.summary.alias.clone());

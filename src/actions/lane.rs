@@ -7,7 +7,7 @@ use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -39,10 +39,19 @@ pub struct Room {
     pub store: Store,
     lane: Arc<tokio::sync::Mutex<Working>>,
     waiting: AtomicUsize,
-    view: RwLock<Option<Arc<RoomView>>>,
+    published: RwLock<Published>,
     durable: AtomicU64,
-    failed: AtomicBool,
+    failed: AtomicU64,
     used: AtomicU64,
+}
+
+/// What readers see.
+#[derive(Default)]
+struct Published {
+    /// The room as it stands on disk; none: not read yet, or no longer certain.
+    view: Option<Arc<RoomView>>,
+    /// How often it ceased to be certain.
+    failures: u64,
 }
 
 /// What only the holder of the lane sees: the room with everything that was handed to the committer.
@@ -56,9 +65,17 @@ pub struct Working {
     own: HashMap<OwnedUserId, u64>,
     /// Rows that are not durable yet.
     pub pending: Underway,
+    /// The last commit before the lane started anew: what becomes of those up to it no longer matters here.
+    reset_at: u64,
 }
 
 impl Working {
+    /// Forgets everything but how many commits there were.
+    fn start_anew(&mut self) {
+        let last = self.pending.last;
+        *self = Self { pending: Underway { last, ..Underway::default() }, reset_at: last, ..Self::default() };
+    }
+
     /// The event of the current state, if the lane has it at hand.
     pub fn known(&self, key: &StateKey) -> Option<&Option<Arc<Event>>> {
         self.known.get(key)
@@ -149,9 +166,9 @@ impl Room {
             store,
             lane: Arc::default(),
             waiting: AtomicUsize::new(0),
-            view: RwLock::new(None),
+            published: RwLock::default(),
             durable: AtomicU64::new(0),
-            failed: AtomicBool::new(false),
+            failed: AtomicU64::new(0),
             used: AtomicU64::new(0),
         }
     }
@@ -169,11 +186,8 @@ impl Room {
         let turn = tokio::time::timeout(LANE_WAIT_MAX, Arc::clone(&self.lane).lock_owned()).await;
         drop(waiting);
         let mut working = turn.map_err(|_elapsed| ActionError::Busy)?;
-        if self.failed.swap(false, Ordering::AcqRel) {
-            *working = Working {
-                pending: Underway { last: working.pending.last, ..Underway::default() },
-                ..Working::default()
-            };
+        if self.failed.load(Ordering::Acquire) > working.reset_at {
+            working.start_anew();
         }
         working.pending.settle(self.durable.load(Ordering::Acquire));
         Ok(working)
@@ -184,29 +198,46 @@ impl Room {
     /// # Errors
     /// When storage cannot be read.
     pub async fn view(&self) -> Result<Option<Arc<RoomView>>, ActionError> {
-        if let Some(view) = self.view.read().clone() {
-            return Ok(Some(view));
-        }
+        let failures = {
+            let published = self.published.read();
+            if let Some(view) = &published.view {
+                return Ok(Some(Arc::clone(view)));
+            }
+            published.failures
+        };
         let Some(loaded) = RoomView::load(&self.store, &self.home).await? else { return Ok(None) };
         let loaded = Arc::new(loaded);
-        Ok(Some(Arc::clone(self.view.write().get_or_insert(loaded))))
+        let mut published = self.published.write();
+        // What was read before a failure was known may not be what the failure left.
+        if published.failures != failures {
+            return Ok(Some(loaded));
+        }
+        Ok(Some(Arc::clone(published.view.get_or_insert(loaded))))
     }
 
     /// Called by the committer when a commit is on disk: readers see the new room, and the lane may forget the rows.
     pub fn published(&self, number: u64, view: Arc<RoomView>) {
-        *self.view.write() = Some(view);
-        self.durable.store(number, Ordering::Release);
+        self.published.write().view = Some(view);
+        self.durable.fetch_max(number, Ordering::AcqRel);
     }
 
-    /// Called by the committer when a commit did not come to pass: the next writer starts from the disk.
-    pub fn failed(&self) {
-        self.failed.store(true, Ordering::Release);
+    /// Called by the committer when it is not certain that a commit came to pass: readers and the next writer start from the disk. What was built on the failed
+    /// commit fails as well; the lane starts anew only once for all of them.
+    pub fn failed(&self, number: u64) {
+        self.unpublish();
+        self.failed.fetch_max(number, Ordering::AcqRel);
     }
 
-    /// Forgets what is known of a room whose rows were deleted.
-    pub fn forget(&self) {
-        *self.view.write() = None;
-        self.failed();
+    /// Forgets what is known of a room whose rows were deleted by the holder of the lane.
+    pub fn forget(&self, working: &mut Working) {
+        working.start_anew();
+        self.unpublish();
+    }
+
+    fn unpublish(&self) {
+        let mut published = self.published.write();
+        published.view = None;
+        published.failures += 1;
     }
 }
 

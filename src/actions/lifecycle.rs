@@ -14,6 +14,7 @@ use super::{
     creation::object,
     incognito,
     rooms::{self, Entered, RoomDetails},
+    texts::give_reason,
 };
 
 /// Archives a room; it can be restored.
@@ -33,7 +34,7 @@ pub async fn archive(
     }
     entered.may(caller, Act::Archive)?;
     let mut content = object(json!({ "archived": true }))?;
-    give_reason(&mut content, reason);
+    give_reason(&mut content, reason)?;
     let change = lift(&entered, caller, MODERATOR_LEVEL)?;
     if let Some((_, former)) = &change {
         content.insert("levels".to_owned(), CanonicalJsonValue::Object(former.clone()));
@@ -63,7 +64,7 @@ pub async fn close(
     }
     entered.may(caller, Act::Close)?;
     let mut content = CanonicalJsonObject::new();
-    give_reason(&mut content, reason);
+    give_reason(&mut content, reason)?;
     let level = entered.writer.view()?.level(&caller.user_id).reported().min(ADMIN_LEVEL);
     let change = lift(&entered, caller, level)?;
     entered.writer.stage(&caller.user_id, Draft::state(CLOSED, "", content)).await?;
@@ -136,10 +137,4 @@ async fn stage_change(entered: &mut Entered, caller: &Caller, change: Change) ->
         entered.writer.stage(&caller.user_id, Draft::state("m.room.power_levels", "", levels)).await?;
     }
     Ok(())
-}
-
-fn give_reason(content: &mut CanonicalJsonObject, reason: Option<String>) {
-    if let Some(reason) = reason.filter(|reason| !reason.is_empty()) {
-        content.insert("reason".to_owned(), CanonicalJsonValue::String(reason));
-    }
 }

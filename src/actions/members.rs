@@ -15,6 +15,7 @@ use super::{
     incognito,
     rooms::{self, Entered},
     rows,
+    texts::give_reason,
 };
 use crate::storage::{KeyRange, accounts::AccountState, keyspaces::MEMBERS, members::Member};
 
@@ -130,7 +131,7 @@ pub async fn invite(
         return Err(ActionError::RoomForbidden { reason: Reason::Membership, message });
     }
     let mut content = profile_of(actions, target).await?;
-    give_reason(&mut content, reason);
+    give_reason(&mut content, reason)?;
     entered.writer.stage(&caller.user_id, Draft::member(target, "invite", content)).await?;
     entered.writer.commit().await?;
     Ok(())
@@ -207,7 +208,7 @@ async fn set_membership(
     let mut writer = entered.writer;
     if let Some(word) = word {
         let mut content = CanonicalJsonObject::new();
-        give_reason(&mut content, reason);
+        give_reason(&mut content, reason)?;
         writer.stage(&caller.user_id, Draft::member(target, word, content)).await?;
     }
     writer.commit().await?;
@@ -298,10 +299,4 @@ pub(super) async fn stage_partner(
         writer.stage(partner, Draft::member(partner, "join", profile)).await?;
     }
     Ok(())
-}
-
-fn give_reason(content: &mut CanonicalJsonObject, reason: Option<String>) {
-    if let Some(reason) = reason.filter(|reason| !reason.is_empty()) {
-        content.insert("reason".to_owned(), CanonicalJsonValue::String(reason));
-    }
 }

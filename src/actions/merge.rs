@@ -4,11 +4,11 @@
 //! is read, however large the room is.
 
 use std::{
-    cell::RefCell,
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
+use parking_lot::Mutex;
 use rules::{
     authorization,
     event::Event,
@@ -42,7 +42,7 @@ pub async fn merge(rows: &Rows<'_>, version: &Version, roots: &[StateRoot]) -> R
     }
     for _ in 0..ROUNDS_MAX {
         let outcome = resolution::resolve_conflict(version, &facts, &conflicted, &|id: &EventId| facts.event(id));
-        let missed = facts.missed.take();
+        let missed = std::mem::take(&mut *facts.missed.lock());
         if missed.is_empty() {
             let resolved = outcome.map_err(not_resolved)?;
             return changes(rows, &conflicted, &resolved).await;
@@ -94,6 +94,8 @@ async fn conflicted(
             });
         }
         if let Some(key) = key {
+            // Shared is only what all states have alike.
+            facts.entries.insert(key.clone(), None);
             conflicted.insert(key, ids);
         }
     }
@@ -148,7 +150,7 @@ struct Facts {
     events: HashMap<OwnedEventId, Option<Arc<Event>>>,
     entries: HashMap<StateKey, Option<OwnedEventId>>,
     reaching: HashMap<BTreeSet<OwnedEventId>, Vec<OwnedEventId>>,
-    missed: RefCell<Missed>,
+    missed: Mutex<Missed>,
 }
 
 impl Facts {
@@ -156,7 +158,7 @@ impl Facts {
         match self.events.get(id) {
             Some(event) => event.clone(),
             None => {
-                self.missed.borrow_mut().events.insert(id.to_owned());
+                self.missed.lock().events.insert(id.to_owned());
                 None
             }
         }
@@ -168,7 +170,7 @@ impl Facts {
             self.entries.insert((event_type, state_key), event.map(|event| event.event_id().clone()));
         }
         if let Some(candidates) = missed.reaching {
-            let reaching = entries_since(rows, version, self.root, &candidates).await?;
+            let reaching = self.shared_since(rows, version, &candidates).await?;
             self.reaching.insert(candidates, reaching);
         }
         self.load_chains(rows, version, missed.events.into_iter().collect()).await
@@ -195,6 +197,37 @@ impl Facts {
         }
         Ok(())
     }
+
+    /// The shared entries that were stored after the first of the candidates: an event is stored only after its auth events.
+    async fn shared_since(
+        &self,
+        rows: &Rows<'_>,
+        version: &Version,
+        candidates: &BTreeSet<OwnedEventId>,
+    ) -> Result<Vec<OwnedEventId>, ActionError> {
+        let mut since: Option<Arrival> = None;
+        for id in candidates {
+            if let Some(arrival) = rows.arrival_of(id).await? {
+                since = Some(since.map_or(arrival, |since| since.min(arrival)));
+            }
+        }
+        let Some(since) = since else { return Ok(Vec::new()) };
+        let tree = StateTree::new(rows.store, rows.home.clone());
+        let (mut found, mut from) = (Vec::new(), Some(0));
+        while let Some(start) = from {
+            let entries = tree.walk(self.root, start, ENTRIES_AT_A_TIME).await?;
+            let is_full = entries.len() == ENTRIES_AT_A_TIME;
+            from = entries.last().filter(|_| is_full).and_then(|(last, _)| last.checked_add(1));
+            for (_, arrival) in entries.into_iter().filter(|(_, arrival)| *arrival > since) {
+                let event = rows.event(version, arrival).await?.1;
+                let is_conflicted = change_of(&event).is_some_and(|key| matches!(self.entries.get(&key), Some(None)));
+                if !is_conflicted {
+                    found.push(event.event_id().clone());
+                }
+            }
+        }
+        Ok(found)
+    }
 }
 
 impl Shared for Facts {
@@ -202,7 +235,7 @@ impl Shared for Facts {
         match self.entries.get(key) {
             Some(entry) => entry.clone(),
             None => {
-                self.missed.borrow_mut().entries.insert(key.clone());
+                self.missed.lock().entries.insert(key.clone());
                 None
             }
         }
@@ -212,35 +245,9 @@ impl Shared for Facts {
         match self.reaching.get(candidates) {
             Some(found) => found.clone(),
             None => {
-                self.missed.borrow_mut().reaching = Some(candidates.clone());
+                self.missed.lock().reaching = Some(candidates.clone());
                 Vec::new()
             }
         }
     }
-}
-
-/// The entries of a state that were stored after the first of the candidates: an event is stored only after its auth events.
-async fn entries_since(
-    rows: &Rows<'_>,
-    version: &Version,
-    root: StateRoot,
-    candidates: &BTreeSet<OwnedEventId>,
-) -> Result<Vec<OwnedEventId>, ActionError> {
-    let mut since: Option<Arrival> = None;
-    for id in candidates {
-        if let Some(arrival) = rows.arrival_of(id).await? {
-            since = Some(since.map_or(arrival, |since| since.min(arrival)));
-        }
-    }
-    let Some(since) = since else { return Ok(Vec::new()) };
-    let tree = StateTree::new(rows.store, rows.home.clone());
-    let (mut found, mut from) = (Vec::new(), Some(0));
-    while let Some(start) = from {
-        let entries = tree.walk(root, start, ENTRIES_AT_A_TIME).await?;
-        from = entries.last().filter(|_| entries.len() == ENTRIES_AT_A_TIME).and_then(|(last, _)| last.checked_add(1));
-        for (_, arrival) in entries.into_iter().filter(|(_, arrival)| *arrival > since) {
-            found.push(rows.event(version, arrival).await?.1.event_id().clone());
-        }
-    }
-    Ok(found)
 }

@@ -13,6 +13,7 @@ use super::{
     creation::object,
     requests,
     rooms::{self, Entered},
+    texts::give_reason,
     timeline,
 };
 use crate::storage::{
@@ -20,7 +21,7 @@ use crate::storage::{
     keyspaces::{MEMBERS, MENTIONS, REDACTIONS, SENT_UNDER},
 };
 
-/// People that one message can mention. Source: the contract, "Who sees what" (words of the body); the same for `m.mentions`.
+/// People that one message can mention.
 pub const MENTIONS_MAX: usize = 20;
 
 /// A message that somebody wants to send.
@@ -211,9 +212,7 @@ pub async fn redact(
         });
     }
     let mut content = CanonicalJsonObject::new();
-    if let Some(reason) = reason.filter(|reason| !reason.is_empty()) {
-        content.insert("reason".to_owned(), CanonicalJsonValue::String(reason));
-    }
+    give_reason(&mut content, reason)?;
     let draft = Draft::redaction(event_id.to_owned(), content);
     let event = entered.writer.stage_as(&caller.user_id, draft, transaction_id).await?;
     entered.writer.commit().await?;

@@ -79,7 +79,7 @@ pub async fn view(
         (Some(_), _) | (None, NotificationMode::None | NotificationMode::Inherit) => 0,
         (None, NotificationMode::All) => unread,
         (None, NotificationMode::Mentions) if unread == 0 => 0,
-        (None, NotificationMode::Mentions) => mentions(user_id, room, row.read.as_ref(), member).await?,
+        (None, NotificationMode::Mentions) => mentions(user_id, room, row.read.as_ref(), member).await?.min(unread),
     };
     Ok(PersonalView { notification_mode, mute, read_event_id: row.read.map(|read| read.event_id), unread, notify })
 }
@@ -210,7 +210,7 @@ async fn change(
     apply: impl Fn(&mut Personal, &mut Commit),
 ) -> Result<(), ActionError> {
     let (store, home, room_id) = (&opened.room.store, Home::person(&caller.user_id), &opened.room.id);
-    let _gate = actions.gates.enter("personal", &format!("{} {room_id}", caller.user_id)).await;
+    let _gate = actions.gates.enter("personal", &format!("{} {room_id}", caller.user_id)).await?;
     let before = store.get(&PERSONAL, &home, room_id).await?;
     let mut commit = Commit::new(home.clone());
     match &before {

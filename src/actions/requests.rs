@@ -7,12 +7,13 @@ use ruma::UserId;
 
 use super::{ActionError, Actions, caller::RequestKey, gate::Gate};
 use crate::storage::{
-    Commit, Home, Limit,
+    Commit, CommitError, Home, Keyspace, Limit, Store,
     accounts::{Reservation, StoredAnswer},
     keyspaces::{ANSWERS, CREATIONS},
+    value::Value,
 };
 
-/// How long an answer is kept. Source: the contract, "Retries".
+/// How long an answer is kept.
 pub const ANSWER_LIFETIME_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// Answers that are kept between two looks for those whose day is over. The first look is with the first answer after a start.
@@ -31,7 +32,7 @@ pub enum Turn {
 /// # Errors
 /// [`ActionError::IdempotencyMismatch`] when the key was used with another body.
 pub async fn turn(actions: &Actions, user_id: &UserId, request: &RequestKey) -> Result<Turn, ActionError> {
-    let gate = actions.gates.enter("request", &format!("{user_id} {}", request.key)).await;
+    let gate = actions.gates.enter("request", &format!("{user_id} {}", request.key)).await?;
     let home = Home::person(user_id);
     for store in actions.stores() {
         let Some(answer) = store.get(&ANSWERS, &home, &request.key).await? else { continue };
@@ -67,27 +68,41 @@ pub async fn keep(
     Ok(())
 }
 
-/// Deletes the answers and promises whose day is over.
+/// Deletes the answers and promises whose day is over, unless they were renewed meanwhile.
 async fn sweep(actions: &Actions) -> Result<(), ActionError> {
     for store in actions.stores() {
-        let mut after: Option<(Home, String)> = None;
-        loop {
-            let start = after.as_ref().map(|(home, key)| (home, key));
-            let page = store.scan_homes(&ANSWERS, start, Limit::max()).await?;
-            for (home, key, answer) in &page.rows {
-                if is_over(actions, answer.at) {
-                    let mut commit = Commit::new(home.clone());
-                    commit.delete(&ANSWERS, key).delete(&CREATIONS, key);
-                    store.commit(commit).await?;
-                }
-            }
-            match page.rows.last() {
-                Some((home, key, _)) if page.more => after = Some((home.clone(), key.clone())),
-                _ => break,
-            }
-        }
+        sweep_keyspace(actions, store, &ANSWERS, |answer| answer.at).await?;
+        sweep_keyspace(actions, store, &CREATIONS, |promise| promise.at).await?;
     }
     Ok(())
+}
+
+async fn sweep_keyspace<V: Value>(
+    actions: &Actions,
+    store: &Store,
+    keyspace: &Keyspace<String, V>,
+    since: impl Fn(&V) -> UnixMs,
+) -> Result<(), ActionError> {
+    let mut after: Option<(Home, String)> = None;
+    loop {
+        let start = after.as_ref().map(|(home, key)| (home, key));
+        let page = store.scan_homes(keyspace, start, Limit::max()).await?;
+        for (home, key, row) in &page.rows {
+            if !is_over(actions, since(row)) {
+                continue;
+            }
+            let mut commit = Commit::new(home.clone());
+            commit.require_same(keyspace, key, row).delete(keyspace, key);
+            match store.commit(commit).await {
+                Ok(_) | Err(CommitError::Conflict) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        match page.rows.last() {
+            Some((home, key, _)) if page.more => after = Some((home.clone(), key.clone())),
+            _ => return Ok(()),
+        }
+    }
 }
 
 /// The room that an earlier try of this request promised.

@@ -18,6 +18,7 @@ use super::{
     messages::names_media,
     rooms::{self, Opened},
     rows::Rows,
+    texts::{NAME_CHARACTERS_MAX, TOPIC_CHARACTERS_MAX, at_most},
     timeline::EventView,
 };
 use crate::storage::{StateTree, keyspaces::REDACTIONS};
@@ -160,12 +161,13 @@ fn check_content(actions: &Actions, kind: RoomKind, event_type: &str, content: &
         return Err(ActionError::type_invariant("an incognito room refers to no media"));
     }
     let field = match event_type {
-        "m.room.name" => Some("name"),
-        "m.room.topic" => Some("topic"),
+        "m.room.name" => Some(("name", NAME_CHARACTERS_MAX)),
+        "m.room.topic" => Some(("topic", TOPIC_CHARACTERS_MAX)),
         _ => None,
     };
-    if let Some(field) = field {
+    if let Some((field, characters_max)) = field {
         let text = content.get(field).and_then(Value::as_str);
+        at_most(field, text, characters_max)?;
         if text.is_none_or(|text| field == "name" && text.trim().is_empty()) {
             return Err(ActionError::invalid(field, "must be a text that is not blank"));
         }

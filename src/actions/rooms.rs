@@ -18,6 +18,7 @@ use super::{
     creation::object,
     lane::Room,
     personal::{self, PersonalView},
+    texts::{NAME_CHARACTERS_MAX, TOPIC_CHARACTERS_MAX, at_most},
     view::RoomView,
     workspaces,
 };
@@ -27,13 +28,6 @@ use crate::storage::{
     keyspaces::{CHORES, MEMBERS},
     members::Member,
 };
-
-/// Characters of a room's name.
-pub const NAME_CHARACTERS_MAX: usize = 255;
-/// Characters of a room's topic.
-pub const TOPIC_CHARACTERS_MAX: usize = 4_096;
-/// Characters of a reason.
-pub const REASON_CHARACTERS_MAX: usize = 1_024;
 
 /// A room that the caller may see, as it is on disk.
 pub struct Opened {
@@ -169,6 +163,7 @@ pub async fn describe(
 /// # Errors
 /// A blank name, a type without names, a level too low.
 pub async fn set_name(actions: &Actions, caller: &Caller, reference: &str, name: &str) -> Result<(), ActionError> {
+    at_most("name", Some(name), NAME_CHARACTERS_MAX)?;
     let mut entered = enter(actions, caller, reference).await?;
     entered.may(caller, Act::Rename)?;
     let must_have = matches!(entered.writer.summary()?.kind, RoomKind::Group | RoomKind::Public);
@@ -189,6 +184,7 @@ pub async fn set_name(actions: &Actions, caller: &Caller, reference: &str, name:
 /// # Errors
 /// A level too low.
 pub async fn set_topic(actions: &Actions, caller: &Caller, reference: &str, topic: &str) -> Result<(), ActionError> {
+    at_most("topic", Some(topic), TOPIC_CHARACTERS_MAX)?;
     let mut entered = enter(actions, caller, reference).await?;
     entered.may(caller, Act::Topic)?;
     let same = entered.writer.summary()?.topic.as_deref().unwrap_or_default() == topic;
@@ -233,7 +229,7 @@ pub async fn set_workspace(
     entered.writer.commit_mut().effect(chore(workspace_id, Chore::LinkChild(caller.user_id.clone())));
     entered.writer.commit().await?;
     for space in before.iter().map(|space| &**space).chain([workspace_id]) {
-        chores::finish(actions, &room_id, space).await?;
+        chores::try_finish(actions, &room_id, space).await;
     }
     Ok(())
 }

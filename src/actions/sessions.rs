@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use super::{ActionError, Actions, Caller, accounts};
 use crate::storage::{
     Commit, Home,
-    accounts::{AccountState, Session},
+    accounts::{Account, AccountState, Session},
     keyspaces::{ACCOUNT, SESSIONS},
 };
 
@@ -64,6 +64,28 @@ pub fn tenant_of(token: &str) -> Option<&str> {
 /// # Errors
 /// When storage cannot be written.
 pub async fn issue(actions: &Actions, user_id: &UserId, name: &str) -> Result<Issued, ActionError> {
+    issue_if(actions, user_id, name, None).await
+}
+
+/// [`issue`], unless the account has changed since it was read: a password that was just replaced opens nothing.
+///
+/// # Errors
+/// [`ActionError::Busy`] when it has changed; as [`issue`].
+pub async fn issue_while(
+    actions: &Actions,
+    user_id: &UserId,
+    name: &str,
+    account: &Account,
+) -> Result<Issued, ActionError> {
+    issue_if(actions, user_id, name, Some(account)).await
+}
+
+async fn issue_if(
+    actions: &Actions,
+    user_id: &UserId,
+    name: &str,
+    account: Option<&Account>,
+) -> Result<Issued, ActionError> {
     let secret = BASE64.encode(crate::random::bytes::<32>(&*actions.random));
     let user = BASE64.encode(user_id.localpart());
     let token = format!("{PREFIX}.{}.{user}.{secret}", actions.tenant);
@@ -71,6 +93,9 @@ pub async fn issue(actions: &Actions, user_id: &UserId, name: &str) -> Result<Is
     let expires_at = actions.settings.token_lifetime_ms.map(|lifetime| UnixMs(now.0.saturating_add(lifetime)));
     let session = Session { id: actions.random_word(16), name: name.to_owned(), created_at: now, expires_at };
     let mut commit = Commit::new(Home::person(user_id));
+    if let Some(account) = account {
+        commit.require_same(&ACCOUNT, &(), account);
+    }
     commit.put(&SESSIONS, &hash(&token), &session);
     actions.store.commit(commit).await?;
     Ok(Issued { token, expires_at })

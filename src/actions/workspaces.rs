@@ -12,6 +12,7 @@ use super::{
     personal, requests,
     rooms::{self, Entered, Opened},
     rows,
+    texts::{NAME_CHARACTERS_MAX, TOPIC_CHARACTERS_MAX, at_most},
     view::RoomView,
 };
 use crate::storage::{
@@ -102,6 +103,8 @@ pub async fn create(
     if name.trim().is_empty() {
         return Err(ActionError::invalid("name", "must not be blank"));
     }
+    at_most("name", Some(&name), NAME_CHARACTERS_MAX)?;
+    at_most("topic", topic.as_deref(), TOPIC_CHARACTERS_MAX)?;
     let mut plan = plan(name)?;
     plan.topic = topic.filter(|topic| !topic.is_empty());
     let promised = match &caller.request {
@@ -276,9 +279,15 @@ async fn bring_in(
     target: &UserId,
     member: Option<&Member>,
 ) -> Result<(), ActionError> {
+    if membership(member) == Membership::Join {
+        return Ok(());
+    }
+    if writer.summary()?.joined >= writer.view()?.members_max(actions.settings.max_participants) {
+        return Err(ActionError::RoomCapacity("this workspace is full; somebody has to leave first".to_owned()));
+    }
     let profile = members::profile_of(actions, target).await?;
     match membership(member) {
-        Membership::Join => return Ok(()),
+        Membership::Join => {}
         Membership::Invite => {}
         Membership::Ban => {
             let banned = format!("{target} is banned from this workspace; lift the ban first");

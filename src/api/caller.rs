@@ -17,7 +17,7 @@ use crate::{
 
 /// The name of the session cookie; outside of loopback it has the prefix that binds it to host and TLS.
 const COOKIE: &str = "yurt";
-const COOKIE_PREFIX: &str = "__Host-";
+const PREFIXED_COOKIE: &str = "__Host-yurt";
 
 /// A request of somebody who is logged in.
 pub(crate) struct Signed {
@@ -25,7 +25,13 @@ pub(crate) struct Signed {
     pub(crate) actions: Actions,
     /// Who asks.
     pub(crate) caller: Caller,
+    /// The caller is on this machine, so that a cookie needs no TLS.
+    pub(crate) is_loopback: bool,
 }
+
+/// Put into a request whose caller was found already, so that it is counted once.
+#[derive(Clone)]
+pub(crate) struct Checked(pub(crate) Actions, pub(crate) Caller);
 
 /// A request of whoever it is.
 pub(crate) struct Anyone {
@@ -39,9 +45,13 @@ impl FromRequestParts<ApiState> for Signed {
     type Rejection = V1Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, V1Error> {
-        let (actions, mut caller) = of_request(parts, state).await?;
+        let (actions, mut caller) = match parts.extensions.remove::<Checked>() {
+            Some(Checked(actions, caller)) => (actions, caller),
+            None => of_request(parts, state).await?,
+        };
         caller.request = parts.extensions.get::<RequestKey>().cloned();
-        Ok(Self { actions, caller })
+        let is_loopback = is_local(parts, state, host(parts, state).as_deref());
+        Ok(Self { actions, caller, is_loopback })
     }
 }
 
@@ -51,18 +61,30 @@ impl FromRequestParts<ApiState> for Anyone {
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, V1Error> {
         let host = host(parts, state);
         let actions = tenant(state, None, host.as_deref()).await?;
-        Ok(Self { actions, is_loopback: host.as_deref().is_none_or(is_loopback) })
+        let is_loopback = is_local(parts, state, host.as_deref());
+        Ok(Self { actions, is_loopback })
     }
 }
 
 /// The tenant and the caller of a request.
 pub(crate) async fn of_request(parts: &Parts, state: &ApiState) -> Result<(Actions, Caller), Problem> {
     let host = host(parts, state);
-    let cookie = cookie(&parts.headers);
+    let cookie = cookie(&parts.headers, is_local(parts, state, host.as_deref()));
     let token = bearer(&parts.headers).or(cookie.as_deref());
     let actions = tenant(state, token, host.as_deref()).await?;
-    let token = token.ok_or_else(sessions::invalid)?;
-    let caller = sessions::caller(&actions, token).await?;
+    let caller = match token {
+        Some(token) => sessions::caller(&actions, token).await,
+        None => Err(sessions::invalid()),
+    };
+    let caller = match caller {
+        Ok(caller) => caller,
+        Err(error) => {
+            if let Some(address) = state.address_of(parts) {
+                state.limits.request_from(address)?;
+            }
+            return Err(error.into());
+        }
+    };
     let is_cookie = bearer(&parts.headers).is_none();
     if is_cookie && !matches!(parts.method, Method::GET | Method::HEAD) {
         check_origin(parts, state, host.as_deref())?;
@@ -76,7 +98,7 @@ async fn tenant(state: &ApiState, token: Option<&str>, host: Option<&str>) -> Re
         NoTenant::UnknownHost => Problem::new(ProblemKind::RouteNotFound, "no server of this name lives here"),
         NoTenant::ForeignToken => sessions::invalid().into(),
     })?;
-    Ok(tenant.actions().await?.clone())
+    Ok(tenant.actions().await?)
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -85,11 +107,17 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim())
 }
 
-fn cookie(headers: &HeaderMap) -> Option<String> {
+/// The caller is on this machine, so that a cookie needs no TLS.
+fn is_local(parts: &Parts, state: &ApiState, host: Option<&str>) -> bool {
+    !state.is_proxied(parts) && host.is_some_and(is_loopback)
+}
+
+/// The token of the session cookie, under the one name that this caller was given.
+fn cookie(headers: &HeaderMap, is_loopback: bool) -> Option<String> {
     let pairs = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = pairs.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    let is_ours = |name: &str| name.strip_prefix(COOKIE_PREFIX).unwrap_or(name) == COOKIE;
-    pairs.find(|(name, _)| is_ours(name)).map(|(_, token)| token.to_owned())
+    let ours = cookie_name(is_loopback);
+    pairs.find(|(name, _)| *name == ours).map(|(_, token)| token.to_owned())
 }
 
 /// The host that the caller asked for; what a proxy says counts only from a trusted one.
@@ -125,9 +153,15 @@ fn is_loopback(host: &str) -> bool {
 
 /// The header that gives a browser its session.
 pub(crate) fn set_cookie(token: &str, is_loopback: bool) -> String {
-    if is_loopback {
-        format!("{COOKIE}={token}; Path=/; HttpOnly; SameSite=Lax")
-    } else {
-        format!("{COOKIE_PREFIX}{COOKIE}={token}; Path=/; Secure; HttpOnly; SameSite=Lax")
-    }
+    let secure = if is_loopback { "" } else { " Secure;" };
+    format!("{}={token}; Path=/;{secure} HttpOnly; SameSite=Lax", cookie_name(is_loopback))
+}
+
+/// The header that takes a browser's session away.
+pub(crate) fn clear_cookie(is_loopback: bool) -> String {
+    format!("{}; Max-Age=0", set_cookie("", is_loopback))
+}
+
+fn cookie_name(is_loopback: bool) -> &'static str {
+    if is_loopback { COOKIE } else { PREFIXED_COOKIE }
 }

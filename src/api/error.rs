@@ -44,6 +44,11 @@ impl Problem {
         Self { kind, message: message.into(), reason: None, retry_after: None }
     }
 
+    /// The caller has to say who they are.
+    pub(crate) fn is_unauthenticated(&self) -> bool {
+        self.status() == StatusCode::UNAUTHORIZED
+    }
+
     /// The status of the answer.
     pub(crate) fn status(&self) -> StatusCode {
         match self.kind {
@@ -80,9 +85,10 @@ fn status(kind: ErrorKind) -> StatusCode {
     }
 }
 
-/// An answer that may be given again to a repeat of the request: not a passing one.
+/// An answer that may be given again to a repeat of the request: not one that may be another one later without anybody doing anything wrong.
 pub(crate) fn is_lasting(status: StatusCode) -> bool {
-    !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS && status != StatusCode::UNAUTHORIZED
+    let passing = [StatusCode::TOO_MANY_REQUESTS, StatusCode::UNAUTHORIZED, StatusCode::NOT_FOUND];
+    !status.is_server_error() && !passing.contains(&status)
 }
 
 impl From<ActionError> for Problem {

@@ -7,11 +7,18 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use sha2::{Digest, Sha256};
 
-use super::{ApiState, caller, error, error::Problem, v1::error::V1Error};
+use super::{
+    ApiState,
+    caller::{self, Checked},
+    error,
+    error::Problem,
+    v1::error::V1Error,
+};
 use crate::actions::{
-    ActionError, Actions, StoredAnswer,
+    ActionError, StoredAnswer,
     caller::RequestKey,
     requests::{self, Turn},
 };
@@ -20,7 +27,7 @@ use crate::actions::{
 const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 /// Characters of a key.
 const KEY_CHARACTERS_MAX: usize = 255;
-/// Bytes of an answer that is kept; every answer of a mutating call is far smaller.
+/// Bytes of an answer that is kept; a larger one is given, and made again by a repeat.
 const ANSWER_BYTES_MAX: usize = 90 * 1024;
 
 /// Calls whose answers hold secrets: nothing of them is kept, and the key is ignored.
@@ -51,37 +58,40 @@ async fn answered(state: &ApiState, request: Request, key: &HeaderValue, next: N
     let (actions, caller) = caller::of_request(&parts, state).await?;
     let rebuilt = |body: Body| Request::from_parts(parts.clone(), body);
     let bytes = Bytes::from_request(rebuilt(body), state).await?;
-    let request_key = RequestKey {
-        key: format!("{} {} {key}", parts.method, parts.uri.path()),
-        fingerprint: Sha256::digest(&bytes).into(),
-    };
+    let named = format!("{} {} {key}", parts.method, parts.uri.path());
+    let request_key =
+        RequestKey { key: BASE64.encode(Sha256::digest(named)), fingerprint: Sha256::digest(&bytes).into() };
     let _gate = match requests::turn(&actions, &caller.user_id, &request_key).await? {
         Turn::Answered(answer) => return replay(answer),
         Turn::Now(gate) => gate,
     };
-    let names_incognito = parts.uri.path().split('/').any(|part| is_incognito(&actions, part));
+    let mut names_incognito = false;
+    for part in parts.uri.path().split('/') {
+        let decoded = percent_encoding::percent_decode_str(part).decode_utf8_lossy();
+        names_incognito |= actions.is_incognito(&decoded).await?;
+    }
     let mut request = rebuilt(Body::from(bytes));
     request.extensions_mut().insert(request_key.clone());
+    request.extensions_mut().insert(Checked(actions.clone(), caller.clone()));
     let response = next.run(request).await;
     if !error::is_lasting(response.status()) {
         return Ok(response);
     }
     let in_memory = names_incognito || response.extensions().get::<InMemoryOnly>().is_some();
     let (head, body) = response.into_parts();
-    let body = to_bytes(body, ANSWER_BYTES_MAX).await.map_err(ActionError::internal)?;
+    let body = to_bytes(body, usize::MAX).await.map_err(ActionError::internal)?;
+    let response = Response::from_parts(head, Body::from(body.clone()));
+    if body.len() > ANSWER_BYTES_MAX {
+        return Ok(response);
+    }
     let answer = StoredAnswer {
         fingerprint: request_key.fingerprint,
-        status: head.status.as_u16(),
+        status: response.status().as_u16(),
         body: String::from_utf8_lossy(&body).into_owned(),
         at: actions.now(),
     };
     requests::keep(&actions, &caller.user_id, &request_key, answer, in_memory).await?;
-    Ok(Response::from_parts(head, Body::from(body)))
-}
-
-fn is_incognito(actions: &Actions, part: &str) -> bool {
-    let decoded = percent_encoding::percent_decode_str(part).decode_utf8_lossy();
-    actions.is_incognito(&decoded)
+    Ok(response)
 }
 
 fn replay(answer: StoredAnswer) -> Result<Response, Problem> {

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::actions::ActionError;
 
-/// Entries of a page when nothing is said. Source: the contract, "Conventions".
+/// Entries of a page when nothing is said.
 const LIMIT_DEFAULT: usize = 50;
 /// Entries of a page at most.
 const LIMIT_MAX: usize = 200;

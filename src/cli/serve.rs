@@ -13,7 +13,7 @@ use super::{CliError, say};
 
 /// How long requests under way may take after the wish to stop. Then they are cut off: a client that dawdles must not hold the
 /// server, which has to be gone within 20 seconds.
-const STOPPING_MAX: Duration = Duration::from_secs(10);
+const STOPPING_MAX: Duration = Duration::from_secs(18);
 
 /// What is printed when the server answers.
 #[derive(Serialize)]

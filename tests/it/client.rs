@@ -131,7 +131,7 @@ impl TestServer {
     /// The actions of the first tenant, for tests below the API.
     pub(crate) async fn actions(&self) -> Actions {
         let running = self.running.as_ref().expect("the server runs");
-        running.tenants().named("main").expect("the first tenant").actions().await.expect("an open tenant").clone()
+        running.tenants().named("main").expect("the first tenant").actions().await.expect("an open tenant")
     }
 
     /// A new account, logged in.

@@ -299,6 +299,59 @@ async fn a_fork_that_grows_on_both_sides_ends_in_the_same_state_as_the_plain_alg
 }
 
 #[tokio::test]
+async fn levels_that_rest_on_levels_of_their_own_branch_survive_the_merge() {
+    for_each_version(|version| async move {
+        let scene = Scene::new(version).await;
+        accounts::create(&scene.actions, NewAccount { username: "bob".to_owned(), ..NewAccount::default() }).await.unwrap();
+        let bob = Caller::local(&accounts::user_id(&scene.actions, "bob").unwrap(), false);
+        members::join(&scene.actions, &bob, scene.room_id.as_str(), &[]).await.unwrap();
+        let before = scene.heads().await;
+        let theirs = scene.behind(&before, topic("meanwhile"), 1).await;
+        // Alice makes Bob strong, and Bob uses it: the second step stands only with the first.
+        levels::set_member(&scene.actions, &scene.alice, scene.room_id.as_str(), &bob.user_id, 100).await.unwrap();
+        let parts = serde_json::Map::from_iter([("invite".to_owned(), json!(30))]);
+        levels::set(&scene.actions, &bob, scene.room_id.as_str(), parts).await.unwrap();
+        assert_eq!(scene.receive(theirs).await, Remote::Accepted);
+        scene.assert_state_is_the_merge_of_the_heads().await;
+        let view = scene.actions.room(&scene.room_id).view().await.unwrap().unwrap();
+        assert_eq!(view.basis.levels.invite(), 30, "version {version}");
+        assert_eq!(scene.topic().await.as_deref(), Some("meanwhile"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_redacted_name_is_no_longer_told_by_the_room() {
+    let scene = Scene::new("12").await;
+    let named = scene.on_heads(Draft::state("m.room.name", "", object(json!({ "name": "Abuse" })))).await;
+    let id = named.event_id().clone();
+    assert_eq!(scene.receive(named).await, Remote::Accepted);
+    messages::redact(&scene.actions, &scene.alice, scene.room_id.as_str(), &id, None, None).await.unwrap();
+    let details = rooms::details(&scene.actions, &scene.alice, scene.room_id.as_str()).await.unwrap();
+    assert_eq!(details.view.summary.name, None);
+}
+
+#[tokio::test]
+async fn more_heads_than_an_event_can_name_are_joined_by_several() {
+    let scene = Scene::new("12").await;
+    let before = scene.heads().await;
+    for number in 0..25_u64 {
+        let event = scene.behind(&before, topic(&format!("head {number}")), number).await;
+        assert_eq!(scene.receive(event).await, Remote::Accepted);
+    }
+    assert_eq!(scene.heads().await.len(), 25);
+    scene.assert_state_is_the_merge_of_the_heads().await;
+    let first = send(&scene, "twenty at once").await;
+    assert_eq!(scene.event(&first).await.prev_events().len(), 20);
+    assert_eq!(scene.heads().await.len(), 6, "the other five, and the message");
+    scene.assert_state_is_the_merge_of_the_heads().await;
+    let second = send(&scene, "and the rest").await;
+    assert_eq!(scene.event(&second).await.prev_events().len(), 6);
+    assert_eq!(scene.heads().await, [second]);
+    scene.assert_state_is_the_merge_of_the_heads().await;
+}
+
+#[tokio::test]
 async fn an_event_from_before_a_ban_is_soft_failed_and_kept_out_of_sight() {
     for_each_version(|version| async move {
         let scene = Scene::new(version).await;

@@ -5,6 +5,7 @@ mod client;
 mod config;
 mod crash;
 mod engine;
+mod faults;
 mod process;
 mod schema;
 mod tidy;

@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use rules::{event::Event, kind::RoomKind, permission::Membership, state::StateKey};
+use rules::{
+    event::Event,
+    kind::RoomKind,
+    permission::Membership,
+    state::{StateKey, change_of},
+};
 use ruma::{OwnedUserId, UserId, events::TimelineEventType};
 
 use super::{ActionError, Writer};
@@ -58,6 +63,28 @@ impl Writer {
         self.commit.put(&REDACTIONS, target.event_id(), &redaction);
         let mut changed = self.summary()?.clone();
         changed.redactions += 1;
+        self.set_summary(changed);
+        self.hide_redacted(&target).await
+    }
+
+    /// What a redacted state event said is no longer told by the summary and the list of members either.
+    async fn hide_redacted(&mut self, target: &Event) -> Result<(), ActionError> {
+        let Some(key) = change_of(target) else { return Ok(()) };
+        let present = self.state_event(&key.0.to_string(), &key.1).await?;
+        if present.is_none_or(|present| present.event_id() != target.event_id()) {
+            return Ok(());
+        }
+        let basis = Arc::clone(&self.view()?.basis);
+        if target.type_str() == "m.room.member" {
+            let Ok(user_id) = UserId::parse(&key.1) else { return Ok(()) };
+            if let Some(member) = self.get(&MEMBERS, &user_id).await? {
+                self.commit.put(&MEMBERS, &user_id, &Member { display_name: None, ..member });
+            }
+            return Ok(());
+        }
+        let left = target.redacted(&basis.version).map_err(ActionError::internal)?;
+        let mut changed = self.summary()?.clone();
+        summary::apply(&mut changed, &basis, (target.type_str(), &key.1), Some(&left), None);
         self.set_summary(changed);
         Ok(())
     }

@@ -19,7 +19,7 @@ const IDS_AT_A_TIME: usize = 500;
 /// # Errors
 /// When storage cannot be read or written.
 pub async fn erase(room: &Room) -> Result<(), ActionError> {
-    let turn = room.enter().await?;
+    let mut working = room.enter().await?;
     let (store, home) = (&room.store, &room.home);
     let events = rows::all(store, &EVENTS, home, KeyRange::all()).await?;
     for some in events.chunks(IDS_AT_A_TIME) {
@@ -35,7 +35,6 @@ pub async fn erase(room: &Room) -> Result<(), ActionError> {
     commit.delete_all(&STATE_KEYS).delete_all(&STATE_NODES);
     store.commit(commit).await?;
     StateTree::new(store, home.clone()).forget();
-    room.forget();
-    drop(turn);
+    room.forget(&mut working);
     Ok(())
 }

@@ -122,7 +122,7 @@ impl Writer {
         let (_, place) = self.store_event(&event, EventStanding::Accepted, before, after, None).await?;
         self.follow(&event, after).await?;
         self.apply_redaction(&event).await?;
-        self.events.push((event, place));
+        self.last_place = place;
         Ok(Remote::Accepted)
     }
 
@@ -136,7 +136,7 @@ impl Writer {
     }
 
     /// The state that several states make together, its nodes staged.
-    async fn merged(&mut self, version: &Version, roots: &[StateRoot]) -> Result<StateRoot, ActionError> {
+    pub(super) async fn merged(&mut self, version: &Version, roots: &[StateRoot]) -> Result<StateRoot, ActionError> {
         let changes = merge::merge(&self.rows(), version, roots).await?;
         let first = roots.first().copied().unwrap_or(StateRoot::EMPTY);
         let mut numbered = Vec::with_capacity(changes.len());
@@ -147,7 +147,7 @@ impl Writer {
     }
 
     /// The event becomes a head, those before it cease to be, and the present state is what the heads make together.
-    async fn follow(&mut self, event: &Arc<Event>, after: StateRoot) -> Result<(), ActionError> {
+    pub(super) async fn follow(&mut self, event: &Arc<Event>, after: StateRoot) -> Result<(), ActionError> {
         let version = self.version()?;
         let head = Head { event_id: event.event_id().clone(), depth: event.depth(), state: after };
         let tip = self.tip_mut()?;

@@ -24,7 +24,7 @@ use crate::{
     api::{
         ApiState,
         body::{Json, OptionalJson, Parameters},
-        caller::{Anyone, Signed, set_cookie},
+        caller::{Anyone, Signed, clear_cookie, set_cookie},
         page, time,
     },
 };
@@ -100,13 +100,13 @@ pub(super) struct Empty {}
 
 /// `POST /v1/auth/logout`
 pub(super) async fn log_out(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, is_loopback }: Signed,
     _: OptionalJson<Empty>,
-) -> Result<Answer<Data<Nothing>>, V1Error> {
+) -> Result<Response, V1Error> {
     if let Some(session) = caller.session {
         sessions::revoke(&actions, &caller.user_id, session).await?;
     }
-    Ok(Data::json(Nothing {}))
+    Ok(([(header::SET_COOKIE, clear_cookie(is_loopback))], Data::json(Nothing {})).into_response())
 }
 
 #[derive(Serialize)]
@@ -119,7 +119,7 @@ pub(super) struct Me {
 }
 
 /// `GET /v1/me`
-pub(super) async fn me(Signed { actions, caller }: Signed) -> Result<Answer<Data<Me>>, V1Error> {
+pub(super) async fn me(Signed { actions, caller, .. }: Signed) -> Result<Answer<Data<Me>>, V1Error> {
     let own = accounts::own(&actions, &caller).await?;
     let personal_workspace_id = accounts::personal_workspace(&actions, &caller.user_id).await?;
     Ok(Data::json(Me {
@@ -166,7 +166,7 @@ impl From<AccountView> for Participant {
 }
 
 /// `POST /v1/admin/participants`
-pub(super) async fn create(Signed { actions, caller }: Signed, body: Json<Create>) -> Result<Response, V1Error> {
+pub(super) async fn create(Signed { actions, caller, .. }: Signed, body: Json<Create>) -> Result<Response, V1Error> {
     let Create { username, password, is_admin } = body.value;
     let new =
         NewAccount { username, password: Some(password), is_admin: is_admin.unwrap_or(false), display_name: None };
@@ -184,7 +184,7 @@ pub(super) struct Search {
 
 /// `GET /v1/admin/participants`
 pub(super) async fn list(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, .. }: Signed,
     Parameters(search): Parameters<Search>,
 ) -> Result<Answer<List<Participant>>, V1Error> {
     let (offset, limit) = page::range(search.offset, search.limit)?;

@@ -40,9 +40,13 @@ struct Inner {
 impl IntoResponse for V1Error {
     fn into_response(self) -> Response {
         let status = self.0.status();
+        let is_unauthenticated = self.0.is_unauthenticated();
         let retry_after = self.0.retry_after.map(|wait| wait.as_secs_f64().ceil().max(1.0));
         let Problem { kind, message, reason, .. } = self.0;
         let mut response = (status, Json(Body { error: Inner { code: code(kind), message, reason } })).into_response();
+        if is_unauthenticated {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if let Some(Ok(seconds)) = retry_after.map(|seconds| HeaderValue::from_str(&format!("{seconds:.0}"))) {
             response.headers_mut().insert(header::RETRY_AFTER, seconds);
         }

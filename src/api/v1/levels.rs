@@ -10,7 +10,7 @@ use crate::{
 
 /// `PUT /v1/rooms/{room_id}/power-levels`
 pub(super) async fn set(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, .. }: Signed,
     Ids(room): Ids<String>,
     body: Json<serde_json::Map<String, serde_json::Value>>,
 ) -> Result<RoomAnswer, V1Error> {
@@ -26,7 +26,7 @@ pub(super) struct Level {
 
 /// `PUT /v1/rooms/{room_id}/members/{participant_id}/power-level`
 pub(super) async fn set_member(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, .. }: Signed,
     Ids((room, participant)): Ids<(String, String)>,
     body: Json<Level>,
 ) -> Result<RoomAnswer, V1Error> {

@@ -7,11 +7,11 @@ use serde::Deserialize;
 use super::{
     error::V1Error,
     path::Ids,
-    rooms::{answer, at_most},
+    rooms::answer,
     wire::{Data, List, Member, Nothing, RoomAnswer},
 };
 use crate::{
-    actions::{ActionError, members, rooms::REASON_CHARACTERS_MAX},
+    actions::{ActionError, members},
     api::{
         body::{Json, OptionalJson, Parameters},
         caller::Signed,
@@ -51,7 +51,7 @@ impl From<Word> for Membership {
 
 /// `GET /v1/rooms/{room_id}/members`
 pub(super) async fn list(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, .. }: Signed,
     Ids(room): Ids<String>,
     Parameters(find): Parameters<Find>,
 ) -> Result<Answer<List<Member>>, V1Error> {
@@ -69,7 +69,7 @@ pub(super) struct Join {
 
 /// `POST /v1/rooms/{room_id}/join`
 pub(super) async fn join(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, .. }: Signed,
     Ids(room): Ids<String>,
     OptionalJson(body): OptionalJson<Join>,
 ) -> Result<RoomAnswer, V1Error> {
@@ -82,7 +82,7 @@ pub(super) async fn join(
 
 /// `POST /v1/rooms/{room_id}/leave`
 pub(super) async fn leave(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, .. }: Signed,
     Ids(room): Ids<String>,
     _: OptionalJson<super::accounts::Empty>,
 ) -> Result<Answer<Data<Nothing>>, V1Error> {
@@ -98,53 +98,46 @@ pub(super) struct Target {
     reason: Option<String>,
 }
 
-impl Target {
-    fn reason(&self) -> Result<Option<String>, ActionError> {
-        at_most("reason", self.reason.as_deref(), REASON_CHARACTERS_MAX)?;
-        Ok(self.reason.clone())
-    }
-}
-
 /// `POST /v1/rooms/{room_id}/invite`
 pub(super) async fn invite(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, .. }: Signed,
     Ids(room): Ids<String>,
     body: Json<Target>,
 ) -> Result<RoomAnswer, V1Error> {
     let target = actions.parse_participant("participant_id", &body.value.participant_id)?;
-    members::invite(&actions, &caller, &room, &target, body.value.reason()?).await?;
+    members::invite(&actions, &caller, &room, &target, body.value.reason).await?;
     answer(&actions, &caller, &room).await
 }
 
 /// `POST /v1/rooms/{room_id}/kick`
 pub(super) async fn kick(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, .. }: Signed,
     Ids(room): Ids<String>,
     body: Json<Target>,
 ) -> Result<RoomAnswer, V1Error> {
     let target = actions.parse_participant("participant_id", &body.value.participant_id)?;
-    members::kick(&actions, &caller, &room, &target, body.value.reason()?).await?;
+    members::kick(&actions, &caller, &room, &target, body.value.reason).await?;
     answer(&actions, &caller, &room).await
 }
 
 /// `POST /v1/rooms/{room_id}/ban`
 pub(super) async fn ban(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, .. }: Signed,
     Ids(room): Ids<String>,
     body: Json<Target>,
 ) -> Result<RoomAnswer, V1Error> {
     let target = actions.parse_participant("participant_id", &body.value.participant_id)?;
-    members::ban(&actions, &caller, &room, &target, body.value.reason()?).await?;
+    members::ban(&actions, &caller, &room, &target, body.value.reason).await?;
     answer(&actions, &caller, &room).await
 }
 
 /// `POST /v1/rooms/{room_id}/unban`
 pub(super) async fn unban(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, .. }: Signed,
     Ids(room): Ids<String>,
     body: Json<Target>,
 ) -> Result<RoomAnswer, V1Error> {
     let target = actions.parse_participant("participant_id", &body.value.participant_id)?;
-    members::unban(&actions, &caller, &room, &target, body.value.reason()?).await?;
+    members::unban(&actions, &caller, &room, &target, body.value.reason).await?;
     answer(&actions, &caller, &room).await
 }

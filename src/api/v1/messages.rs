@@ -12,15 +12,13 @@ use serde_json::{Map, Value, json};
 use super::{
     error::V1Error,
     path::Ids,
-    rooms::at_most,
     wire::{self, Data, Event, Stored},
 };
 use crate::{
     actions::{
         ActionError, Direction, Place,
         messages::{self, NewMessage},
-        rooms::{self, REASON_CHARACTERS_MAX},
-        timeline,
+        rooms, timeline,
     },
     api::{
         body::{Json, OptionalJson, Parameters},
@@ -115,7 +113,7 @@ struct Sent {
 
 /// `POST /v1/rooms/{room_id}/messages`
 pub(super) async fn send(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, .. }: Signed,
     Ids(room): Ids<String>,
     body: Json<Send>,
 ) -> Result<Response, V1Error> {
@@ -155,7 +153,7 @@ struct TimelineMeta {
 
 /// `GET /v1/rooms/{room_id}/messages`
 pub(super) async fn page(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, .. }: Signed,
     Ids(room): Ids<String>,
     Parameters(paging): Parameters<Paging>,
 ) -> Result<Answer<Timeline>, V1Error> {
@@ -188,7 +186,7 @@ enum Format {
 
 /// `GET /v1/rooms/{room_id}/events/{event_id}`
 pub(super) async fn event(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, .. }: Signed,
     Ids((room, event)): Ids<(String, String)>,
     Parameters(form): Parameters<Form>,
 ) -> Result<Response, V1Error> {
@@ -209,12 +207,11 @@ pub(super) struct Redact {
 
 /// `POST /v1/rooms/{room_id}/events/{event_id}/redact`
 pub(super) async fn redact(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, .. }: Signed,
     Ids((room, event)): Ids<(String, String)>,
     OptionalJson(body): OptionalJson<Redact>,
 ) -> Result<Response, V1Error> {
     check_transaction_id(body.txn_id.as_deref())?;
-    at_most("reason", body.reason.as_deref(), REASON_CHARACTERS_MAX)?;
     rooms::open(&actions, &caller, &room).await?;
     let target = event_id(&event)?;
     let stored = messages::redact(&actions, &caller, &room, &target, body.reason, body.txn_id).await?;

@@ -25,7 +25,7 @@ enum Word {
 
 /// `PUT /v1/rooms/{room_id}/notification-mode`
 pub(super) async fn set_notification_mode(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, .. }: Signed,
     Ids(room): Ids<String>,
     body: Json<Mode>,
 ) -> Result<RoomAnswer, V1Error> {
@@ -78,7 +78,7 @@ impl Quiet {
 
 /// `PUT /v1/rooms/{room_id}/mute`
 pub(super) async fn set_mute(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, .. }: Signed,
     Ids(room): Ids<String>,
     body: Json<Quiet>,
 ) -> Result<RoomAnswer, V1Error> {
@@ -95,7 +95,7 @@ pub(super) struct Read {
 
 /// `PUT /v1/rooms/{room_id}/read`
 pub(super) async fn mark_read(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, .. }: Signed,
     Ids(room): Ids<String>,
     body: Json<Read>,
 ) -> Result<RoomAnswer, V1Error> {

@@ -23,7 +23,7 @@ use crate::{
 
 /// `GET /v1/rooms/{room_id}/state`
 pub(super) async fn list(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, .. }: Signed,
     Ids(room): Ids<String>,
     Parameters(paging): Parameters<Paging>,
 ) -> Result<Answer<List<Event>>, V1Error> {
@@ -34,7 +34,7 @@ pub(super) async fn list(
 
 /// `GET /v1/rooms/{room_id}/state/{type}`
 pub(super) async fn get_unkeyed(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, .. }: Signed,
     Ids((room, event_type)): Ids<(String, String)>,
 ) -> Result<Answer<Data<Event>>, V1Error> {
     entry(&actions, &caller, &room, &event_type, "").await
@@ -42,7 +42,7 @@ pub(super) async fn get_unkeyed(
 
 /// `GET /v1/rooms/{room_id}/state/{type}/{key}`
 pub(super) async fn get(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, .. }: Signed,
     Ids((room, event_type, key)): Ids<(String, String, String)>,
 ) -> Result<Answer<Data<Event>>, V1Error> {
     entry(&actions, &caller, &room, &event_type, &key).await
@@ -60,7 +60,7 @@ async fn entry(
 
 /// `PUT /v1/rooms/{room_id}/state/{type}`
 pub(super) async fn set_unkeyed(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, .. }: Signed,
     Ids((room, event_type)): Ids<(String, String)>,
     body: Json<Map<String, Value>>,
 ) -> Result<Response, V1Error> {
@@ -69,7 +69,7 @@ pub(super) async fn set_unkeyed(
 
 /// `PUT /v1/rooms/{room_id}/state/{type}/{key}`
 pub(super) async fn set(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, .. }: Signed,
     Ids((room, event_type, key)): Ids<(String, String, String)>,
     body: Json<Map<String, Value>>,
 ) -> Result<Response, V1Error> {

@@ -18,8 +18,7 @@ use crate::{
         creation::{self, NewRoom},
         direct,
         directory::{self, Search},
-        lifecycle, permissions as permission,
-        rooms::{self, NAME_CHARACTERS_MAX, REASON_CHARACTERS_MAX, TOPIC_CHARACTERS_MAX},
+        lifecycle, permissions as permission, rooms,
     },
     api::{
         body::{Json, OptionalJson, Parameters},
@@ -80,8 +79,6 @@ impl Create {
         if self.password.is_some() {
             return Err(ActionError::invalid("password", "rooms do not take passwords yet; leave it out"));
         }
-        at_most("name", self.name.as_deref(), NAME_CHARACTERS_MAX)?;
-        at_most("topic", self.topic.as_deref(), TOPIC_CHARACTERS_MAX)?;
         if self.max_members.is_some_and(|max| !(1..=MAX_MEMBERS_MAX).contains(&max)) {
             return Err(ActionError::invalid("max_members", format!("must be from 1 to {MAX_MEMBERS_MAX}")));
         }
@@ -118,16 +115,8 @@ pub(super) fn workspace(id: &str) -> Result<OwnedRoomId, ActionError> {
     RoomId::parse(id).ok().filter(|_| !id.contains('\0')).ok_or(ActionError::WorkspaceNotFound)
 }
 
-/// A text of bounded length.
-pub(super) fn at_most(field: &str, text: Option<&str>, characters_max: usize) -> Result<(), ActionError> {
-    if text.is_some_and(|text| text.chars().count() > characters_max) {
-        return Err(ActionError::invalid(field, format!("at most {characters_max} characters")));
-    }
-    Ok(())
-}
-
 /// `POST /v1/rooms`
-pub(super) async fn create(Signed { actions, caller }: Signed, body: Json<Create>) -> Result<RoomAnswer, V1Error> {
+pub(super) async fn create(Signed { actions, caller, .. }: Signed, body: Json<Create>) -> Result<RoomAnswer, V1Error> {
     let new = body.value.read(&actions)?;
     let room_id = creation::create(&actions, &caller, new).await?;
     Ok(RoomAnswer(rooms::details(&actions, &caller, room_id.as_str()).await?, StatusCode::CREATED))
@@ -140,7 +129,7 @@ pub(super) struct Direct {
 }
 
 /// `POST /v1/rooms/dm`
-pub(super) async fn direct(Signed { actions, caller }: Signed, body: Json<Direct>) -> Result<RoomAnswer, V1Error> {
+pub(super) async fn direct(Signed { actions, caller, .. }: Signed, body: Json<Direct>) -> Result<RoomAnswer, V1Error> {
     let partner = actions.parse_participant("participant_id", &body.value.participant_id)?;
     let found = direct::open(&actions, &caller, &partner).await?;
     let status = if found.is_new { StatusCode::CREATED } else { StatusCode::OK };
@@ -148,7 +137,7 @@ pub(super) async fn direct(Signed { actions, caller }: Signed, body: Json<Direct
 }
 
 /// `GET /v1/rooms/{room_id}`
-pub(super) async fn get(Signed { actions, caller }: Signed, Ids(room): Ids<String>) -> Result<RoomAnswer, V1Error> {
+pub(super) async fn get(Signed { actions, caller, .. }: Signed, Ids(room): Ids<String>) -> Result<RoomAnswer, V1Error> {
     answer(&actions, &caller, &room).await
 }
 
@@ -159,7 +148,7 @@ pub(super) async fn answer(actions: &Actions, caller: &Caller, room: &str) -> Re
 
 /// `GET /v1/rooms`
 pub(super) async fn own(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, .. }: Signed,
     Parameters(paging): Parameters<Paging>,
 ) -> Result<Answer<List<Room>>, V1Error> {
     let (offset, limit) = paging.read()?;
@@ -168,7 +157,7 @@ pub(super) async fn own(
 
 /// `GET /v1/rooms/archived`
 pub(super) async fn archived(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, .. }: Signed,
     Parameters(paging): Parameters<Paging>,
 ) -> Result<Answer<List<Room>>, V1Error> {
     let (offset, limit) = paging.read()?;
@@ -186,7 +175,7 @@ pub(super) struct Find {
 
 /// `GET /v1/directory/rooms`
 pub(super) async fn directory(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, .. }: Signed,
     Parameters(find): Parameters<Find>,
 ) -> Result<Answer<List<Room>>, V1Error> {
     let (offset, limit) = page::range(find.offset, find.limit)?;
@@ -202,11 +191,10 @@ pub(super) struct Name {
 
 /// `PUT /v1/rooms/{room_id}/name`
 pub(super) async fn set_name(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, .. }: Signed,
     Ids(room): Ids<String>,
     body: Json<Name>,
 ) -> Result<RoomAnswer, V1Error> {
-    at_most("name", Some(&body.value.name), NAME_CHARACTERS_MAX)?;
     rooms::set_name(&actions, &caller, &room, &body.value.name).await?;
     answer(&actions, &caller, &room).await
 }
@@ -219,11 +207,10 @@ pub(super) struct Topic {
 
 /// `PUT /v1/rooms/{room_id}/topic`
 pub(super) async fn set_topic(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, .. }: Signed,
     Ids(room): Ids<String>,
     body: Json<Topic>,
 ) -> Result<RoomAnswer, V1Error> {
-    at_most("topic", Some(&body.value.topic), TOPIC_CHARACTERS_MAX)?;
     rooms::set_topic(&actions, &caller, &room, &body.value.topic).await?;
     answer(&actions, &caller, &room).await
 }
@@ -236,7 +223,7 @@ pub(super) struct Workspace {
 
 /// `PUT /v1/rooms/{room_id}/workspace`
 pub(super) async fn set_workspace(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, .. }: Signed,
     Ids(room): Ids<String>,
     body: Json<Workspace>,
 ) -> Result<RoomAnswer, V1Error> {
@@ -253,36 +240,29 @@ pub(super) struct Why {
     reason: Option<String>,
 }
 
-impl Why {
-    fn read(self) -> Result<Option<String>, ActionError> {
-        at_most("reason", self.reason.as_deref(), REASON_CHARACTERS_MAX)?;
-        Ok(self.reason)
-    }
-}
-
 /// `POST /v1/rooms/{room_id}/close`
 pub(super) async fn close(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, .. }: Signed,
     Ids(room): Ids<String>,
     OptionalJson(why): OptionalJson<Why>,
 ) -> Result<RoomAnswer, V1Error> {
-    let closed = lifecycle::close(&actions, &caller, &room, why.read()?).await?;
+    let closed = lifecycle::close(&actions, &caller, &room, why.reason).await?;
     Ok(RoomAnswer::found(closed))
 }
 
 /// `POST /v1/rooms/{room_id}/archive`
 pub(super) async fn archive(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, .. }: Signed,
     Ids(room): Ids<String>,
     OptionalJson(why): OptionalJson<Why>,
 ) -> Result<RoomAnswer, V1Error> {
-    lifecycle::archive(&actions, &caller, &room, why.read()?).await?;
+    lifecycle::archive(&actions, &caller, &room, why.reason).await?;
     answer(&actions, &caller, &room).await
 }
 
 /// `POST /v1/rooms/{room_id}/rejoin`
 pub(super) async fn rejoin(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, .. }: Signed,
     Ids(room): Ids<String>,
     _: OptionalJson<super::accounts::Empty>,
 ) -> Result<RoomAnswer, V1Error> {
@@ -300,7 +280,7 @@ pub(super) enum Permission {
 
 /// `GET /v1/rooms/{room_id}/permissions`
 pub(super) async fn permissions(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, .. }: Signed,
     Ids(room): Ids<String>,
 ) -> Result<Answer<Data<BTreeMap<&'static str, Permission>>>, V1Error> {
     let all = permission::of(&actions, &caller, &room).await?;

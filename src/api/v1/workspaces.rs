@@ -11,14 +11,11 @@ use serde::{Deserialize, Serialize};
 use super::{
     error::V1Error,
     path::Ids,
-    rooms::{at_most, workspace},
+    rooms::workspace,
     wire::{Data, List, Nothing},
 };
 use crate::{
-    actions::{
-        rooms::{NAME_CHARACTERS_MAX, TOPIC_CHARACTERS_MAX},
-        workspaces::{self, Role, WorkspaceMember, WorkspaceView},
-    },
+    actions::workspaces::{self, Role, WorkspaceMember, WorkspaceView},
     api::{
         body::{Json, Parameters},
         caller::Signed,
@@ -62,7 +59,7 @@ impl From<WorkspaceMember> for Member {
 
 /// `GET /v1/workspaces`
 pub(super) async fn list(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, .. }: Signed,
     Parameters(paging): Parameters<Paging>,
 ) -> Result<Answer<List<Workspace>>, V1Error> {
     let (offset, limit) = paging.read()?;
@@ -79,17 +76,15 @@ pub(super) struct Create {
 }
 
 /// `POST /v1/workspaces`
-pub(super) async fn create(Signed { actions, caller }: Signed, body: Json<Create>) -> Result<Response, V1Error> {
+pub(super) async fn create(Signed { actions, caller, .. }: Signed, body: Json<Create>) -> Result<Response, V1Error> {
     let Create { name, topic } = body.value;
-    at_most("name", Some(&name), NAME_CHARACTERS_MAX)?;
-    at_most("topic", topic.as_deref(), TOPIC_CHARACTERS_MAX)?;
     let made = workspaces::create(&actions, &caller, name, topic).await?;
     Ok((StatusCode::CREATED, Data::json(Workspace::from(made))).into_response())
 }
 
 /// `GET /v1/workspaces/{workspace_id}`
 pub(super) async fn get(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, .. }: Signed,
     Ids(id): Ids<String>,
 ) -> Result<Answer<Data<Workspace>>, V1Error> {
     let id = workspace(&id)?;
@@ -98,7 +93,7 @@ pub(super) async fn get(
 
 /// `GET /v1/workspaces/{workspace_id}/members`
 pub(super) async fn members(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, .. }: Signed,
     Ids(id): Ids<String>,
     Parameters(paging): Parameters<Paging>,
 ) -> Result<Answer<List<Member>>, V1Error> {
@@ -125,7 +120,7 @@ enum Word {
 
 /// `PUT /v1/workspaces/{workspace_id}/members/{participant_id}`
 pub(super) async fn set_member(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, .. }: Signed,
     Ids((id, participant)): Ids<(String, String)>,
     body: Json<Give>,
 ) -> Result<Answer<Data<Workspace>>, V1Error> {
@@ -142,7 +137,7 @@ pub(super) async fn set_member(
 
 /// `DELETE /v1/workspaces/{workspace_id}/members/{participant_id}`
 pub(super) async fn remove_member(
-    Signed { actions, caller }: Signed,
+    Signed { actions, caller, .. }: Signed,
     Ids((id, participant)): Ids<(String, String)>,
 ) -> Result<Answer<Data<Nothing>>, V1Error> {
     let id = workspace(&id)?;

@@ -1,9 +1,9 @@
 //! Incognito rooms: they live in memory, and nothing of them is left.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::MISSING_ROOM;
-use crate::client::{Caller, TestServer, server, text};
+use crate::client::{Caller, TestServer, encoded, server, text};
 
 #[tokio::test]
 async fn the_two_spellings_mean_the_same() {
@@ -163,6 +163,15 @@ async fn it_ends_when_the_server_stops_and_leaves_no_byte_behind() {
     bob.post(&format!("/v1/rooms/{room}/messages"), json!({"body": "x", "txn_id": "whisper-txn-7f3a"})).await.created();
     bob.put(&format!("/v1/rooms/{room}/read"), json!({"event_id": event})).await.ok();
     bob.put(&format!("/v1/rooms/{room}/mute"), json!({"duration_ms": -1})).await.ok();
+    let alias = text(&created["room_alias"]);
+    let by_alias = format!("/v1/rooms/{}/messages", encoded(&alias));
+    let second = alice.keyed("whisper-key-2", "POST", &by_alias, json!({"body": "Whisper-Body-7f3a"})).await.created();
+    let second = text(&second["event_id"]);
+    let ended = alice.post("/v1/rooms", json!({"room_type": "incognito"})).await.created();
+    let ended = text(&ended["id"]);
+    alice.leaves(&ended).await.ok();
+    let late = format!("/v1/rooms/{ended}/messages");
+    alice.keyed("whisper-key-3", "POST", &late, json!({"body": "x"})).await.no_such_room();
     let group = alice.group("Lasting-Name-7f3a").await;
     server.stop().await;
     let written = server.written();
@@ -170,7 +179,6 @@ async fn it_ends_when_the_server_stops_and_leaves_no_byte_behind() {
         written.iter().any(|(_, bytes)| bytes.windows(needle.len()).any(|window| window == needle.as_bytes()))
     };
     assert!(holds("Lasting-Name-7f3a"), "what is lasting is found, so the search works");
-    let alias = text(&created["room_alias"].as_str().map_or(json!("no alias was given"), Value::from));
     for needle in [
         "Whisper-Name-7f3a",
         "Whisper-Topic-7f3a",
@@ -178,6 +186,8 @@ async fn it_ends_when_the_server_stops_and_leaves_no_byte_behind() {
         "whisper-txn-7f3a",
         &room[1..],
         &event[1..],
+        &second[1..],
+        &ended[1..],
         &alias,
     ] {
         assert!(!holds(needle), "`{needle}` was written to disk");

@@ -1,0 +1,145 @@
+//! A disk that fails while people talk: what was refused is not there, what was acknowledged is there once, and the room goes on without help.
+#![cfg(test)]
+
+use std::sync::Arc;
+
+use rules::kind::RoomKind;
+use serde_json::json;
+use tempfile::TempDir;
+use yurt::{
+    actions::{
+        ActionError, Actions, Caller, Direction, ErrorKind,
+        accounts::{self, NewAccount},
+        creation::{self, NewRoom},
+        messages::{self, NewMessage, Sent},
+        rooms, timeline,
+    },
+    clock,
+    config::{Config, Tenant},
+    server::{self, Engines, Running},
+    storage::memory::{Fault, MemoryEngine},
+};
+
+/// A server on a memory engine whose faults the test decides.
+struct Scene {
+    running: Running,
+    engine: Arc<MemoryEngine>,
+    actions: Actions,
+    alice: Caller,
+    room: String,
+    _folder: TempDir,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Arc::new(MemoryEngine::strict());
+        let mut config = Config { data_dir: folder.path().to_owned(), ..Config::default() };
+        config.listen.api = "127.0.0.1:0".parse().unwrap();
+        config.tenant.push(Tenant::new("main", "localhost".try_into().unwrap()));
+        let given = Arc::clone(&engine);
+        let engines = Engines::StrictMemory(Arc::new(move |_| given.reopened()));
+        let running = server::start_on(config, Arc::new(clock::System), engines).await.unwrap();
+        let actions = running.tenants().named("main").unwrap().actions().await.unwrap();
+        accounts::create(&actions, NewAccount { username: "alice".to_owned(), ..NewAccount::default() }).await.unwrap();
+        let alice = Caller::local(&accounts::user_id(&actions, "alice").unwrap(), false);
+        let new = NewRoom { kind: Some(RoomKind::Group), name: Some("Faults".to_owned()), ..NewRoom::default() };
+        let room = creation::create(&actions, &alice, new).await.unwrap().to_string();
+        Self { running, engine, actions, alice, room, _folder: folder }
+    }
+
+    async fn send(&self, id: &str) -> Result<Sent, ActionError> {
+        send(&self.actions, &self.alice, &self.room, id).await
+    }
+
+    /// The transaction ids of the messages in the room, oldest first.
+    async fn said(&self) -> Vec<String> {
+        let page = timeline::page(&self.actions, &self.alice, &self.room, None, Direction::Up, 200).await.unwrap();
+        page.events.into_iter().filter_map(|view| view.transaction_id).collect()
+    }
+}
+
+async fn send(actions: &Actions, alice: &Caller, room: &str, id: &str) -> Result<Sent, ActionError> {
+    let message = NewMessage {
+        event_type: "m.room.message".to_owned(),
+        content: json!({ "msgtype": "m.text", "body": id }),
+        reply_to: None,
+        transaction_id: Some(id.to_owned()),
+        fingerprint: [0; 32],
+    };
+    messages::send(actions, alice, room, message).await
+}
+
+#[tokio::test]
+async fn while_the_disk_is_full_a_message_is_refused_and_the_next_one_works() {
+    let scene = Scene::new().await;
+    scene.send("one").await.unwrap();
+    scene.engine.fail_next(Fault::Full);
+    assert_eq!(scene.send("two").await.unwrap_err().kind(), ErrorKind::Busy);
+    assert_eq!(scene.said().await, ["one"]);
+    scene.send("three").await.unwrap();
+    scene.send("two").await.unwrap();
+    assert_eq!(scene.said().await, ["one", "three", "two"]);
+    let details = rooms::details(&scene.actions, &scene.alice, &scene.room).await.unwrap();
+    assert_eq!(details.view.tip.messages, 3);
+    scene.running.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_message_whose_answer_was_lost_is_sent_once_however_often_it_is_tried() {
+    for fault in [Fault::LostAfter, Fault::LostBefore] {
+        let scene = Scene::new().await;
+        scene.engine.fail_next(fault);
+        let mut answer = scene.send("once").await;
+        for _ in 0..5 {
+            if answer.is_ok() {
+                break;
+            }
+            answer = scene.send("once").await;
+        }
+        let sent = answer.unwrap();
+        assert_eq!(scene.send("once").await.unwrap().event_id, sent.event_id);
+        assert_eq!(scene.said().await, ["once"], "{fault:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_messages_at_once_on_a_failing_disk_exactly_the_acknowledged_ones_are_there() {
+    let scene = Scene::new().await;
+    for _ in 0..6 {
+        scene.engine.spare_next();
+        scene.engine.fail_next(Fault::Full);
+        scene.engine.spare_next();
+        scene.engine.fail_next(Fault::LostAfter);
+    }
+    let mut tasks = Vec::new();
+    for number in 0..80 {
+        let (actions, alice, room) = (scene.actions.clone(), scene.alice.clone(), scene.room.clone());
+        tasks.push(tokio::spawn(async move {
+            let id = format!("m{number}");
+            send(&actions, &alice, &room, &id).await.map(|_| id)
+        }));
+    }
+    let mut acknowledged = Vec::new();
+    for task in tasks {
+        match task.await.unwrap() {
+            Ok(id) => acknowledged.push(id),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Busy, "{error}"),
+        }
+    }
+    for number in 0..80 {
+        let id = format!("m{number}");
+        for _ in 0..40 {
+            if send(&scene.actions, &scene.alice, &scene.room, &id).await.is_ok() {
+                break;
+            }
+        }
+    }
+    let mut said = scene.said().await;
+    assert!(acknowledged.iter().all(|id| said.contains(id)), "an acknowledged message is missing");
+    said.sort();
+    said.dedup();
+    assert_eq!((said.len(), scene.said().await.len()), (80, 80), "each message once");
+    let details = rooms::details(&scene.actions, &scene.alice, &scene.room).await.unwrap();
+    assert_eq!((details.view.tip.messages, details.view.tip.heads.len()), (80, 1));
+}
