@@ -302,7 +302,9 @@ async fn a_fork_that_grows_on_both_sides_ends_in_the_same_state_as_the_plain_alg
 async fn levels_that_rest_on_levels_of_their_own_branch_survive_the_merge() {
     for_each_version(|version| async move {
         let scene = Scene::new(version).await;
-        accounts::create(&scene.actions, NewAccount { username: "bob".to_owned(), ..NewAccount::default() }).await.unwrap();
+        accounts::create(&scene.actions, NewAccount { username: "bob".to_owned(), ..NewAccount::default() })
+            .await
+            .unwrap();
         let bob = Caller::local(&accounts::user_id(&scene.actions, "bob").unwrap(), false);
         members::join(&scene.actions, &bob, scene.room_id.as_str(), &[]).await.unwrap();
         let before = scene.heads().await;
