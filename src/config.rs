@@ -75,6 +75,9 @@ impl Config {
     /// # Errors
     /// The first setting that does not hold, and what to write instead.
     pub fn check(&self) -> Result<(), Problem> {
+        if self.data_dir.as_os_str().is_empty() {
+            return Err(Problem::new("data_dir", "must not be empty; name a folder such as `data`"));
+        }
         self.accounts.check()?;
         self.cors.check()?;
         self.limits.check()?;

@@ -377,7 +377,7 @@ impl Standing<'_> {
             (RoomKind::Incognito, Act::Move) => "an incognito room belongs to no workspace",
             (RoomKind::Incognito, Act::Export) => "an incognito room leaves no trace and cannot be exported",
             (RoomKind::Workspace, Act::Send) => "a workspace holds rooms, not messages; write into one of its rooms",
-            (RoomKind::Workspace, Act::Archive | Act::Rejoin | Act::Export | Act::Move) => {
+            (RoomKind::Workspace, Act::Archive | Act::Rejoin | Act::Close | Act::Export | Act::Move) => {
                 "this is a workspace; use the calls under /v1/workspaces"
             }
             _ => return Ok(()),
@@ -464,6 +464,9 @@ impl Standing<'_> {
     }
 
     fn may_leave(&self) -> Result<(), Denial> {
+        if self.kind == RoomKind::Workspace && self.level == Level::Creator {
+            return Err(Denial::new(Reason::Type, "the creator of a workspace is its owner, and stays it"));
+        }
         match self.membership {
             Membership::Join | Membership::Invite | Membership::Knock | Membership::Leave => Ok(()),
             Membership::Ban | Membership::None => self.joined(),

@@ -73,7 +73,7 @@ pub enum ActionError {
     #[error("{0}")]
     ContentTooLarge(String),
     /// Too often.
-    #[error("too many requests; try again in {} s", .retry_after.as_secs().max(1))]
+    #[error("too many requests; try again in {:.0} s", .retry_after.as_secs_f64().ceil().max(1.0))]
     RateLimited {
         /// When it may work.
         retry_after: Duration,

@@ -2,7 +2,7 @@
 
 use rules::{
     draft::Draft,
-    kind::{RoomKind, refused_message_type},
+    kind::{RoomKind, refused_message_type, refused_state_type},
     permission::{Act, Membership, Reason},
 };
 use ruma::{CanonicalJsonObject, CanonicalJsonValue, EventId, OwnedEventId, OwnedUserId, UserId};
@@ -59,6 +59,7 @@ pub async fn send(
     message: NewMessage,
 ) -> Result<Sent, ActionError> {
     if let Some(call) = refused_message_type(&message.event_type) {
+        let call = refused_state_type(&message.event_type, RoomKind::Group, false).unwrap_or(call);
         let refused = format!("`{}` is not sent as a message; use {call}", message.event_type);
         return Err(ActionError::type_invariant(refused));
     }

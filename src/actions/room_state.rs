@@ -8,11 +8,11 @@ use rules::{
     kind::{RoomKind, refused_state_type},
     permission::{Act, Membership},
 };
-use ruma::{OwnedEventId, events::room::server_acl::RoomServerAclEventContent};
+use ruma::{OwnedEventId, RoomId, events::room::server_acl::RoomServerAclEventContent};
 use serde_json::Value;
 
 use super::{
-    ActionError, Actions, Caller,
+    ActionError, Actions, Caller, aliases,
     creation::object,
     members::membership,
     messages::names_media,
@@ -139,6 +139,9 @@ pub async fn set(
         _ => standing.may_set_state(event_type)?,
     }
     check_content(actions, kind, event_type, &content)?;
+    if event_type == "m.room.canonical_alias" {
+        check_aliases(actions, entered.writer.room_id(), &content).await?;
+    }
     let content = object(content)?;
     let present = entered.writer.state_event(event_type, state_key).await?;
     let same = match &present {
@@ -154,6 +157,26 @@ pub async fn set(
     };
     entered.writer.commit().await?;
     Ok(event_id)
+}
+
+/// A room's aliases are those that were reserved for it.
+async fn check_aliases(actions: &Actions, room_id: &RoomId, content: &Value) -> Result<(), ActionError> {
+    let others = match content.get("alt_aliases") {
+        Some(Value::Array(others)) => others.as_slice(),
+        Some(_) => return Err(ActionError::invalid("alt_aliases", "must be a list of aliases")),
+        None => &[],
+    };
+    let main = ("alias", content.get("alias").unwrap_or(&Value::Null));
+    for (field, alias) in std::iter::once(main).chain(others.iter().map(|alias| ("alt_aliases", alias))) {
+        let holder = match alias.as_str() {
+            Some(alias) => aliases::resolve(actions, alias).await?,
+            None => None,
+        };
+        if holder.as_deref() != Some(room_id) {
+            return Err(ActionError::invalid(field, "must be an alias of this room"));
+        }
+    }
+    Ok(())
 }
 
 fn check_content(actions: &Actions, kind: RoomKind, event_type: &str, content: &Value) -> Result<(), ActionError> {
@@ -172,12 +195,15 @@ fn check_content(actions: &Actions, kind: RoomKind, event_type: &str, content: &
             return Err(ActionError::invalid(field, "must be a text that is not blank"));
         }
     }
-    if event_type == "m.room.history_visibility" {
-        let word = content.get("history_visibility").and_then(Value::as_str);
-        if !word.is_some_and(|word| ["invited", "joined", "shared", "world_readable"].contains(&word)) {
-            let problem = "must be invited, joined, shared or world_readable";
-            return Err(ActionError::invalid("history_visibility", problem));
-        }
+    let words: Option<(&str, &[&str])> = match event_type {
+        "m.room.history_visibility" => Some(("history_visibility", &["invited", "joined", "shared", "world_readable"])),
+        "m.room.join_rules" => Some(("join_rule", &["public", "invite", "knock", "restricted", "knock_restricted"])),
+        _ => None,
+    };
+    if let Some((field, words)) = words
+        && !content.get(field).and_then(Value::as_str).is_some_and(|word| words.contains(&word))
+    {
+        return Err(ActionError::invalid(field, format!("must be one of {}", words.join(", "))));
     }
     if event_type == "m.room.server_acl" {
         let acl: RoomServerAclEventContent = serde_json::from_value(content.clone())

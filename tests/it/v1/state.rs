@@ -231,6 +231,34 @@ async fn types_keys_and_contents_have_their_limits() {
 }
 
 #[tokio::test]
+async fn an_alias_event_names_an_alias_of_this_room_and_no_other() {
+    let server = server().await;
+    let (alice, bob) = (server.account("alice").await, server.account("bob").await);
+    let (lobby, own) = (alice.public("Lobby").await, bob.public("Own").await);
+    let path = format!("/v1/rooms/{own}/state/m.room.canonical_alias");
+    let foreign = alice.sees(&lobby).await["room_alias"].clone();
+    for alias in [foreign, json!("#nobody:yurt.test"), json!(3), json!(null)] {
+        bob.put(&path, json!({"alias": alias})).await.invalid("alias");
+    }
+    let alias = bob.sees(&own).await["room_alias"].clone();
+    bob.put(&path, json!({"alias": alias})).await.created();
+    bob.put(&path, json!({"alias": alias, "alt_aliases": ["#nobody:yurt.test"]})).await.invalid("alt_aliases");
+    assert_eq!(bob.sees(&own).await["room_alias"], alias);
+}
+
+#[tokio::test]
+async fn join_rules_must_be_a_word_that_the_rules_know() {
+    let server = server().await;
+    let alice = server.account("alice").await;
+    let room = alice.group("Tents").await;
+    let path = format!("/v1/rooms/{room}/state/m.room.join_rules");
+    for content in [json!({}), json!({"join_rule": "bogus"}), json!({"join_rule": 1})] {
+        alice.put(&path, content).await.invalid("join_rule");
+    }
+    alice.put(&path, json!({"join_rule": "knock"})).await.created();
+}
+
+#[tokio::test]
 async fn history_visibility_must_be_a_word_that_the_rules_know() {
     let server = server().await;
     let alice = server.account("alice").await;

@@ -316,3 +316,13 @@ async fn check_child(caller: &Caller, workspace: &str, room: &str, wanted: bool)
     }
     panic!("the space {workspace} does not follow the room {room}: {last}");
 }
+
+#[tokio::test]
+async fn its_creator_can_neither_leave_nor_close_it_as_a_room() {
+    let server = server().await;
+    let alice = server.account("alice").await;
+    let personal = text(&alice.get("/v1/me").await.ok()["personal_workspace_id"]);
+    alice.post_nothing(&format!("/v1/rooms/{personal}/leave")).await.type_invariant();
+    alice.post_nothing(&format!("/v1/rooms/{personal}/close")).await.type_invariant();
+    assert_eq!(alice.get(&format!("/v1/workspaces/{personal}")).await.ok()["role"], "owner");
+}
