@@ -131,6 +131,11 @@ pub async fn set(
     if let Some(call) = refused_state_type(event_type, kind, false) {
         return Err(ActionError::type_invariant(format!("`{event_type}` is not set directly; use {call}")));
     }
+    let is_private = matches!(kind, RoomKind::Direct | RoomKind::Incognito);
+    if is_private && event_type == "m.room.history_visibility" {
+        let fixed = "who sees the past of a direct message or an incognito room follows from its type";
+        return Err(ActionError::type_invariant(fixed));
+    }
     let standing = entered.writer.standing(caller, entered.member.as_ref())?;
     match (event_type, state_key) {
         ("m.room.name", "") => standing.may(Act::Rename)?,

@@ -11,7 +11,7 @@ use super::{
     v1::error::V1Error,
 };
 use crate::{
-    actions::{ActionError, Actions, Caller, caller::RequestKey, sessions},
+    actions::{ActionError, Actions, Caller, accounts, caller::RequestKey, sessions},
     tenants::NoTenant,
 };
 
@@ -27,6 +27,24 @@ pub(crate) struct Signed {
     pub(crate) caller: Caller,
     /// The caller is on this machine, so that a cookie needs no TLS.
     pub(crate) is_loopback: bool,
+}
+
+/// A request of an admin of the tenant: others are refused before their body is read.
+pub(crate) struct Admin {
+    /// The tenant's actions.
+    pub(crate) actions: Actions,
+    /// Who asks.
+    pub(crate) caller: Caller,
+}
+
+impl FromRequestParts<ApiState> for Admin {
+    type Rejection = V1Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, V1Error> {
+        let Signed { actions, caller, .. } = Signed::from_request_parts(parts, state).await?;
+        accounts::must_be_admin(&caller)?;
+        Ok(Self { actions, caller })
+    }
 }
 
 /// Put into a request whose caller was found already, so that it is counted once.

@@ -24,7 +24,7 @@ use crate::{
     api::{
         ApiState,
         body::{Json, OptionalJson, Parameters},
-        caller::{Anyone, Signed, clear_cookie, set_cookie},
+        caller::{Admin, Anyone, Signed, clear_cookie, set_cookie},
         page, time,
     },
 };
@@ -166,7 +166,7 @@ impl From<AccountView> for Participant {
 }
 
 /// `POST /v1/admin/participants`
-pub(super) async fn create(Signed { actions, caller, .. }: Signed, body: Json<Create>) -> Result<Response, V1Error> {
+pub(super) async fn create(Admin { actions, caller }: Admin, body: Json<Create>) -> Result<Response, V1Error> {
     let Create { username, password, is_admin } = body.value;
     let new =
         NewAccount { username, password: Some(password), is_admin: is_admin.unwrap_or(false), display_name: None };
@@ -184,7 +184,7 @@ pub(super) struct Search {
 
 /// `GET /v1/admin/participants`
 pub(super) async fn list(
-    Signed { actions, caller, .. }: Signed,
+    Admin { actions, caller }: Admin,
     Parameters(search): Parameters<Search>,
 ) -> Result<Answer<List<Participant>>, V1Error> {
     let (offset, limit) = page::range(search.offset, search.limit)?;

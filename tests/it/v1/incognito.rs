@@ -144,6 +144,14 @@ async fn it_ends_when_its_creator_leaves() {
 }
 
 #[tokio::test]
+async fn who_sees_its_past_cannot_be_changed() {
+    let server = server().await;
+    let (alice, _, room) = whispers(&server).await;
+    let path = format!("/v1/rooms/{room}/state/m.room.history_visibility");
+    alice.put(&path, json!({"history_visibility": "world_readable"})).await.type_invariant();
+}
+
+#[tokio::test]
 async fn it_goes_on_when_somebody_else_leaves() {
     let server = server().await;
     let (alice, bob, room) = whispers(&server).await;
