@@ -253,14 +253,6 @@ pub async fn set_password(actions: &Actions, user_id: &UserId, password: String)
     .await
 }
 
-/// Makes somebody an admin.
-///
-/// # Errors
-/// Nobody of that name.
-pub async fn make_admin(actions: &Actions, user_id: &UserId) -> Result<(), ActionError> {
-    change(actions, user_id, |account, _| account.is_admin = true).await
-}
-
 async fn change(
     actions: &Actions,
     user_id: &UserId,

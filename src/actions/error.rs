@@ -5,7 +5,6 @@ use std::time::Duration;
 use rules::{
     authorization::Refusal,
     draft::DraftError,
-    kind::RoomState,
     permission::{Denial, Reason},
 };
 
@@ -183,14 +182,6 @@ impl ActionError {
     /// What needs another server, until this one talks to others.
     pub fn needs_federation(what: &str) -> Self {
         Self::FederationDisabled(format!("{what} needs another server, and federation is not enabled here"))
-    }
-
-    /// A room in that state takes no shared writes.
-    pub fn frozen(state: RoomState) -> Self {
-        Self::RoomFrozen(match state {
-            RoomState::Closed => "this room is closed for good".to_owned(),
-            _ => "this room is archived; restore it with POST …/rejoin first".to_owned(),
-        })
     }
 }
 

@@ -11,7 +11,6 @@ use rules::{
     visibility::HistoryVisibility,
 };
 use ruma::OwnedRoomId;
-use serde::Deserialize;
 use serde_json::Value;
 
 use crate::storage::{
@@ -182,31 +181,7 @@ fn id(text: Option<String>) -> Option<OwnedRoomId> {
     text.and_then(|text| OwnedRoomId::try_from(text).ok())
 }
 
-/// What a member event says.
-#[derive(Debug, Default, Deserialize)]
-pub struct MemberContent {
-    /// The word for the membership.
-    pub membership: Option<String>,
-    /// The name in this room.
-    pub displayname: Option<String>,
-    /// The room is a direct message.
-    pub is_direct: Option<bool>,
-}
-
-impl MemberContent {
-    /// Read field by field, so that one wrong type does not hide the others.
-    pub fn of(event: &Event) -> Self {
-        let content = content(event);
-        let text = |field: &str| content.get(field).and_then(Value::as_str).map(str::to_owned);
-        Self {
-            membership: text("membership"),
-            displayname: text("displayname"),
-            is_direct: content.get("is_direct").and_then(Value::as_bool),
-        }
-    }
-
-    /// The membership; a word that the specification does not know is none.
-    pub fn membership(&self) -> Membership {
-        self.membership.as_deref().and_then(Membership::parse).unwrap_or_default()
-    }
+/// The name that a member event gives.
+pub fn display_name(event: &Event) -> Option<String> {
+    content(event).get("displayname").and_then(Value::as_str).map(str::to_owned)
 }

@@ -211,8 +211,7 @@ impl<'a> Reader<'a> {
         let version = &self.room.basis.version;
         let visibility = self.rows.state_event(version, root, "m.room.history_visibility", "").await?;
         let member = self.rows.state_event(version, root, "m.room.member", self.user_id.as_str()).await?;
-        let membership =
-            member.map_or(Membership::None, |event| super::summary::MemberContent::of(&event).membership());
+        let membership = visibility::membership_of(member.as_deref());
         let found = (HistoryVisibility::of(visibility.as_deref()), membership);
         self.known.lock().insert(root, found);
         Ok(found)

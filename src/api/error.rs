@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::{
-    extract::rejection::{BytesRejection, PathRejection, QueryRejection},
+    extract::rejection::{BytesRejection, QueryRejection},
     http::StatusCode,
 };
 
@@ -128,11 +128,5 @@ impl From<QueryRejection> for Problem {
             None => ("query".to_owned(), text),
         };
         ActionError::RequestInvalid { field, problem }.into()
-    }
-}
-
-impl From<PathRejection> for Problem {
-    fn from(_: PathRejection) -> Self {
-        Self::new(ProblemKind::RouteNotFound, "no such path")
     }
 }

@@ -7,12 +7,13 @@ use rules::{
     kind::RoomKind,
     permission::Membership,
     state::{StateKey, change_of},
+    visibility::membership_of,
 };
 use ruma::{OwnedUserId, UserId, events::TimelineEventType};
 
 use super::{ActionError, Writer};
 use crate::{
-    actions::summary::{self, MemberContent},
+    actions::summary,
     storage::{
         Arrival, ChangeKind, Effect, Home, Place,
         history::{Redaction, Summary},
@@ -126,8 +127,7 @@ impl Writer {
         arrival: Arrival,
         event: &Event,
     ) -> Result<Member, ActionError> {
-        let content = MemberContent::of(event);
-        let membership = content.membership();
+        let membership = membership_of(Some(event));
         let tip = &self.view()?.tip;
         let was_in = before.is_some_and(|member| member.membership == Membership::Join);
         let is_in = membership == Membership::Join;
@@ -136,7 +136,7 @@ impl Writer {
             membership,
             event_id: event.event_id().clone(),
             arrival,
-            display_name: content.displayname.or_else(|| if is_in { None } else { former_name() }),
+            display_name: summary::display_name(event).or_else(|| if is_in { None } else { former_name() }),
             joined_at: before.and_then(|member| member.joined_at),
             left_at: before.and_then(|member| member.left_at),
             was_joined: is_in || before.is_some_and(|member| member.was_joined),
