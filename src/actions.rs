@@ -14,6 +14,7 @@ use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, ServerName, UserId
 pub mod accounts;
 pub mod aliases;
 pub mod append;
+pub mod avatars;
 pub mod caller;
 pub mod capacity;
 pub mod chores;
@@ -22,16 +23,19 @@ pub mod direct;
 pub mod directory;
 pub mod error;
 pub mod gate;
+pub mod images;
 pub mod incognito;
 pub mod lane;
 pub mod levels;
 pub mod lifecycle;
+pub mod media;
 pub mod members;
 pub mod merge;
 pub mod messages;
 pub mod passwords;
 pub mod permissions;
 pub mod personal;
+pub mod profile;
 pub mod requests;
 pub mod room_state;
 pub mod rooms;
@@ -80,6 +84,8 @@ pub struct Inner {
     pub settings: Settings,
     /// Runs argon2id, a few at a time.
     pub passwords: passwords::Passwords,
+    /// Keeps media.
+    pub media: media::Media,
     store: Store,
     incognito: Store,
     incognito_rooms: RwLock<HashSet<OwnedRoomId>>,
@@ -145,6 +151,8 @@ pub struct Parts {
     pub settings: Settings,
     /// Shared by all tenants of the process.
     pub passwords: passwords::Passwords,
+    /// Its media.
+    pub media: media::Media,
 }
 
 impl Actions {
@@ -161,6 +169,7 @@ impl Actions {
             random: parts.random,
             settings: parts.settings,
             passwords: parts.passwords,
+            media: parts.media,
             store: parts.store,
             incognito: parts.incognito,
             incognito_rooms: RwLock::default(),
@@ -171,6 +180,7 @@ impl Actions {
             answers_kept: AtomicU64::new(0),
         }));
         chores::finish_all(&actions).await?;
+        profile::finish_all(&actions).await?;
         Ok(actions)
     }
 

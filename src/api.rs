@@ -29,6 +29,7 @@ use crate::{
 mod body;
 mod caller;
 mod error;
+mod file;
 mod idempotency;
 mod limits;
 mod page;

@@ -4,6 +4,7 @@
 //! exist. May import: ruma (server names), serde, toml. Nothing of the server.
 //!
 //! * `sections`: the sections `[listen]`, `[accounts]`, `[cors]`, `[limits]`, `[log]`.
+//! * `media`: the section `[media]`.
 //! * `tenant`: a `[[tenant]]`.
 //! * `network`: ranges of addresses.
 //! * `reading`: from text and environment to a [`Config`], with errors that name the line and the nearest known key.
@@ -15,11 +16,13 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+mod media;
 mod network;
 mod reading;
 mod sections;
 mod tenant;
 
+pub use media::{Media, Secret};
 pub use network::Network;
 pub use sections::{Accounts, Cors, Limits, Listen, Log, LogFormat, Registration};
 pub use tenant::Tenant;
@@ -39,6 +42,8 @@ pub struct Config {
     pub cors: Cors,
     /// How much one caller may ask for.
     pub limits: Limits,
+    /// Files that people upload.
+    pub media: Media,
     /// What is written to stderr.
     pub log: Log,
     /// The servers that this process is: at least one.
@@ -53,6 +58,7 @@ impl Default for Config {
             accounts: Accounts::default(),
             cors: Cors::default(),
             limits: Limits::default(),
+            media: Media::default(),
             log: Log::default(),
             tenant: Vec::new(),
         }
@@ -81,6 +87,7 @@ impl Config {
         self.accounts.check()?;
         self.cors.check()?;
         self.limits.check()?;
+        self.media.check()?;
         self.log.targets()?;
         self.check_tenants()
     }

@@ -116,6 +116,7 @@ pub async fn create(actions: &Actions, new: NewAccount) -> Result<AccountView, A
         display_name: new.display_name,
         created_at: actions.now(),
         personal_workspace: creation::reservation(actions, &workspace, [0; 32]),
+        avatar_url: None,
     };
     let mut commit = Commit::new(Home::person(&user_id));
     commit.require_absent(&ACCOUNT, &()).put(&ACCOUNT, &(), &account).change(ChangeKind::Account, 0);
@@ -253,7 +254,11 @@ pub async fn set_password(actions: &Actions, user_id: &UserId, password: String)
     .await
 }
 
-async fn change(
+/// Changes an account; with it goes what else the commit is given.
+///
+/// # Errors
+/// Nobody of that name; when storage cannot be written.
+pub(super) async fn change(
     actions: &Actions,
     user_id: &UserId,
     apply: impl Fn(&mut Account, &mut Commit),

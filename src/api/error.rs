@@ -33,6 +33,8 @@ pub(crate) enum ProblemKind {
     MethodNotAllowed,
     /// The body is no JSON by its own account.
     ContentType,
+    /// The part that is asked for lies behind the end.
+    Range,
 }
 
 /// How long a caller waits who found the server busy.
@@ -55,6 +57,7 @@ impl Problem {
             ProblemKind::RouteNotFound => StatusCode::NOT_FOUND,
             ProblemKind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             ProblemKind::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            ProblemKind::Range => StatusCode::RANGE_NOT_SATISFIABLE,
             ProblemKind::Action(kind) => status(kind),
         }
     }
@@ -65,6 +68,7 @@ fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::RoomNotFound
         | ErrorKind::EventNotFound
         | ErrorKind::WorkspaceNotFound
+        | ErrorKind::MediaNotFound
         | ErrorKind::ParticipantNotFound => StatusCode::NOT_FOUND,
         ErrorKind::RoomForbidden
         | ErrorKind::RedactForbidden
@@ -78,6 +82,7 @@ fn status(kind: ErrorKind) -> StatusCode {
         | ErrorKind::IdempotencyMismatch => StatusCode::CONFLICT,
         ErrorKind::TypeInvariant | ErrorKind::RequestInvalid => StatusCode::BAD_REQUEST,
         ErrorKind::InvalidToken | ErrorKind::ExpiredToken => StatusCode::UNAUTHORIZED,
+        ErrorKind::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ErrorKind::ContentTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorKind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         ErrorKind::Busy => StatusCode::SERVICE_UNAVAILABLE,

@@ -3,16 +3,19 @@
 
 mod accounts;
 mod archive;
+mod avatars;
 mod bad_input;
 mod directory;
 mod dm;
 mod health;
 mod incognito;
 mod levels;
+mod media;
 mod members;
 mod messages;
 mod permissions;
 mod personal;
+mod profile;
 mod races;
 mod retries;
 mod rooms;

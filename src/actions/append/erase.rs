@@ -5,8 +5,8 @@ use crate::{
     storage::{
         Commit, Home, KeyRange, StateTree,
         keyspaces::{
-            EVENT_IDS, EVENTS, MEMBERS, OWN_MESSAGES, REDACTIONS, ROOM_SETTINGS, SENT_UNDER, STATE_KEYS, STATE_NODES,
-            SUMMARY, TIMELINE, TIP,
+            EVENT_IDS, EVENTS, MEMBERS, OWN_MESSAGES, REDACTIONS, ROOM_MEDIA, ROOM_SETTINGS, SENT_UNDER, STATE_KEYS,
+            STATE_NODES, SUMMARY, TIMELINE, TIP,
         },
     },
 };
@@ -32,7 +32,7 @@ pub async fn erase(room: &Room) -> Result<(), ActionError> {
     let mut commit = Commit::new(home.clone());
     commit.delete_all(&EVENTS).delete_all(&TIMELINE).delete_all(&TIP).delete_all(&SUMMARY).delete_all(&MEMBERS);
     commit.delete_all(&OWN_MESSAGES).delete_all(&REDACTIONS).delete_all(&SENT_UNDER).delete_all(&ROOM_SETTINGS);
-    commit.delete_all(&STATE_KEYS).delete_all(&STATE_NODES);
+    commit.delete_all(&STATE_KEYS).delete_all(&STATE_NODES).delete_all(&ROOM_MEDIA);
     store.commit(commit).await?;
     StateTree::new(store, home.clone()).forget();
     room.forget(&mut working);

@@ -60,7 +60,7 @@ fn code(kind: ProblemKind) -> &'static str {
         ProblemKind::Action(kind) => kind,
         ProblemKind::RouteNotFound => return "SW_ROUTE_NOT_FOUND",
         ProblemKind::MethodNotAllowed => return "SW_METHOD_NOT_ALLOWED",
-        ProblemKind::ContentType => return "SW_REQUEST_INVALID",
+        ProblemKind::ContentType | ProblemKind::Range => return "SW_REQUEST_INVALID",
     };
     match kind {
         ErrorKind::RoomNotFound => "SW_ROOM_NOT_FOUND",
@@ -72,12 +72,13 @@ fn code(kind: ProblemKind) -> &'static str {
         ErrorKind::RedactForbidden => "SW_REDACT_FORBIDDEN",
         ErrorKind::WorkspaceNotFound => "SW_WORKSPACE_NOT_FOUND",
         ErrorKind::WorkspaceForbidden => "SW_WORKSPACE_FORBIDDEN",
+        ErrorKind::MediaNotFound => "SW_MEDIA_NOT_FOUND",
         ErrorKind::ParticipantNotFound => "SW_PARTICIPANT_NOT_FOUND",
         ErrorKind::TenantCapacity => "SW_TENANT_CAPACITY",
         ErrorKind::InvalidToken => "SW_AUTH_INVALID_TOKEN",
         ErrorKind::ExpiredToken => "SW_AUTH_EXPIRED_TOKEN",
         ErrorKind::InsufficientPermission => "SW_AUTH_INSUFFICIENT_PERMISSION",
-        ErrorKind::RequestInvalid => "SW_REQUEST_INVALID",
+        ErrorKind::RequestInvalid | ErrorKind::UnsupportedMedia => "SW_REQUEST_INVALID",
         ErrorKind::ContentTooLarge => "SW_CONTENT_TOO_LARGE",
         ErrorKind::RateLimited => "SW_RATE_LIMIT_EXCEEDED",
         ErrorKind::FederationDisabled => "SW_FED_DISABLED",
