@@ -21,6 +21,7 @@ pub mod creation;
 pub mod direct;
 pub mod directory;
 pub mod error;
+pub mod figures;
 pub mod gate;
 pub mod incognito;
 pub mod lane;
@@ -228,6 +229,11 @@ impl Actions {
                 format!("`{name}` is neither a user id such as @alice:{} nor a local name", self.server_name),
             )
         })
+    }
+
+    /// Nobody but who asks has this handle, and nothing lives in memory only: closing the tenant would be noticed by nobody.
+    pub fn is_unused(&self) -> bool {
+        Arc::strong_count(&self.0) == 1 && self.incognito_rooms.read().is_empty()
     }
 
     /// Waits until everything that was submitted is on disk, and closes both stores.

@@ -3,7 +3,8 @@
 //! `config.toml` in the root shows each key; a test keeps it equal to the defaults here. A key that changes nothing does not
 //! exist. May import: ruma (server names), serde, toml. Nothing of the server.
 //!
-//! * `sections`: the sections `[listen]`, `[accounts]`, `[cors]`, `[limits]`, `[log]`.
+//! * `sections`: the sections `[listen]`, `[accounts]`, `[cors]`, `[log]`.
+//! * `limits`: the section `[limits]`.
 //! * `tenant`: a `[[tenant]]`.
 //! * `network`: ranges of addresses.
 //! * `reading`: from text and environment to a [`Config`], with errors that name the line and the nearest known key.
@@ -15,13 +16,15 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+mod limits;
 mod network;
 mod reading;
 mod sections;
 mod tenant;
 
+pub use limits::Limits;
 pub use network::Network;
-pub use sections::{Accounts, Cors, Limits, Listen, Log, LogFormat, Registration};
+pub use sections::{Accounts, Cors, Listen, Log, LogFormat, Registration};
 pub use tenant::Tenant;
 
 /// All settings of one process.
@@ -78,6 +81,7 @@ impl Config {
         if self.data_dir.as_os_str().is_empty() {
             return Err(Problem::new("data_dir", "must not be empty; name a folder such as `data`"));
         }
+        self.listen.check()?;
         self.accounts.check()?;
         self.cors.check()?;
         self.limits.check()?;

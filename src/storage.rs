@@ -32,7 +32,7 @@ pub mod value;
 pub use changes::{Change, ChangeKind, FeedRow, Position};
 pub use commit::{Commit, Effect};
 pub use committer::{Counters, EffectMode, Pending, Permit};
-pub use engine::Engine;
+pub use engine::{Engine, Usage};
 pub use home::{Home, HomeKind};
 pub use key::{Arrival, Key, Place, StartOf};
 pub use keyspace::{Keyspace, KeyspaceInfo, Profile};
@@ -267,6 +267,18 @@ impl Store {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.0.committer.counters()
+    }
+
+    /// The last group could not be written, and none since; what is wrong may have passed.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.0.committer.is_failing()
+    }
+
+    /// What the engine takes up now.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.0.engine.usage()
     }
 
     /// Refuses new commits, waits until the submitted ones are answered, and closes the engine. Afterwards the engine's

@@ -154,13 +154,19 @@ pub async fn personal_workspace(actions: &Actions, user_id: &UserId) -> Result<O
     Ok(reservation.room_id)
 }
 
+/// The one local name that the ways to write a name for a log-in stand for, whether or not there is such an account.
+pub fn login_name(actions: &Actions, username: &str) -> String {
+    let local = username.strip_prefix('@').unwrap_or(username);
+    let local = local.strip_suffix(&format!(":{}", actions.server_name)).unwrap_or(local);
+    local.chars().take(NAME_CHARACTERS_MAX + 1).collect::<String>().to_lowercase()
+}
+
 /// Checks a name and password and opens a session.
 ///
 /// # Errors
 /// [`ActionError::InvalidToken`], alike for unknown names, wrong passwords and accounts that may not log in.
 pub async fn log_in(actions: &Actions, username: &str, password: String) -> Result<(OwnedUserId, Issued), ActionError> {
-    let local = username.strip_prefix('@').unwrap_or(username);
-    let local = local.strip_suffix(&format!(":{}", actions.server_name)).unwrap_or(local).to_lowercase();
+    let local = login_name(actions, username);
     let user_id = local_name(&local).ok().and_then(|local| user_id(actions, &local));
     let account = match &user_id {
         Some(user_id) => get(actions, user_id).await?,

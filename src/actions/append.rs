@@ -20,6 +20,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::{
     Actions, Caller,
     error::ActionError,
+    figures,
     lane::{Room, Working},
     rows::{Rows, state_key},
     summary::{self, Basis},
@@ -391,6 +392,7 @@ impl Writer {
         }
         let at = EventAt { room_id: self.room.id.clone(), arrival };
         self.commit.put_content(&EVENT_IDS, event.event_id(), &at);
+        figures::count_event(&mut self.commit, &standing);
         let stored = StoredEvent {
             event_id: event.event_id().clone(),
             place,

@@ -73,6 +73,7 @@ pub struct Commit {
     pub(crate) batch: Batch,
     pub(crate) effects: Vec<Effect>,
     pub(crate) changes: Vec<Change>,
+    pub(crate) is_touch: bool,
     hooks: Vec<Hook>,
     size: Size,
     mistake: Option<CommitError>,
@@ -89,10 +90,17 @@ impl Commit {
             batch: Batch::default(),
             effects: Vec::new(),
             changes: Vec::new(),
+            is_touch: false,
             hooks: Vec::new(),
             size: Size::default(),
             mistake: None,
         }
+    }
+
+    /// Makes a row in the feed even when there is nothing to write: what is acknowledged then shows that the store takes writes.
+    pub fn touch(&mut self) -> &mut Self {
+        self.is_touch = true;
+        self
     }
 
     /// Whose rows it writes.

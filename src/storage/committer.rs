@@ -124,6 +124,10 @@ impl Committer {
         self.counting.read()
     }
 
+    pub(crate) fn is_failing(&self) -> bool {
+        self.counting.is_failing()
+    }
+
     /// Refuses new commits and waits until the submitted ones are answered.
     pub(crate) async fn stop(&self) {
         let (stopped, is_stopped) = oneshot::channel();

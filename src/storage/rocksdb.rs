@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 use super::{
     Reading, StorageError,
     changes::{self, StreamId},
-    engine::{ApplyError, Engine, Group, PageFiller, RowPage, RowRange},
+    engine::{ApplyError, Engine, Group, PageFiller, RowPage, RowRange, Usage},
     keyspace::{Profile, RowKey},
     range::{Direction, Limit, end_of_prefix},
 };
@@ -29,6 +29,9 @@ pub use options::{Budget, Shared};
 
 /// Keys up to which a read is answered inline; more may wait for the disk too often.
 const INLINE_KEYS_MAX: usize = 64;
+
+/// Levels in which RocksDB sorts files when nothing else is said.
+const LEVELS: u8 = 7;
 
 /// One folder. Copies share it.
 #[derive(Clone)]
@@ -107,6 +110,10 @@ impl Engine for RocksEngine {
                 folder.scan(RowRange::prefix(&changes::stream_start(stream)), Direction::Down, Limit::rows(1))?;
             changes::last_of(&page)
         }))
+    }
+
+    fn usage(&self) -> Usage {
+        self.0.usage()
     }
 
     fn close(&self) -> Reading<'_, ()> {
@@ -207,6 +214,21 @@ impl Folder {
         }
         let Err(error) = self.write(group) else { return Ok(()) };
         self.settle(group, &error)
+    }
+
+    /// Zeros while the folder is not open.
+    fn usage(&self) -> Usage {
+        let mut usage = Usage { shared_cache_bytes: self.shared.cached_bytes(), ..Usage::default() };
+        let Ok(database) = self.readable() else { return usage };
+        for profile in [Profile::Rows, Profile::Log] {
+            let Ok(family) = family(&database, profile) else { continue };
+            let read = |name: &str| database.property_int_value_cf(family, name).ok().flatten().unwrap_or(0);
+            usage.live_bytes += read("rocksdb.estimate-live-data-size");
+            usage.memtable_bytes += read("rocksdb.cur-size-all-mem-tables");
+            usage.file_bytes += read("rocksdb.total-sst-files-size");
+            usage.files += (0..LEVELS).map(|level| read(&format!("rocksdb.num-files-at-level{level}"))).sum::<u64>();
+        }
+        usage
     }
 
     fn check_writable(&self) -> Result<(), ApplyError> {

@@ -254,7 +254,12 @@ impl TestServer {
         self.running.take().expect("the server runs").stop().await.expect("the server stops cleanly");
     }
 
-    fn address(&self) -> SocketAddr {
+    /// The server itself.
+    pub(crate) fn running(&self) -> &Running {
+        self.running.as_ref().expect("the server runs")
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
         *self.link.address.read().expect("nobody panics with the address")
     }
 }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     actions::{
-        AccountState,
+        AccountState, ActionError,
         accounts::{self, AccountView, NewAccount},
         sessions::{self, Issued},
     },
@@ -84,7 +84,13 @@ pub(super) async fn log_in(
 ) -> Result<Response, V1Error> {
     state.limits.login_from(state.address(peer, &headers))?;
     let LogIn { username, password, cookie } = body.value;
-    let (user_id, issued) = accounts::log_in(&actions, &username, password).await?;
+    let name = accounts::login_name(&actions, &username);
+    state.limits.login_as(&actions.tenant, &name)?;
+    let logged_in = accounts::log_in(&actions, &username, password).await;
+    if let Err(ActionError::InvalidToken(_)) = &logged_in {
+        state.limits.login_failed(&actions.tenant, &name);
+    }
+    let (user_id, issued) = logged_in?;
     let session = Data::json(Session::new(user_id, &issued));
     if cookie == Some(true) {
         let cookie = set_cookie(&issued.token, is_loopback);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use axum::{Json as Answer, http::StatusCode};
+use axum::{Json as Answer, extract::State, http::StatusCode};
 use rules::kind::RoomKind;
 use ruma::{OwnedRoomId, RoomId};
 use serde::{Deserialize, Serialize};
@@ -21,8 +21,10 @@ use crate::{
         lifecycle, permissions as permission, rooms,
     },
     api::{
+        ApiState,
         body::{Json, OptionalJson, Parameters},
         caller::Signed,
+        calls::Deed,
         page::{self, Paging},
     },
 };
@@ -116,8 +118,13 @@ pub(super) fn workspace(id: &str) -> Result<OwnedRoomId, ActionError> {
 }
 
 /// `POST /v1/rooms`
-pub(super) async fn create(Signed { actions, caller, .. }: Signed, body: Json<Create>) -> Result<RoomAnswer, V1Error> {
+pub(super) async fn create(
+    State(state): State<ApiState>,
+    Signed { actions, caller, .. }: Signed,
+    body: Json<Create>,
+) -> Result<RoomAnswer, V1Error> {
     let new = body.value.read(&actions)?;
+    state.limits.deeds_of(&caller.user_id, Deed::Invite, new.invite.len())?;
     let room_id = creation::create(&actions, &caller, new).await?;
     Ok(RoomAnswer(rooms::details(&actions, &caller, room_id.as_str()).await?, StatusCode::CREATED))
 }

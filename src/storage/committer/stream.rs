@@ -94,12 +94,16 @@ impl Stream {
     pub(super) fn run(&mut self, group: Waiting) {
         let mut submissions = group.submissions;
         let verdicts = self.decide(&mut submissions);
-        for (mut submission, verdict) in submissions.into_iter().zip(verdicts) {
+        let (mut done, mut conflicts, mut refused) = (0, 0, 0);
+        for verdict in &verdicts {
             match verdict {
-                Ok(_) => self.counting.acknowledged(),
-                Err(CommitError::Conflict) => self.counting.conflicted(),
-                Err(_) => {}
+                Ok(_) => done += 1,
+                Err(CommitError::Conflict) => conflicts += 1,
+                Err(_) => refused += 1,
             }
+        }
+        self.counting.answered(done, conflicts, refused);
+        for (mut submission, verdict) in submissions.into_iter().zip(verdicts) {
             for hook in submission.commit.take_hooks() {
                 if catch_unwind(AssertUnwindSafe(|| hook(&verdict))).is_err() {
                     tracing::error!("A hook of a commit panicked; the commit itself stands as it was answered");
@@ -116,6 +120,7 @@ impl Stream {
             return all(CommitError::Fenced);
         }
         if let Err(error) = self.settle() {
+            self.counting.failing();
             return all(error.into());
         }
         let required = submissions.iter().flat_map(|one| one.commit.requires.iter().map(|require| require.key.clone()));
@@ -154,9 +159,10 @@ impl Stream {
         let position = Position::new(self.id, number);
         let id = GroupId(rand::random());
         let feed = changes.row(position, self.epoch, id).map_err(|error| CommitError::Invalid(error.to_string()))?;
+        let bytes = batch.bytes() + feed.1.len();
         let started = Instant::now();
         let applied = self.engine.apply(&Group { stream: self.id, number, epoch: self.epoch, id, feed, batch });
-        self.counting.applied(started.elapsed(), applied.is_ok());
+        self.counting.applied(started.elapsed(), bytes, applied.is_ok());
         match applied {
             Ok(()) => {
                 self.last = number;
@@ -338,6 +344,9 @@ impl Plan {
         }
         if !holds {
             return Err(CommitError::Conflict);
+        }
+        if commit.is_touch {
+            self.changes.get_or_insert_default();
         }
         let effects = std::mem::take(&mut commit.effects);
         match self.effects {

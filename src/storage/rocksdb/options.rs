@@ -59,6 +59,13 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Bytes in the cache of blocks.
+    pub(super) fn cached_bytes(&self) -> u64 {
+        u64::try_from(self.cache.get_usage()).unwrap_or(u64::MAX)
+    }
+}
+
 /// What to do about a folder that is not there.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Missing {
