@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     pin::Pin,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use axum::{
@@ -16,7 +16,7 @@ use axum::{
 };
 use hyper::body::{Frame, SizeHint};
 use metrics::{Counter, Histogram};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::Instrument as _;
 
 use super::{ApiState, calls, error::Failure, v1};
@@ -177,8 +177,8 @@ fn with_times(request: Request, times: Times, is_call: bool) -> Request {
     if request.body().is_end_stream() {
         return request;
     }
-    let whole = is_call.then(|| Box::pin(sleep(times.whole * 3 / 4)));
-    request.map(|body| Body::new(Timed { body, part: times.body_part, waiting: None, whole }))
+    let end = is_call.then(|| Instant::now() + times.whole * 3 / 4);
+    request.map(|body| Body::new(Timed { body, part: times.body_part, end, waiting: None }))
 }
 
 /// The client did not send the body of its request in time.
@@ -190,8 +190,9 @@ pub(crate) struct SlowBody;
 struct Timed {
     body: Body,
     part: Duration,
+    /// When all of it has to be there.
+    end: Option<Instant>,
     waiting: Option<Pin<Box<Sleep>>>,
-    whole: Option<Pin<Box<Sleep>>>,
 }
 
 impl HttpBody for Timed {
@@ -206,13 +207,12 @@ impl HttpBody for Timed {
             self.waiting = None;
             return Poll::Ready(frame);
         }
-        let part = self.part;
-        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(part)));
-        let mut is_over = waiting.as_mut().poll(context).is_ready();
-        if let Some(whole) = &mut self.whole {
-            is_over |= whole.as_mut().poll(context).is_ready();
-        }
-        if is_over { Poll::Ready(Some(Err(axum::Error::new(SlowBody)))) } else { Poll::Pending }
+        let this = &mut *self;
+        let waiting = this.waiting.get_or_insert_with(|| {
+            let next = Instant::now() + this.part;
+            Box::pin(sleep_until(this.end.map_or(next, |end| end.min(next))))
+        });
+        waiting.as_mut().poll(context).map(|()| Some(Err(axum::Error::new(SlowBody))))
     }
 
     fn is_end_stream(&self) -> bool {

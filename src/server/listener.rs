@@ -205,6 +205,7 @@ async fn drive<C: Future>(
     let mut is_ending = false;
     loop {
         tokio::select! {
+            biased;
             // A client that breaks the rules or goes away is no news for who runs the server.
             _ = connection.as_mut() => return,
             changed = phase.changed() => {

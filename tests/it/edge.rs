@@ -38,16 +38,20 @@ async fn until_closed(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&received).into_owned()
 }
 
-/// The head of the next answer on a connection that stays open.
-async fn head(stream: &mut TcpStream) -> String {
+/// The next answer on a connection that stays open.
+async fn answer(stream: &mut TcpStream) -> String {
     let mut received = Vec::new();
-    while !received.windows(4).any(|window| window == b"\r\n\r\n") {
-        let mut part = [0; 1024];
-        let read = tokio::time::timeout(WAIT_MAX, stream.read(&mut part)).await.expect("an answer").expect("an answer");
-        assert_ne!(read, 0, "the server closed the connection after {}", String::from_utf8_lossy(&received));
-        received.extend_from_slice(&part[..read]);
+    loop {
+        let text = String::from_utf8_lossy(&received).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = header(head, "content-length").map_or(0, |length| length.parse().expect("a length"));
+            if body.len() >= length {
+                return text;
+            }
+        }
+        let read = tokio::time::timeout(WAIT_MAX, stream.read_buf(&mut received)).await.expect("an answer in time");
+        assert_ne!(read.expect("an answer"), 0, "the server closed the connection after {text}");
     }
-    String::from_utf8_lossy(&received).into_owned()
 }
 
 /// The value of a header in a head; its name in lower case.

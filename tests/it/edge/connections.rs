@@ -8,7 +8,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{head, sent, until_closed};
+use super::{answer, sent, until_closed};
 use crate::client::{Setup, server, server_with};
 
 const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: yurt.test\r\n\r\n";
@@ -39,8 +39,8 @@ async fn the_pause_between_requests_may_be_longer_than_a_head() {
     let limits = "enabled = false\nhead_timeout_s = 1\nidle_timeout_s = 5";
     let server = server_with(Setup { limits, ..Setup::default() }).await;
     let (mut pausing, mut begun) = (sent(&server, HEALTH).await, sent(&server, HEALTH).await);
-    head(&mut pausing).await;
-    head(&mut begun).await;
+    answer(&mut pausing).await;
+    answer(&mut begun).await;
     begun.write_all(b"GET /healthz").await.unwrap();
     let (mut one, mut other) = ([0; 256], [0; 256]);
     tokio::select! {
@@ -49,7 +49,7 @@ async fn the_pause_between_requests_may_be_longer_than_a_head() {
         _ = pausing.read(&mut other) => panic!("the pause was taken for a head"),
     }
     pausing.write_all(HEALTH.as_bytes()).await.unwrap();
-    assert!(head(&mut pausing).await.starts_with("HTTP/1.1 200"));
+    assert!(answer(&mut pausing).await.starts_with("HTTP/1.1 200"));
     assert_eq!(until_closed(&mut pausing).await, "", "and the pause has an end");
 }
 
@@ -63,7 +63,7 @@ async fn a_huge_head_is_refused() {
         assert!(until_closed(&mut stream).await.starts_with("HTTP/1.1 431"));
     }
     let large = format!("GET /healthz HTTP/1.1\r\nHost: yurt.test\r\nX: {}\r\n\r\n", "x".repeat(15_000));
-    assert!(head(&mut sent(&server, &large).await).await.starts_with("HTTP/1.1 200"));
+    assert!(answer(&mut sent(&server, &large).await).await.starts_with("HTTP/1.1 200"));
 }
 
 const POST: &str =
@@ -135,8 +135,8 @@ async fn a_client_that_takes_no_answers_is_cut_off() {
 async fn beyond_its_bound_a_connection_is_closed_at_once_and_a_closed_one_makes_room() {
     let server = server_with(Setup { limits: "enabled = false\nconnections_max = 2", ..Setup::default() }).await;
     let (mut first, mut second) = (sent(&server, HEALTH).await, sent(&server, HEALTH).await);
-    head(&mut first).await;
-    head(&mut second).await;
+    answer(&mut first).await;
+    answer(&mut second).await;
     assert_eq!(until_closed(&mut sent(&server, "").await).await, "");
     drop(first);
     let mut answered = false;

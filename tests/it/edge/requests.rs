@@ -5,7 +5,7 @@ use std::fs;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::{head, header, sent, until_closed};
+use super::{answer, header, sent, until_closed};
 use crate::{
     client::{Setup, server, server_with},
     process::{Home, Peer, segment},
@@ -44,8 +44,8 @@ async fn an_id_is_taken_over_only_from_a_trusted_proxy_and_only_if_it_is_one() {
         (&proxied, long.as_str(), false),
     ] {
         let request = format!("GET /healthz HTTP/1.1\r\nHost: a\r\nX-Request-Id: {given}\r\n\r\n");
-        let answer = head(&mut sent(server, &request).await).await;
-        assert_eq!(header(&answer, "x-request-id") == Some(given), is_kept, "{given} {answer}");
+        let received = answer(&mut sent(server, &request).await).await;
+        assert_eq!(header(&received, "x-request-id") == Some(given), is_kept, "{given} {received}");
     }
 }
 
@@ -104,14 +104,14 @@ async fn pages_of_listed_origins_learn_what_they_may_do_and_for_how_long() {
              Access-Control-Request-Headers: authorization\r\n\r\n"
         )
     };
-    let listed = head(&mut sent(&server, &preflight("https://chat.example")).await).await;
+    let listed = answer(&mut sent(&server, &preflight("https://chat.example")).await).await;
     assert_eq!(header(&listed, "access-control-allow-origin"), Some("https://chat.example"));
     assert_eq!(header(&listed, "access-control-allow-credentials"), Some("true"));
     assert_eq!(header(&listed, "access-control-max-age"), Some("86400"));
     for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] {
         assert!(header(&listed, "access-control-allow-methods").unwrap().contains(method), "{listed}");
     }
-    let foreign = head(&mut sent(&server, &preflight("https://evil.example")).await).await;
+    let foreign = answer(&mut sent(&server, &preflight("https://evil.example")).await).await;
     assert_eq!(header(&foreign, "access-control-allow-origin"), None);
     let alice = server.account("alice").await;
     let answer = alice.with_header("origin", "https://chat.example").get("/v1/me").await.expect_status(200);
