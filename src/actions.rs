@@ -13,6 +13,7 @@ use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, ServerName, UserId
 
 pub mod accounts;
 pub mod aliases;
+pub mod announcements;
 pub mod append;
 pub mod caller;
 pub mod capacity;
@@ -24,6 +25,7 @@ pub mod error;
 pub mod figures;
 pub mod gate;
 pub mod incognito;
+pub mod knocks;
 pub mod lane;
 pub mod levels;
 pub mod lifecycle;
@@ -34,10 +36,13 @@ pub mod passwords;
 pub mod permissions;
 pub mod personal;
 pub mod requests;
+pub mod room_passwords;
 pub mod room_state;
 pub mod rooms;
 pub mod rows;
 pub mod sessions;
+pub mod settings;
+pub mod silence;
 pub mod summary;
 pub mod texts;
 pub mod timeline;
@@ -51,7 +56,7 @@ pub use error::{ActionError, ErrorKind};
 pub use crate::storage::{
     Direction, Place,
     accounts::{AccountState, StoredAnswer},
-    members::{Mute, NotificationMode},
+    members::{Mute, NotificationMode, Silence},
 };
 
 use crate::{
@@ -89,6 +94,7 @@ pub struct Inner {
     gates: gate::Gates,
     capacity: capacity::Capacity,
     answers_kept: AtomicU64,
+    room_guesses: room_passwords::Guesses,
 }
 
 /// What the configuration sets for the actions of a tenant.
@@ -170,6 +176,7 @@ impl Actions {
             gates: gate::Gates::default(),
             capacity: capacity::Capacity::default(),
             answers_kept: AtomicU64::new(0),
+            room_guesses: room_passwords::Guesses::default(),
         }));
         chores::finish_all(&actions).await?;
         Ok(actions)

@@ -156,8 +156,7 @@ impl Writer {
     /// # Errors
     /// As [`Writer::view`].
     pub fn standing(&self, caller: &Caller, member: Option<&Member>) -> Result<Standing<'_>, ActionError> {
-        let max = self.actions.settings.max_participants;
-        let mut standing = self.view()?.standing(&caller.user_id, member, caller.is_admin, max);
+        let mut standing = self.view()?.standing(&self.actions, caller, member);
         let summary = self.summary()?;
         (standing.kind, standing.state) = (summary.kind, summary.state);
         Ok(standing)
@@ -434,11 +433,11 @@ impl Writer {
     }
 
     /// Hands everything that was staged to the committer, leaves the lane, and waits until it is on disk. With nothing staged it only waits
-    /// until what the lane has seen is on disk: an answer that rests on it is then true even after a power cut.
+    /// until what the lane has seen is on disk: an answer that rests on it is then true even after a power cut. Answers the room as it then is.
     ///
     /// # Errors
     /// [`ActionError::Busy`] when nothing was written and a repeat may succeed.
-    pub async fn commit(mut self) -> Result<(), ActionError> {
+    pub async fn commit(mut self) -> Result<Arc<RoomView>, ActionError> {
         let permit = self.room.store.reserve().await?;
         let view = self.seal()?;
         let room = Arc::clone(&self.room);
@@ -448,14 +447,15 @@ impl Writer {
         self.working.keep_own(self.own);
         let number = self.working.pending.push(&self.commit);
         self.working.view = Some(Arc::clone(&view));
+        let published = Arc::clone(&view);
         self.commit.then(move |outcome: &Result<Position, _>| match outcome {
-            Ok(_) => room.published(number, view),
+            Ok(_) => room.published(number, published),
             Err(_) => room.failed(number),
         });
         let pending = permit.submit(self.commit);
         drop(self.working);
         pending.await?;
-        Ok(())
+        Ok(view)
     }
 
     /// The last rows of the commit, and the condition that it rests on.

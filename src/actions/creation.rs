@@ -14,7 +14,7 @@ use serde_json::json;
 use super::{
     ActionError, Actions, Caller, accounts, aliases,
     append::Writer,
-    capacity, chores, members, requests,
+    capacity, chores, members, requests, room_passwords, settings,
     texts::{NAME_CHARACTERS_MAX, TOPIC_CHARACTERS_MAX, at_most},
     workspaces,
 };
@@ -44,6 +44,8 @@ pub struct NewRoom {
     pub is_incognito: bool,
     /// Who is invited at once.
     pub invite: Vec<OwnedUserId>,
+    /// A word that lets people of this server in.
+    pub password: Option<String>,
     /// Joined members at most.
     pub max_members: Option<u64>,
     /// Other servers may take part; none: yes.
@@ -149,6 +151,8 @@ pub(super) async fn made_before(
 async fn plan(actions: &Actions, caller: &Caller, new: NewRoom) -> Result<Plan, ActionError> {
     at_most("name", new.name.as_deref(), NAME_CHARACTERS_MAX)?;
     at_most("topic", new.topic.as_deref(), TOPIC_CHARACTERS_MAX)?;
+    settings::check_max_members(new.max_members)?;
+    new.password.as_deref().map_or(Ok(()), room_passwords::check)?;
     let mut plan = Plan::of_kind(new.kind.unwrap_or(RoomKind::Group))?;
     if new.is_incognito {
         if plan.kind == RoomKind::Public {
@@ -163,13 +167,19 @@ async fn plan(actions: &Actions, caller: &Caller, new: NewRoom) -> Result<Plan, 
         })?;
     }
     plan.is_public = plan.kind == RoomKind::Public || new.is_public.unwrap_or(false);
+    if new.password.is_some()
+        && let Some(refused) = kind::refused_password(plan.kind, kind::join_rule(plan.kind, plan.is_public))
+    {
+        return Err(ActionError::type_invariant(refused));
+    }
     plan.name = new.name.filter(|name| !name.trim().is_empty());
     if plan.kind == RoomKind::Incognito && plan.name.is_none() {
         plan.name = Some(format!("incognito-{}", actions.random_word(6)));
     }
     plan.topic = new.topic.filter(|topic| !topic.trim().is_empty());
     plan.avatar_url = new.avatar_url;
-    plan.settings = RoomSettings { max_members: new.max_members, federation_off: new.federate == Some(false) };
+    plan.settings =
+        RoomSettings { max_members: new.max_members, federation_off: new.federate == Some(false), password_hash: None };
     plan.invite = invited(actions, caller, new.invite).await?;
     if plan.kind != RoomKind::Incognito {
         plan.workspace_id = Some(match new.workspace_id {
@@ -179,6 +189,9 @@ async fn plan(actions: &Actions, caller: &Caller, new: NewRoom) -> Result<Plan, 
             }
             None => accounts::personal_workspace(actions, &caller.user_id).await?,
         });
+    }
+    if let Some(password) = new.password {
+        plan.settings.password_hash = Some(room_passwords::hash(actions, password).await?);
     }
     Ok(plan)
 }

@@ -6,7 +6,7 @@ use rules::{
     draft::Draft,
     event::Event,
     kind::{RoomKind, refused_state_type},
-    permission::{Act, Membership},
+    permission::Act,
 };
 use ruma::{OwnedEventId, RoomId, events::room::server_acl::RoomServerAclEventContent};
 use serde_json::Value;
@@ -90,9 +90,7 @@ pub async fn get(
 
 async fn readable(actions: &Actions, caller: &Caller, reference: &str) -> Result<Opened, ActionError> {
     let opened = rooms::open(actions, caller, reference).await?;
-    if membership(opened.member.as_ref()) != Membership::Join {
-        opened.view.standing(&caller.user_id, opened.member.as_ref(), caller.is_admin, u64::MAX).joined()?;
-    }
+    membership(opened.member.as_ref()).joined()?;
     Ok(opened)
 }
 
@@ -128,7 +126,8 @@ pub async fn set(
 ) -> Result<OwnedEventId, ActionError> {
     let mut entered = rooms::enter(actions, caller, reference).await?;
     let kind = entered.writer.summary()?.kind;
-    if let Some(call) = refused_state_type(event_type, kind, false) {
+    let has_password = entered.writer.view()?.has_password();
+    if let Some(call) = refused_state_type(event_type, kind, has_password) {
         return Err(ActionError::type_invariant(format!("`{event_type}` is not set directly; use {call}")));
     }
     let is_private = matches!(kind, RoomKind::Direct | RoomKind::Incognito);

@@ -11,7 +11,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -72,6 +72,18 @@ pub(crate) async fn refuse_announced(State(bytes_max): State<usize>, request: Re
 
 fn too_large() -> ActionError {
     ActionError::ContentTooLarge("the body is larger than this server takes".to_owned())
+}
+
+/// Tells a field that is null from one that is missing.
+///
+/// # Errors
+/// As the reader of the field.
+pub(crate) fn present<'de, T, D>(reader: D) -> Result<Option<Option<T>>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Option::deserialize(reader).map(Some)
 }
 
 /// The query of a request; unknown parameters and wrong values are named.

@@ -2,7 +2,7 @@
 
 use axum::{
     Router,
-    routing::{MethodRouter, delete, get, post, put},
+    routing::{MethodRouter, delete, get, patch, post, put},
 };
 
 use super::ApiState;
@@ -17,6 +17,7 @@ mod path;
 mod personal;
 mod room_state;
 mod rooms;
+mod settings;
 mod wire;
 mod workspaces;
 
@@ -36,6 +37,10 @@ fn table() -> Vec<Route> {
         ("GET", "/v1/rooms/archived", get(rooms::archived)),
         ("POST", "/v1/rooms/dm", post(rooms::direct)),
         ("GET", "/v1/rooms/{room_id}", get(rooms::get)),
+        ("PATCH", "/v1/rooms/{room_id}", patch(settings::change)),
+        ("PUT", "/v1/rooms/{room_id}/password", put(settings::set_password)),
+        ("GET", "/v1/rooms/{room_id}/announcement", get(settings::announcement)),
+        ("PUT", "/v1/rooms/{room_id}/announcement", put(settings::announce)),
         ("PUT", "/v1/rooms/{room_id}/name", put(rooms::set_name)),
         ("PUT", "/v1/rooms/{room_id}/topic", put(rooms::set_topic)),
         ("PUT", "/v1/rooms/{room_id}/workspace", put(rooms::set_workspace)),
@@ -45,6 +50,10 @@ fn table() -> Vec<Route> {
         ("GET", "/v1/rooms/{room_id}/permissions", get(rooms::permissions)),
         ("GET", "/v1/rooms/{room_id}/members", get(members::list)),
         ("POST", "/v1/rooms/{room_id}/join", post(members::join)),
+        ("POST", "/v1/rooms/{room_id}/knock", post(members::knock)),
+        ("POST", "/v1/rooms/{room_id}/members/{participant_id}/approve", post(members::approve)),
+        ("PUT", "/v1/rooms/{room_id}/members/{participant_id}/silence", put(members::silence)),
+        ("DELETE", "/v1/rooms/{room_id}/members/{participant_id}/silence", delete(members::lift_silence)),
         ("POST", "/v1/rooms/{room_id}/leave", post(members::leave)),
         ("POST", "/v1/rooms/{room_id}/invite", post(members::invite)),
         ("POST", "/v1/rooms/{room_id}/kick", post(members::kick)),
@@ -63,10 +72,14 @@ fn table() -> Vec<Route> {
         ("PUT", "/v1/rooms/{room_id}/state/{type}/{key}", put(room_state::set)),
         ("PUT", "/v1/rooms/{room_id}/notification-mode", put(personal::set_notification_mode)),
         ("PUT", "/v1/rooms/{room_id}/mute", put(personal::set_mute)),
+        ("PUT", "/v1/rooms/{room_id}/pin", put(personal::pin)),
+        ("DELETE", "/v1/rooms/{room_id}/pin", delete(personal::unpin)),
         ("PUT", "/v1/rooms/{room_id}/read", put(personal::mark_read)),
         ("GET", "/v1/workspaces", get(workspaces::list)),
         ("POST", "/v1/workspaces", post(workspaces::create)),
         ("GET", "/v1/workspaces/{workspace_id}", get(workspaces::get)),
+        ("PATCH", "/v1/workspaces/{workspace_id}", patch(workspaces::change)),
+        ("DELETE", "/v1/workspaces/{workspace_id}", delete(workspaces::delete)),
         ("GET", "/v1/workspaces/{workspace_id}/members", get(workspaces::members)),
         ("PUT", "/v1/workspaces/{workspace_id}/members/{participant_id}", put(workspaces::set_member)),
         ("DELETE", "/v1/workspaces/{workspace_id}/members/{participant_id}", delete(workspaces::remove_member)),

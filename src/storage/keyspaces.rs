@@ -46,13 +46,9 @@ impl Value for StoredEvent {}
 impl Value for EventAt {}
 impl Value for Redaction {}
 impl Value for Tip {}
-impl Value for Summary {}
-impl Value for RoomSettings {}
 impl Value for RoomListing {}
 impl Value for SentUnder {}
-impl Value for Member {}
 impl Value for InRoom {}
-impl Value for Personal {}
 impl Value for Account {}
 impl Value for Reservation {}
 impl Value for Session {}

@@ -306,7 +306,7 @@ async fn levels_that_rest_on_levels_of_their_own_branch_survive_the_merge() {
             .await
             .unwrap();
         let bob = Caller::local(&accounts::user_id(&scene.actions, "bob").unwrap(), false);
-        members::join(&scene.actions, &bob, scene.room_id.as_str(), &[]).await.unwrap();
+        members::join(&scene.actions, &bob, scene.room_id.as_str(), &[], None).await.unwrap();
         let before = scene.heads().await;
         let theirs = scene.behind(&before, topic("meanwhile"), 1).await;
         // Alice makes Bob strong, and Bob uses it: the second step stands only with the first.
@@ -358,7 +358,8 @@ async fn an_event_from_before_a_ban_is_soft_failed_and_kept_out_of_sight() {
     for_each_version(|version| async move {
         let scene = Scene::new(version).await;
         let before = scene.heads().await;
-        members::ban(&scene.actions, &scene.alice, scene.room_id.as_str(), &scene.rita, None).await.unwrap();
+        let (room, ban) = (scene.room_id.as_str(), members::Measure::Ban);
+        members::take_measure(&scene.actions, &scene.alice, room, ban, &scene.rita, None).await.unwrap();
         let tip = scene.tip().await;
         let late = scene.behind(&before, topic("too late"), 1).await;
         let id = late.event_id().clone();

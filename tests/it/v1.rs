@@ -2,20 +2,26 @@
 #![cfg(test)]
 
 mod accounts;
+mod announcements;
 mod archive;
 mod bad_input;
 mod directory;
 mod dm;
 mod health;
 mod incognito;
+mod knocks;
 mod levels;
 mod members;
 mod messages;
 mod permissions;
 mod personal;
+mod pins;
 mod races;
 mod retries;
+mod room_passwords;
 mod rooms;
+mod settings;
+mod silence;
 mod state;
 mod tenants;
 mod workspaces;

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use axum::{Json as Answer, extract::State, http::StatusCode};
 use rules::kind::RoomKind;
-use ruma::{OwnedRoomId, RoomId};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -14,11 +13,11 @@ use super::{
 };
 use crate::{
     actions::{
-        ActionError, Actions, Caller,
+        ActionError, Actions,
         creation::{self, NewRoom},
         direct,
         directory::{self, Search},
-        lifecycle, permissions as permission, rooms,
+        lifecycle, permissions as permission, rooms, workspaces,
     },
     api::{
         ApiState,
@@ -28,9 +27,6 @@ use crate::{
         page::{self, Paging},
     },
 };
-
-/// The largest number that every JSON reader holds exactly.
-const MAX_MEMBERS_MAX: u64 = (1 << 53) - 1;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -78,12 +74,6 @@ enum Scope {
 
 impl Create {
     fn read(self, actions: &Actions) -> Result<NewRoom, ActionError> {
-        if self.password.is_some() {
-            return Err(ActionError::invalid("password", "rooms do not take passwords yet; leave it out"));
-        }
-        if self.max_members.is_some_and(|max| !(1..=MAX_MEMBERS_MAX).contains(&max)) {
-            return Err(ActionError::invalid("max_members", format!("must be from 1 to {MAX_MEMBERS_MAX}")));
-        }
         if self.avatar_url.as_deref().is_some_and(|url| !is_medium(url)) {
             return Err(ActionError::invalid("avatar_url", "must be the address of a medium, mxc://server/id"));
         }
@@ -96,8 +86,9 @@ impl Create {
             topic: self.topic,
             alias: self.alias,
             is_public: self.is_public,
-            workspace_id: self.workspace_id.map(|id| workspace(&id)).transpose()?,
+            workspace_id: self.workspace_id.map(|id| workspaces::parse_id(&id)).transpose()?,
             invite: invite.iter().map(|name| actions.parse_participant("invite", name)).collect::<Result<_, _>>()?,
+            password: self.password,
             max_members: self.max_members,
             federate: self.federate,
             version: self.room_version,
@@ -110,11 +101,6 @@ impl Create {
 fn is_medium(url: &str) -> bool {
     let named = url.strip_prefix("mxc://").and_then(|rest| rest.split_once('/'));
     named.is_some_and(|(server, id)| ruma::ServerName::parse(server).is_ok() && !id.is_empty() && !id.contains('/'))
-}
-
-/// The id of a workspace; what is no id names none.
-pub(super) fn workspace(id: &str) -> Result<OwnedRoomId, ActionError> {
-    RoomId::parse(id).ok().filter(|_| !id.contains('\0')).ok_or(ActionError::WorkspaceNotFound)
 }
 
 /// `POST /v1/rooms`
@@ -145,12 +131,7 @@ pub(super) async fn direct(Signed { actions, caller, .. }: Signed, body: Json<Di
 
 /// `GET /v1/rooms/{room_id}`
 pub(super) async fn get(Signed { actions, caller, .. }: Signed, Ids(room): Ids<String>) -> Result<RoomAnswer, V1Error> {
-    answer(&actions, &caller, &room).await
-}
-
-/// The room as the caller sees it now.
-pub(super) async fn answer(actions: &Actions, caller: &Caller, room: &str) -> Result<RoomAnswer, V1Error> {
-    Ok(RoomAnswer::found(rooms::details(actions, caller, room).await?))
+    Ok(RoomAnswer::found(rooms::details(&actions, &caller, &room).await?))
 }
 
 /// `GET /v1/rooms`
@@ -202,8 +183,7 @@ pub(super) async fn set_name(
     Ids(room): Ids<String>,
     body: Json<Name>,
 ) -> Result<RoomAnswer, V1Error> {
-    rooms::set_name(&actions, &caller, &room, &body.value.name).await?;
-    answer(&actions, &caller, &room).await
+    Ok(RoomAnswer::found(rooms::set_name(&actions, &caller, &room, &body.value.name).await?))
 }
 
 #[derive(Deserialize)]
@@ -218,8 +198,7 @@ pub(super) async fn set_topic(
     Ids(room): Ids<String>,
     body: Json<Topic>,
 ) -> Result<RoomAnswer, V1Error> {
-    rooms::set_topic(&actions, &caller, &room, &body.value.topic).await?;
-    answer(&actions, &caller, &room).await
+    Ok(RoomAnswer::found(rooms::set_topic(&actions, &caller, &room, &body.value.topic).await?))
 }
 
 #[derive(Deserialize)]
@@ -234,10 +213,7 @@ pub(super) async fn set_workspace(
     Ids(room): Ids<String>,
     body: Json<Workspace>,
 ) -> Result<RoomAnswer, V1Error> {
-    rooms::open(&actions, &caller, &room).await?;
-    let workspace_id = workspace(&body.value.workspace_id)?;
-    rooms::set_workspace(&actions, &caller, &room, &workspace_id).await?;
-    answer(&actions, &caller, &room).await
+    Ok(RoomAnswer::found(rooms::set_workspace(&actions, &caller, &room, &body.value.workspace_id).await?))
 }
 
 /// A reason, which may be left out.
@@ -253,8 +229,7 @@ pub(super) async fn close(
     Ids(room): Ids<String>,
     OptionalJson(why): OptionalJson<Why>,
 ) -> Result<RoomAnswer, V1Error> {
-    let closed = lifecycle::close(&actions, &caller, &room, why.reason).await?;
-    Ok(RoomAnswer::found(closed))
+    Ok(RoomAnswer::found(lifecycle::close(&actions, &caller, &room, why.reason).await?))
 }
 
 /// `POST /v1/rooms/{room_id}/archive`
@@ -263,8 +238,7 @@ pub(super) async fn archive(
     Ids(room): Ids<String>,
     OptionalJson(why): OptionalJson<Why>,
 ) -> Result<RoomAnswer, V1Error> {
-    lifecycle::archive(&actions, &caller, &room, why.reason).await?;
-    answer(&actions, &caller, &room).await
+    Ok(RoomAnswer::found(lifecycle::archive(&actions, &caller, &room, why.reason).await?))
 }
 
 /// `POST /v1/rooms/{room_id}/rejoin`
@@ -273,8 +247,7 @@ pub(super) async fn rejoin(
     Ids(room): Ids<String>,
     _: OptionalJson<super::accounts::Empty>,
 ) -> Result<RoomAnswer, V1Error> {
-    lifecycle::rejoin(&actions, &caller, &room).await?;
-    answer(&actions, &caller, &room).await
+    Ok(RoomAnswer::found(lifecycle::rejoin(&actions, &caller, &room).await?))
 }
 
 /// What the caller may do, or why not.
