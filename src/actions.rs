@@ -84,6 +84,8 @@ pub struct Inner {
     incognito: Store,
     incognito_rooms: RwLock<HashSet<OwnedRoomId>>,
     rooms: Rooms,
+    /// The listed rooms, as the directory shows them.
+    pub directory: Arc<directory::Index>,
     sessions: sessions::Sessions,
     gates: gate::Gates,
     capacity: capacity::Capacity,
@@ -165,6 +167,7 @@ impl Actions {
             incognito: parts.incognito,
             incognito_rooms: RwLock::default(),
             rooms: Rooms::default(),
+            directory: Arc::default(),
             sessions: sessions::Sessions::default(),
             gates: gate::Gates::default(),
             capacity: capacity::Capacity::default(),

@@ -17,7 +17,7 @@ use super::{
     rows,
     texts::give_reason,
 };
-use crate::storage::{KeyRange, accounts::AccountState, keyspaces::MEMBERS, members::Member};
+use crate::storage::{accounts::AccountState, keyspaces::MEMBERS, members::Member};
 
 /// A person in a room's list of members.
 #[derive(Clone, Debug)]
@@ -232,20 +232,28 @@ pub async fn list(
         let standing = opened.view.standing(&caller.user_id, opened.member.as_ref(), caller.is_admin, u64::MAX);
         standing.joined()?;
     }
-    let is_wanted = |present: Membership| match wanted {
-        Some(wanted) => present == wanted,
-        None => matches!(present, Membership::Join | Membership::Invite),
+    let is_wanted = |member: &Member| match wanted {
+        Some(wanted) => member.membership == wanted,
+        None => matches!(member.membership, Membership::Join | Membership::Invite),
     };
-    let mut members = rows::all(&opened.room.store, &MEMBERS, &opened.room.home, KeyRange::all()).await?;
-    members.retain(|(_, member)| is_wanted(member.membership));
-    let total = members.len();
+    let summary = &opened.view.summary;
+    let total = match wanted {
+        Some(Membership::Join) => Some(summary.joined),
+        Some(Membership::Invite) => Some(summary.invited),
+        None => Some(summary.joined + summary.invited),
+        // Nobody counts those who are not there.
+        Some(_) => None,
+    };
+    let total = total.map(usize::try_from).transpose().map_err(ActionError::internal)?;
+    let (store, home) = (&opened.room.store, &opened.room.home);
+    let (members, total) = rows::page(store, &MEMBERS, home, is_wanted, total, (offset, limit)).await?;
     let view = |(user_id, member): (OwnedUserId, Member)| MemberView {
         power_level: opened.view.level(&user_id).reported(),
         is_creator: opened.view.basis.levels.is_creator(&user_id),
         user_id,
         member,
     };
-    Ok(MemberPage { members: members.into_iter().skip(offset).take(limit).map(view).collect(), total })
+    Ok(MemberPage { members: members.into_iter().map(view).collect(), total })
 }
 
 /// The membership that a row says; none where there is no row.
