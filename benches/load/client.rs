@@ -141,7 +141,8 @@ impl Connection {
 
 fn content_length(head: &str) -> usize {
     let header = "content-length:";
-    let line = head.split("\r\n").find(|line| line.len() > header.len() && line[..header.len()].eq_ignore_ascii_case(header));
+    let line =
+        head.split("\r\n").find(|line| line.len() > header.len() && line[..header.len()].eq_ignore_ascii_case(header));
     line.map_or(0, |line| line[header.len()..].trim().parse().expect("a length"))
 }
 
@@ -212,7 +213,8 @@ impl Words {
     pub(crate) fn new() -> Rc<Self> {
         let dice = Cell::new(1);
         let letters = b"eeeetttaaaooinnsshhrrddlucmfwygpbvk";
-        let word = || (0..1 + roll(&dice) % 9).map(|_| char::from(letters[roll(&dice) as usize % letters.len()])).collect();
+        let word =
+            || (0..1 + roll(&dice) % 9).map(|_| char::from(letters[roll(&dice) as usize % letters.len()])).collect();
         let vocabulary: Vec<String> = (0..4_000).map(|_| word()).collect();
         let mut text = Vec::with_capacity(Self::TEXT_BYTES + 16);
         while text.len() < Self::TEXT_BYTES {

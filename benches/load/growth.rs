@@ -85,7 +85,9 @@ fn compare(client: &Runtime, program: &Program, town: &Town, full: &OwnedRoomId,
 
 /// Pages of the full room, the newest and some far back.
 fn pages(client: &Runtime, program: &Program, town: &Town, machine: &Machine, scale: &Scale) {
-    println!("| page of 50 events of the full room | connections | per second | p50 | p99 | server CPU per page | what limits now |");
+    println!(
+        "| page of 50 events of the full room | connections | per second | p50 | p99 | server CPU per page | what limits now |"
+    );
     println!("|---|---|---|---|---|---|---|");
     let path = messages_of(&town.crowded[2]);
     let oldest = client.block_on(async {

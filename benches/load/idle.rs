@@ -20,8 +20,9 @@ pub(crate) fn run(client: &Runtime, folder: &Path, scale: &Scale) {
         eprintln!("{tenants} tenants at rest …");
         let home = folder.join(format!("idle{tenants}"));
         std::fs::create_dir(&home).unwrap();
-        let sections: String =
-            (0..tenants).map(|number| format!("[[tenant]]\nname = \"t{number}\"\nserver_name = \"t{number}.example\"\n")).collect();
+        let sections: String = (0..tenants)
+            .map(|number| format!("[[tenant]]\nname = \"t{number}\"\nserver_name = \"t{number}.example\"\n"))
+            .collect();
         std::fs::write(home.join("config.toml"), format!("{SETTINGS}{sections}")).unwrap();
         // Started twice: the first start makes the folders.
         let opened = |program: &Program| {

@@ -62,7 +62,10 @@ impl Machine {
 
     pub(crate) fn print(&self) {
         println!("### The machine\n");
-        println!("| {} processors, shared by client and server | per second | p50 |\n|---|---|---|", program::processors());
+        println!(
+            "| {} processors, shared by client and server | per second | p50 |\n|---|---|---|",
+            program::processors()
+        );
         println!("| synced writes of {BODY_BYTES} bytes, one writer | {:.0} | {} |", self.syncs, ms(self.sync_p50));
         println!("| Ed25519 signatures of {SIGNED_BYTES} bytes, all processors | {:.0} | |", self.signatures);
         for (connections, measured) in &self.bare {
@@ -76,7 +79,11 @@ impl Machine {
     pub(crate) fn limit_of(&self, measured: &Measured, connections: usize) -> String {
         let server = measured.server_cpu.as_secs_f64() / measured.elapsed.as_secs_f64() / program::processors() as f64;
         if measured.busy > 0.9 {
-            return format!("the processors: server {:.0} %, client {:.0} %", 100.0 * server, 100.0 * (measured.busy - server));
+            return format!(
+                "the processors: server {:.0} %, client and others {:.0} %",
+                100.0 * server,
+                100.0 * (measured.busy - server)
+            );
         }
         if connections == 1 {
             let beside = measured.p50.saturating_sub(self.sync_p50);

@@ -34,6 +34,10 @@ impl Program {
         let binary = std::env::var("YURT_BENCH_BINARY").unwrap_or_else(|_unset| env!("CARGO_BIN_EXE_yurt").to_owned());
         let started = Instant::now();
         let mut command = Command::new(binary);
+        // The server takes variables of this kind for settings.
+        std::env::vars().filter(|(name, _)| name.starts_with("YURT_")).for_each(|(name, _)| {
+            command.env_remove(name);
+        });
         let mut child = command.current_dir(folder).arg("serve").stdout(Stdio::piped()).spawn().expect("the server");
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -115,6 +119,7 @@ pub(crate) fn busy_seconds() -> f64 {
     let fields = stat.lines().next().unwrap_or_default().split_whitespace().skip(1);
     let ticks: Vec<f64> = fields.filter_map(|field| field.parse().ok()).collect();
     // Idle and waiting for the disk are no work.
-    let busy = ticks.iter().enumerate().filter(|(index, _)| *index < 8 && !matches!(index, 3 | 4)).map(|(_, ticks)| ticks);
+    let busy =
+        ticks.iter().enumerate().filter(|(index, _)| *index < 8 && !matches!(index, 3 | 4)).map(|(_, ticks)| ticks);
     busy.sum::<f64>() / 100.0
 }

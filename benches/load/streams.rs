@@ -41,7 +41,9 @@ struct Heard {
 
 pub(crate) fn run(client: &Runtime, program: &Program, town: &Town, scale: &Scale) {
     println!("### One message to many streams (server-sent events)\n");
-    println!("| streams | memory per stream | first | p50 | p99 | last | server CPU per delivery |\n|---|---|---|---|---|---|---|");
+    println!(
+        "| streams | memory per stream | first | p50 | p99 | last | server CPU per delivery |\n|---|---|---|---|---|---|---|"
+    );
     for &streams in scale.streams {
         eprintln!("{streams} streams …");
         LocalSet::new().block_on(client, fan_out(program, town, streams));
@@ -84,7 +86,9 @@ async fn fan_out(program: &Program, town: &Town, streams: usize) {
 /// A stream whose head has come.
 async fn open(program: &Program, token: &str) -> TcpStream {
     let mut stream = TcpStream::connect(program.address).await.expect("the server listens");
-    let ask = format!("GET /v1/stream HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nAuthorization: Bearer {token}\r\n\r\n");
+    let ask = format!(
+        "GET /v1/stream HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nAuthorization: Bearer {token}\r\n\r\n"
+    );
     stream.write_all(ask.as_bytes()).await.unwrap();
     let mut head = Vec::new();
     while !head.windows(4).any(|end| end == b"\r\n\r\n") {

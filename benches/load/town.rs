@@ -43,7 +43,11 @@ impl Town {
         eprintln!("{} accounts, a room of {} members …", scale.accounts, scale.members[2]);
         std::fs::create_dir(folder).unwrap();
         let file = folder.join("config.toml");
-        std::fs::write(&file, format!("{SETTINGS}[[tenant]]\nserver_name = \"localhost\"\nmax_participants = 1000000\n")).unwrap();
+        std::fs::write(
+            &file,
+            format!("{SETTINGS}[[tenant]]\nserver_name = \"localhost\"\nmax_participants = 1000000\n"),
+        )
+        .unwrap();
         let mut config = Config::load(&file, []).expect("a configuration");
         config.data_dir = folder.join("data");
         Runtime::new().unwrap().block_on(async {
@@ -58,7 +62,8 @@ impl Town {
         let mut people = Vec::new();
         let mut tokens = Vec::new();
         for number in 0..scale.accounts {
-            let new = NewAccount { username: format!("person{number}"), is_admin: number == 0, ..NewAccount::default() };
+            let new =
+                NewAccount { username: format!("person{number}"), is_admin: number == 0, ..NewAccount::default() };
             let made = accounts::create(actions, new).await.expect("an account");
             tokens.push(sessions::issue(actions, &made.user_id, "bench").await.expect("a token").token);
             people.push(made.user_id);

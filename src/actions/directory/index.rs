@@ -109,18 +109,14 @@ pub struct Relisted {
 
 impl Relisted {
     /// What the directory will show of a room instead of what it showed; none: the same.
-    pub fn of(
-        actions: &Actions,
-        room_id: &RoomId,
-        before: Option<&Arc<Summary>>,
-        now: &Arc<Summary>,
-    ) -> Option<Self> {
+    pub fn of(actions: &Actions, room_id: &RoomId, before: Option<&Arc<Summary>>, now: &Arc<Summary>) -> Option<Self> {
         if before.is_some_and(|before| Arc::ptr_eq(before, now)) {
             return None;
         }
         let showed = before.and_then(|before| shown(before));
         let shown = shown(now);
-        let change = || Self { index: Arc::clone(&actions.directory), room_id: room_id.to_owned(), shown: shown.clone() };
+        let change =
+            || Self { index: Arc::clone(&actions.directory), room_id: room_id.to_owned(), shown: shown.clone() };
         (showed != shown).then(change)
     }
 

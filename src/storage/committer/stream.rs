@@ -337,9 +337,10 @@ impl Plan {
     ) -> Result<(), CommitError> {
         let commit = &mut submission.commit;
         let stored = |key: &RowKey| stored.get(key).and_then(Option::as_deref);
-        let holds = commit.requires.iter().all(|require| {
-            require.holds(self.batch.value_of(&require.key).unwrap_or_else(|| stored(&require.key)))
-        });
+        let holds = commit
+            .requires
+            .iter()
+            .all(|require| require.holds(self.batch.value_of(&require.key).unwrap_or_else(|| stored(&require.key))));
         if let Some(mistake) = commit.mistake() {
             return Err(mistake);
         }
