@@ -90,6 +90,8 @@ pub struct Inner {
     incognito: Store,
     incognito_rooms: RwLock<HashSet<OwnedRoomId>>,
     rooms: Rooms,
+    /// The listed rooms, as the directory shows them.
+    pub directory: Arc<directory::Index>,
     sessions: sessions::Sessions,
     gates: gate::Gates,
     capacity: capacity::Capacity,
@@ -172,6 +174,7 @@ impl Actions {
             incognito: parts.incognito,
             incognito_rooms: RwLock::default(),
             rooms: Rooms::default(),
+            directory: Arc::default(),
             sessions: sessions::Sessions::default(),
             gates: gate::Gates::default(),
             capacity: capacity::Capacity::default(),

@@ -140,7 +140,7 @@ impl Store {
     /// # Errors
     /// When the engine cannot be read, or left-over effects cannot be written.
     pub async fn open(engine: Arc<dyn Engine>, options: StoreOptions) -> Result<Self, StorageError> {
-        let committer = Committer::start(Arc::clone(&engine), options.effects, StreamId::ONLY).await?;
+        let committer = Committer::open(Arc::clone(&engine), options.effects, StreamId::ONLY).await?;
         Ok(Self(Arc::new(Inner { engine, committer, state_cache: options.state_cache.with_own_rows() })))
     }
 

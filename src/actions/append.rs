@@ -19,6 +19,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::{
     Actions, Caller,
+    directory::Relisted,
     error::ActionError,
     figures,
     lane::{Room, Working},
@@ -441,6 +442,7 @@ impl Writer {
         let permit = self.room.store.reserve().await?;
         let view = self.seal()?;
         let room = Arc::clone(&self.room);
+        let relisted = Relisted::of(&self.actions, &room.id, self.base_summary.as_ref(), &view.summary);
         for (key, event) in self.changed.drain() {
             self.working.keep(key, event);
         }
@@ -448,9 +450,12 @@ impl Writer {
         let number = self.working.pending.push(&self.commit);
         self.working.view = Some(Arc::clone(&view));
         let published = Arc::clone(&view);
-        self.commit.then(move |outcome: &Result<Position, _>| match outcome {
-            Ok(_) => room.published(number, published),
-            Err(_) => room.failed(number),
+        self.commit.then(move |outcome: &Result<Position, _>| {
+            relisted.into_iter().for_each(|relisted| relisted.tell(outcome.is_ok()));
+            match outcome {
+                Ok(_) => room.published(number, published),
+                Err(_) => room.failed(number),
+            }
         });
         let pending = permit.submit(self.commit);
         drop(self.working);

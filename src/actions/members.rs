@@ -18,7 +18,6 @@ use super::{
     texts::give_reason,
 };
 use crate::storage::{
-    KeyRange,
     accounts::AccountState,
     keyspaces::MEMBERS,
     members::{Member, Silence},
@@ -244,13 +243,21 @@ pub async fn list(
 ) -> Result<MemberPage, ActionError> {
     let opened = rooms::open(actions, caller, reference).await?;
     membership(opened.member.as_ref()).joined()?;
-    let is_wanted = |present: Membership| match wanted {
-        Some(wanted) => present == wanted,
-        None => matches!(present, Membership::Join | Membership::Invite),
+    let is_wanted = |member: &Member| match wanted {
+        Some(wanted) => member.membership == wanted,
+        None => matches!(member.membership, Membership::Join | Membership::Invite),
     };
-    let mut members = rows::all(&opened.room.store, &MEMBERS, &opened.room.home, KeyRange::all()).await?;
-    members.retain(|(_, member)| is_wanted(member.membership));
-    let total = members.len();
+    let summary = &opened.view.summary;
+    let total = match wanted {
+        Some(Membership::Join) => Some(summary.joined),
+        Some(Membership::Invite) => Some(summary.invited),
+        None => Some(summary.joined + summary.invited),
+        // Nobody counts those who are not there.
+        Some(_) => None,
+    };
+    let total = total.map(usize::try_from).transpose().map_err(ActionError::internal)?;
+    let (store, home) = (&opened.room.store, &opened.room.home);
+    let (members, total) = rows::page(store, &MEMBERS, home, is_wanted, total, (offset, limit)).await?;
     let now = actions.now();
     let view = |(user_id, member): (OwnedUserId, Member)| MemberView {
         power_level: opened.view.level(&user_id).reported(),
@@ -259,7 +266,7 @@ pub async fn list(
         user_id,
         member,
     };
-    Ok(MemberPage { members: members.into_iter().skip(offset).take(limit).map(view).collect(), total })
+    Ok(MemberPage { members: members.into_iter().map(view).collect(), total })
 }
 
 /// The membership that a row says; none where there is no row.

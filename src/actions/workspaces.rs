@@ -258,22 +258,28 @@ pub async fn list(actions: &Actions, caller: &Caller) -> Result<Vec<WorkspaceVie
     Ok(workspaces)
 }
 
-/// The joined members of a workspace, by id.
+/// A page of the joined members of a workspace, by id, and how many there are in all.
 ///
 /// # Errors
 /// [`ActionError::WorkspaceNotFound`].
-pub async fn members(actions: &Actions, caller: &Caller, reference: &str) -> Result<Vec<WorkspaceMember>, ActionError> {
+pub async fn members(
+    actions: &Actions,
+    caller: &Caller,
+    reference: &str,
+    offset: usize,
+    limit: usize,
+) -> Result<(Vec<WorkspaceMember>, usize), ActionError> {
     let opened = open(actions, caller, reference).await?;
-    let store = &opened.room.store;
-    let members = rows::all(store, &MEMBERS, &opened.room.home, KeyRange::all()).await?;
-    let joined = members.into_iter().filter(|(_, member)| member.membership == Membership::Join);
-    Ok(joined
-        .map(|(user_id, member)| WorkspaceMember {
-            role: Role::of(opened.view.level(&user_id)),
-            display_name: member.display_name,
-            user_id,
-        })
-        .collect())
+    let (store, home) = (&opened.room.store, &opened.room.home);
+    let joined = usize::try_from(opened.view.summary.joined).map_err(ActionError::internal)?;
+    let is_joined = |member: &Member| member.membership == Membership::Join;
+    let (members, total) = rows::page(store, &MEMBERS, home, is_joined, Some(joined), (offset, limit)).await?;
+    let view = |(user_id, member): (OwnedUserId, Member)| WorkspaceMember {
+        role: Role::of(opened.view.level(&user_id)),
+        display_name: member.display_name,
+        user_id,
+    };
+    Ok((members.into_iter().map(view).collect(), total))
 }
 
 /// Gives somebody a role; who is not in the workspace yet is brought in at once.

@@ -1,9 +1,9 @@
 //! Taking a room off the disk or out of memory: all of its own rows, at once.
 
 use crate::{
-    actions::{ActionError, lane::Room, rows},
+    actions::{ActionError, lane::Room},
     storage::{
-        Commit, Home, KeyRange, StateTree,
+        Commit, Direction, Home, KeyRange, Limit, StateTree,
         keyspaces::{
             EVENT_IDS, EVENTS, MEMBERS, OWN_MESSAGES, REDACTIONS, ROOM_SETTINGS, SENT_UNDER, STATE_KEYS, STATE_NODES,
             SUMMARY, TIMELINE, TIP,
@@ -21,13 +21,18 @@ const IDS_AT_A_TIME: usize = 500;
 pub async fn erase(room: &Room) -> Result<(), ActionError> {
     let mut working = room.enter().await?;
     let (store, home) = (&room.store, &room.home);
-    let events = rows::all(store, &EVENTS, home, KeyRange::all()).await?;
-    for some in events.chunks(IDS_AT_A_TIME) {
+    let mut rest = KeyRange::all();
+    loop {
+        let page = store.scan(&EVENTS, home, rest.clone(), Direction::Up, Limit::rows(IDS_AT_A_TIME)).await?;
         let mut commit = Commit::new(Home::content());
-        for (_, event) in some {
+        for (_, event) in &page.rows {
             commit.delete(&EVENT_IDS, &event.event_id);
         }
         store.commit(commit).await?;
+        match page.rows.last() {
+            Some((last, _)) if page.more => rest = rest.after(last),
+            _ => break,
+        }
     }
     let mut commit = Commit::new(home.clone());
     commit.delete_all(&EVENTS).delete_all(&TIMELINE).delete_all(&TIP).delete_all(&SUMMARY).delete_all(&MEMBERS);

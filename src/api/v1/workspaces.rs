@@ -147,9 +147,8 @@ pub(super) async fn members(
 ) -> Result<Answer<List<Member>>, V1Error> {
     let (offset, limit) = paging.read()?;
     let id = workspaces::parse_id(&id)?;
-    let all = workspaces::members(&actions, &caller, id.as_str()).await?;
-    let total = all.len();
-    Ok(List::json(all.into_iter().skip(offset).take(limit).map(Member::from).collect(), total))
+    let (members, total) = workspaces::members(&actions, &caller, id.as_str(), offset, limit).await?;
+    Ok(List::json(members.into_iter().map(Member::from).collect(), total))
 }
 
 #[derive(Deserialize)]

@@ -1,6 +1,7 @@
 //! One stream and the groups that are written to it. Runs on the committer's thread; nothing else writes the stream.
 
 use std::{
+    collections::{HashMap, HashSet},
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
@@ -123,14 +124,12 @@ impl Stream {
             self.counting.failing();
             return all(error.into());
         }
-        let required = submissions.iter().flat_map(|one| one.commit.requires.iter().map(|require| require.key.clone()));
-        let stored = match block_on(self.engine.get(required.collect())) {
+        let stored = match self.required(submissions) {
             Ok(stored) => stored,
             Err(error) => return all(error.into()),
         };
         let mut plan = Plan::new(self.effects, self.last + 1);
-        let mut stored = stored.into_iter();
-        let refusals: Vec<_> = submissions.iter_mut().map(|one| plan.add(one, &mut stored).err()).collect();
+        let refusals: Vec<_> = submissions.iter_mut().map(|one| plan.add(one, &stored).err()).collect();
         let outcome = if plan.batch.is_empty() && plan.changes.is_none() { Ok(()) } else { self.write(plan) };
         let position = Position::new(self.id, self.last);
         let verdict = |refusal: Option<CommitError>| match (refusal, &outcome) {
@@ -139,6 +138,15 @@ impl Stream {
             (None, Err(error)) => Err(error.clone()),
         };
         refusals.into_iter().map(verdict).collect()
+    }
+
+    /// The rows of all conditions as they are stored, each read once: the commits to one room all rest on its tip.
+    fn required(&self, submissions: &[Submission]) -> Result<HashMap<RowKey, Option<Vec<u8>>>, StorageError> {
+        let requires = submissions.iter().flat_map(|one| &one.commit.requires);
+        let keys: HashSet<&RowKey> = requires.map(|require| &require.key).collect();
+        let keys: Vec<RowKey> = keys.into_iter().cloned().collect();
+        let stored = block_on(self.engine.get(keys.clone()))?;
+        Ok(keys.into_iter().zip(stored).collect())
     }
 
     /// Writes a group and then, if they wait, its effects.
@@ -327,18 +335,18 @@ impl Plan {
         Self { effects, number, batch: Batch::default(), changes: None, waiting: Vec::new(), next_effect: 0 }
     }
 
-    /// Adds one commit if its conditions hold on what is stored and on what the group has written so far. Takes the
-    /// stored value of each of its conditions from `stored`.
+    /// Adds one commit if its conditions hold on what is stored and on what the group has written so far.
     fn add(
         &mut self,
         submission: &mut Submission,
-        stored: &mut impl Iterator<Item = Option<Vec<u8>>>,
+        stored: &HashMap<RowKey, Option<Vec<u8>>>,
     ) -> Result<(), CommitError> {
         let commit = &mut submission.commit;
-        let mut holds = true;
-        for (require, stored) in commit.requires.iter().zip(stored) {
-            holds &= require.holds(self.batch.value_of(&require.key).unwrap_or(stored.as_deref()));
-        }
+        let stored = |key: &RowKey| stored.get(key).and_then(Option::as_deref);
+        let holds = commit
+            .requires
+            .iter()
+            .all(|require| require.holds(self.batch.value_of(&require.key).unwrap_or_else(|| stored(&require.key))));
         if let Some(mistake) = commit.mistake() {
             return Err(mistake);
         }

@@ -60,6 +60,21 @@ async fn members_are_filtered_by_membership_and_paged() {
     let page = alice.get(&format!("/v1/rooms/{room}/members?membership=join&limit=1&offset=1")).await;
     assert_eq!(page.meta()["total"], 2);
     assert_eq!(page.list()[0]["participant_id"], others[0].id);
+    for (query, total, shown) in [
+        ("", 3, vec![&alice, &others[0], &others[2]]),
+        ("?limit=2", 3, vec![&alice, &others[0]]),
+        ("?limit=2&offset=2", 3, vec![&others[2]]),
+        ("?offset=3", 3, vec![]),
+        ("?membership=invite&limit=1", 1, vec![&others[2]]),
+        ("?membership=leave&offset=1", 1, vec![]),
+        ("?membership=ban&limit=1", 1, vec![&others[3]]),
+    ] {
+        let page = alice.get(&format!("/v1/rooms/{room}/members{query}")).await;
+        let list = page.list();
+        let ids: Vec<_> = list.iter().map(|member| &member["participant_id"]).collect();
+        assert_eq!(ids, shown.iter().map(|member| &member.id).collect::<Vec<_>>(), "{query}");
+        assert_eq!(page.meta()["total"], total, "{query}");
+    }
     alice.get(&format!("/v1/rooms/{room}/members?membership=friend")).await.invalid("membership");
     assert_eq!(alice.sees(&room).await["members_count"], 2);
 }
