@@ -4,7 +4,10 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use parking_lot::RwLock;
@@ -12,17 +15,22 @@ use rules::{UnixMs, signature::Signer};
 use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, ServerName, UserId};
 
 pub mod accounts;
+pub mod admin;
 pub mod aliases;
+pub mod app_tokens;
 pub mod append;
+pub mod audit;
 pub mod caller;
 pub mod capacity;
 pub mod chores;
 pub mod creation;
+pub mod deactivation;
 pub mod direct;
 pub mod directory;
 pub mod error;
 pub mod gate;
 pub mod incognito;
+pub mod jobs;
 pub mod lane;
 pub mod levels;
 pub mod lifecycle;
@@ -32,6 +40,8 @@ pub mod messages;
 pub mod passwords;
 pub mod permissions;
 pub mod personal;
+pub mod purge;
+pub mod registration;
 pub mod requests;
 pub mod room_state;
 pub mod rooms;
@@ -50,11 +60,13 @@ pub use error::{ActionError, ErrorKind};
 pub use crate::storage::{
     Direction, Place,
     accounts::{AccountState, StoredAnswer},
+    admin::{AppToken, AuditRow, JobKind, JobState, RegistrationToken},
     members::{Mute, NotificationMode},
 };
 
 use crate::{
     clock::Clock,
+    jobs::Jobs,
     random::Random,
     storage::{Home, Store, keyspaces::ALIASES},
 };
@@ -80,14 +92,19 @@ pub struct Inner {
     pub settings: Settings,
     /// Runs argon2id, a few at a time.
     pub passwords: passwords::Passwords,
+    /// What goes on beside the requests.
+    pub jobs: Jobs,
     store: Store,
     incognito: Store,
     incognito_rooms: RwLock<HashSet<OwnedRoomId>>,
+    /// Rooms whose rows are about to go: nobody enters them any more.
+    purging: RwLock<HashSet<OwnedRoomId>>,
     rooms: Rooms,
     sessions: sessions::Sessions,
     gates: gate::Gates,
     capacity: capacity::Capacity,
     answers_kept: AtomicU64,
+    ids: AtomicU64,
 }
 
 /// What the configuration sets for the actions of a tenant.
@@ -161,16 +178,21 @@ impl Actions {
             random: parts.random,
             settings: parts.settings,
             passwords: parts.passwords,
+            jobs: Jobs::default(),
             store: parts.store,
             incognito: parts.incognito,
             incognito_rooms: RwLock::default(),
+            purging: RwLock::default(),
             rooms: Rooms::default(),
             sessions: sessions::Sessions::default(),
             gates: gate::Gates::default(),
             capacity: capacity::Capacity::default(),
             answers_kept: AtomicU64::new(0),
+            ids: AtomicU64::new(0),
         }));
+        purge::load(&actions).await?;
         chores::finish_all(&actions).await?;
+        jobs::resume(&actions).await?;
         Ok(actions)
     }
 
@@ -198,6 +220,17 @@ impl Actions {
             return Ok(self.incognito.get(&ALIASES, &Home::name(reference), &()).await?.is_some());
         }
         Ok(RoomId::parse(reference).is_ok_and(|room_id| self.incognito_rooms.read().contains(&room_id)))
+    }
+
+    /// The room's rows are about to go, or are gone.
+    pub fn is_purging(&self, room_id: &RoomId) -> bool {
+        self.purging.read().contains(room_id)
+    }
+
+    /// An id that sorts by the time at which it was made, and within a millisecond by the order in which this process made it.
+    pub fn timed_id(&self) -> String {
+        let count = self.ids.fetch_add(1, Ordering::Relaxed) & 0xff_ffff;
+        format!("{:012x}{count:06x}{}", self.now().0, self.random_word(8))
     }
 
     /// The durable store: everything but incognito rooms.
@@ -230,11 +263,12 @@ impl Actions {
         })
     }
 
-    /// Waits until everything that was submitted is on disk, and closes both stores.
+    /// Ends what goes on beside the requests, waits until everything that was submitted is on disk, and closes both stores.
     ///
     /// # Errors
     /// When storage cannot be closed.
     pub async fn close(&self) -> Result<(), ActionError> {
+        self.jobs.stop().await;
         self.incognito.close().await?;
         Ok(self.store.close().await?)
     }

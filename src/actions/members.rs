@@ -5,14 +5,14 @@ use rules::{
     kind::RoomKind,
     permission::{Act, Membership, Reason},
 };
-use ruma::{CanonicalJsonObject, CanonicalJsonValue, OwnedUserId, UserId};
+use ruma::{CanonicalJsonObject, CanonicalJsonValue, OwnedUserId, RoomId, UserId};
 use serde_json::json;
 
 use super::{
     ActionError, Actions, Caller, accounts,
     append::Writer,
     creation::object,
-    incognito,
+    incognito, purge,
     rooms::{self, Entered},
     rows,
     texts::give_reason,
@@ -46,7 +46,7 @@ pub struct MemberPage {
 /// Not invited, banned, full, frozen; a room of another server.
 pub async fn join(actions: &Actions, caller: &Caller, reference: &str, via: &[String]) -> Result<(), ActionError> {
     let entered = match rooms::enter(actions, caller, reference).await {
-        Err(ActionError::RoomNotFound) => return Err(elsewhere(actions, reference, via)),
+        Err(ActionError::RoomNotFound) => return Err(elsewhere(actions, caller, reference, via).await?),
         entered => entered?,
     };
     let mut writer = entered.writer;
@@ -59,14 +59,25 @@ pub async fn join(actions: &Actions, caller: &Caller, reference: &str, via: &[St
     Ok(())
 }
 
-/// A room that is not here: perhaps it is elsewhere.
-fn elsewhere(actions: &Actions, reference: &str, via: &[String]) -> ActionError {
+/// A room that is not here: perhaps it is elsewhere. One that was purged here is brought back by an admin only.
+async fn elsewhere(
+    actions: &Actions,
+    caller: &Caller,
+    reference: &str,
+    via: &[String],
+) -> Result<ActionError, ActionError> {
+    if let Ok(room_id) = RoomId::parse(reference)
+        && !caller.is_admin
+        && purge::is_purged(actions, &room_id).await?
+    {
+        return Ok(ActionError::RoomNotFound);
+    }
     let other_server = |server: &str| server != actions.server_name.as_str();
     let is_foreign_name = reference.split_once(':').is_some_and(|(_, server)| other_server(server));
     if is_foreign_name || via.iter().any(|server| other_server(server)) {
-        return ActionError::needs_federation("joining this room");
+        return Ok(ActionError::needs_federation("joining this room"));
     }
-    ActionError::RoomNotFound
+    Ok(ActionError::RoomNotFound)
 }
 
 /// Leaves a room, declines its invite or withdraws a knock.

@@ -2,7 +2,9 @@
 #![cfg(test)]
 
 mod accounts;
+mod admin;
 mod archive;
+mod audit;
 mod bad_input;
 mod directory;
 mod dm;
@@ -13,9 +15,12 @@ mod members;
 mod messages;
 mod permissions;
 mod personal;
+mod purge;
 mod races;
+mod registration;
 mod retries;
 mod rooms;
+mod sessions;
 mod state;
 mod tenants;
 mod workspaces;
