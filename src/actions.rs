@@ -4,7 +4,10 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use parking_lot::RwLock;
@@ -12,13 +15,17 @@ use rules::{UnixMs, signature::Signer};
 use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, ServerName, UserId};
 
 pub mod accounts;
+pub mod admin;
 pub mod aliases;
 pub mod announcements;
+pub mod app_tokens;
 pub mod append;
+pub mod audit;
 pub mod caller;
 pub mod capacity;
 pub mod chores;
 pub mod creation;
+pub mod deactivation;
 pub mod direct;
 pub mod directory;
 pub mod error;
@@ -26,6 +33,7 @@ pub mod figures;
 pub mod gate;
 pub mod incognito;
 pub mod knocks;
+pub mod jobs;
 pub mod lane;
 pub mod levels;
 pub mod lifecycle;
@@ -35,6 +43,8 @@ pub mod messages;
 pub mod passwords;
 pub mod permissions;
 pub mod personal;
+pub mod purge;
+pub mod registration;
 pub mod requests;
 pub mod room_passwords;
 pub mod room_state;
@@ -57,10 +67,12 @@ pub use crate::storage::{
     Direction, Place,
     accounts::{AccountState, StoredAnswer},
     members::{Mute, NotificationMode, Silence},
+    admin::{AppToken, AuditRow, JobKind, JobState, RegistrationToken},
 };
 
 use crate::{
     clock::Clock,
+    jobs::Jobs,
     random::Random,
     storage::{Home, Store, keyspaces::ALIASES},
 };
@@ -86,9 +98,13 @@ pub struct Inner {
     pub settings: Settings,
     /// Runs argon2id, a few at a time.
     pub passwords: passwords::Passwords,
+    /// What goes on beside the requests.
+    pub jobs: Jobs,
     store: Store,
     incognito: Store,
     incognito_rooms: RwLock<HashSet<OwnedRoomId>>,
+    /// Rooms whose rows are about to go: nobody enters them any more.
+    purging: RwLock<HashSet<OwnedRoomId>>,
     rooms: Rooms,
     /// The listed rooms, as the directory shows them.
     pub directory: Arc<directory::Index>,
@@ -97,6 +113,7 @@ pub struct Inner {
     capacity: capacity::Capacity,
     answers_kept: AtomicU64,
     room_guesses: room_passwords::Guesses,
+    ids: AtomicU64,
 }
 
 /// What the configuration sets for the actions of a tenant.
@@ -170,9 +187,11 @@ impl Actions {
             random: parts.random,
             settings: parts.settings,
             passwords: parts.passwords,
+            jobs: Jobs::default(),
             store: parts.store,
             incognito: parts.incognito,
             incognito_rooms: RwLock::default(),
+            purging: RwLock::default(),
             rooms: Rooms::default(),
             directory: Arc::default(),
             sessions: sessions::Sessions::default(),
@@ -180,8 +199,11 @@ impl Actions {
             capacity: capacity::Capacity::default(),
             answers_kept: AtomicU64::new(0),
             room_guesses: room_passwords::Guesses::default(),
+            ids: AtomicU64::new(0),
         }));
+        purge::load(&actions).await?;
         chores::finish_all(&actions).await?;
+        jobs::resume(&actions).await?;
         Ok(actions)
     }
 
@@ -209,6 +231,17 @@ impl Actions {
             return Ok(self.incognito.get(&ALIASES, &Home::name(reference), &()).await?.is_some());
         }
         Ok(RoomId::parse(reference).is_ok_and(|room_id| self.incognito_rooms.read().contains(&room_id)))
+    }
+
+    /// The room's rows are about to go, or are gone.
+    pub fn is_purging(&self, room_id: &RoomId) -> bool {
+        self.purging.read().contains(room_id)
+    }
+
+    /// An id that sorts by the time at which it was made, and within a millisecond by the order in which this process made it.
+    pub fn timed_id(&self) -> String {
+        let count = self.ids.fetch_add(1, Ordering::Relaxed) & 0xff_ffff;
+        format!("{:012x}{count:06x}{}", self.now().0, self.random_word(8))
     }
 
     /// The durable store: everything but incognito rooms.
@@ -246,11 +279,12 @@ impl Actions {
         Arc::strong_count(&self.0) == 1 && self.incognito_rooms.read().is_empty()
     }
 
-    /// Waits until everything that was submitted is on disk, and closes both stores.
+    /// Ends what goes on beside the requests, waits until everything that was submitted is on disk, and closes both stores.
     ///
     /// # Errors
     /// When storage cannot be closed.
     pub async fn close(&self) -> Result<(), ActionError> {
+        self.jobs.stop().await;
         self.incognito.close().await?;
         Ok(self.store.close().await?)
     }

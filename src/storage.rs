@@ -10,6 +10,7 @@ use std::{future::Future, path::PathBuf, pin::Pin, sync::Arc};
 use tokio::sync::watch;
 
 pub mod accounts;
+pub mod admin;
 pub mod changes;
 pub mod chores;
 pub mod commit;
@@ -215,6 +216,33 @@ impl Store {
         let page = self.0.engine.scan(range, Direction::Up, limit).await?;
         let rows = page.rows.iter().map(|(row, value)| keyspace.read_row(row, value));
         Ok(HomesPage { rows: rows.collect::<Result<_, _>>()?, more: page.more })
+    }
+
+    /// Bytes of the keys and values that a commit would remove: what a deletion frees.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub async fn weigh(&self, commit: &Commit) -> Result<u64, StorageError> {
+        let engine = &self.0.engine;
+        let bytes_of = |key: &[u8], value: &[u8]| u64::try_from(key.len() + value.len()).unwrap_or(u64::MAX);
+        let mut bytes = 0_u64;
+        let removed: Vec<_> =
+            commit.batch.writes.iter().filter(|(_, value)| value.is_none()).map(|(key, _)| key.clone()).collect();
+        for (key, value) in removed.iter().zip(engine.get(removed.clone()).await?) {
+            bytes = bytes.saturating_add(value.map_or(0, |value| bytes_of(&key.bytes, &value)));
+        }
+        for prefix in &commit.batch.prefixes {
+            let mut range = RowRange::prefix(prefix);
+            loop {
+                let page = engine.scan(range.clone(), Direction::Up, Limit::max()).await?;
+                bytes = page.rows.iter().fold(bytes, |sum, (key, value)| sum.saturating_add(bytes_of(key, value)));
+                match page.rows.into_iter().next_back() {
+                    Some((last, _)) if page.more => range.start = range::behind(last),
+                    _ => break,
+                }
+            }
+        }
+        Ok(bytes)
     }
 
     /// Commits and waits for the answer.

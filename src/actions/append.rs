@@ -40,7 +40,7 @@ mod effects;
 mod erase;
 mod remote;
 
-pub use erase::erase;
+pub use erase::{erase, leave};
 pub use remote::{Remote, remote};
 
 /// The lane of one room, held, and what shall be written.
@@ -64,6 +64,12 @@ impl Writer {
     /// # Errors
     /// [`ActionError::Busy`] when the turn does not come; when storage cannot be read.
     pub async fn enter(actions: &Actions, room: &Arc<Room>) -> Result<Option<Self>, ActionError> {
+        let writer = Self::enter_even_purging(actions, room).await?;
+        Ok(writer.filter(|_| !actions.is_purging(&room.id)))
+    }
+
+    /// [`Writer::enter`], even when the room's rows are about to go.
+    async fn enter_even_purging(actions: &Actions, room: &Arc<Room>) -> Result<Option<Self>, ActionError> {
         let mut writer = Self::enter_any(actions, room).await?;
         if writer.working.view.is_none() {
             writer.working.view = room.view().await?;

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::{
     ActionError, Actions, Caller, accounts, aliases,
     append::Writer,
-    capacity, chores, members, requests, room_passwords, settings,
+    capacity, chores, members, purge, requests, room_passwords, settings,
     texts::{NAME_CHARACTERS_MAX, TOPIC_CHARACTERS_MAX, at_most},
     workspaces,
 };
@@ -332,6 +332,9 @@ pub(super) async fn write(
     let room = actions.room(&room_id);
     if room.view().await?.is_some() {
         return Ok(());
+    }
+    if purge::is_purged(actions, &room_id).await? {
+        return Err(ActionError::RoomNotFound);
     }
     let wish = match wished_alias {
         Some(alias) => aliases::Wish::Exactly(alias),

@@ -48,6 +48,9 @@ pub enum ActionError {
     /// No such person on this server.
     #[error("there is no participant `{0}` on this server")]
     ParticipantNotFound(String),
+    /// No session, token or job of that id, or it is not the caller's.
+    #[error("there is no such {0}, or it is not yours")]
+    NotFound(&'static str),
     /// A limit of the tenant is reached.
     #[error("{0}")]
     TenantCapacity(String),
@@ -108,6 +111,7 @@ pub enum ErrorKind {
     WorkspaceNotFound,
     WorkspaceForbidden,
     ParticipantNotFound,
+    NotFound,
     TenantCapacity,
     InvalidToken,
     ExpiredToken,
@@ -136,6 +140,7 @@ impl ActionError {
             Self::WorkspaceNotFound => ErrorKind::WorkspaceNotFound,
             Self::WorkspaceForbidden(_) => ErrorKind::WorkspaceForbidden,
             Self::ParticipantNotFound(_) => ErrorKind::ParticipantNotFound,
+            Self::NotFound(_) => ErrorKind::NotFound,
             Self::TenantCapacity(_) => ErrorKind::TenantCapacity,
             Self::InvalidToken(_) => ErrorKind::InvalidToken,
             Self::ExpiredToken => ErrorKind::ExpiredToken,

@@ -5,14 +5,14 @@ use rules::{
     kind::RoomKind,
     permission::{Act, Membership, Reason},
 };
-use ruma::{CanonicalJsonObject, CanonicalJsonValue, OwnedUserId, UserId};
+use ruma::{CanonicalJsonObject, CanonicalJsonValue, OwnedUserId, RoomId, UserId};
 use serde_json::json;
 
 use super::{
     ActionError, Actions, Caller, accounts,
     append::Writer,
     creation::object,
-    incognito, room_passwords,
+    incognito, purge, room_passwords,
     rooms::{self, Entered, RoomDetails},
     rows,
     texts::give_reason,
@@ -64,6 +64,7 @@ pub async fn join(
     password.map_or(Ok(()), room_passwords::check)?;
     let mut entered = match (rooms::enter(actions, caller, reference).await, password) {
         (Err(ActionError::RoomNotFound), None) => {
+            must_not_be_purged(actions, caller, reference).await?;
             return Err(elsewhere(actions, reference, via, "joining this room"));
         }
         (Err(ActionError::RoomNotFound), Some(password)) => {
@@ -95,6 +96,14 @@ pub(super) fn check_via(via: &[String]) -> Result<(), ActionError> {
         return Err(ActionError::invalid("via", format!("at most {VIA_MAX} servers")));
     }
     Ok(())
+}
+
+/// A room that was purged here is brought back by an admin only.
+async fn must_not_be_purged(actions: &Actions, caller: &Caller, reference: &str) -> Result<(), ActionError> {
+    match RoomId::parse(reference) {
+        Ok(room_id) if !caller.is_admin && purge::is_purged(actions, &room_id).await? => Err(ActionError::RoomNotFound),
+        _ => Ok(()),
+    }
 }
 
 /// Why there is no such room here: perhaps it is elsewhere.

@@ -98,7 +98,8 @@ pub async fn locate(actions: &Actions, reference: &str) -> Result<Arc<Room>, Act
     } else {
         RoomId::parse(reference).ok().filter(|_| !reference.contains('\0'))
     };
-    Ok(actions.room(&room_id.ok_or(ActionError::RoomNotFound)?))
+    let room_id = room_id.filter(|room_id| !actions.is_purging(room_id)).ok_or(ActionError::RoomNotFound)?;
+    Ok(actions.room(&room_id))
 }
 
 /// A room, for reading.

@@ -214,6 +214,37 @@ pub async fn all<K: Key + Clone, V: Value>(
     }
 }
 
+/// One page of the rows of a home that are wanted, and how many are wanted in all. It reads every row of the home, a part at a time, and keeps one page:
+/// for lists of admins.
+///
+/// # Errors
+/// When storage cannot be read.
+pub async fn search<K: Key + Clone, V: Value>(
+    store: &Store,
+    keyspace: &Keyspace<K, V>,
+    home: &Home,
+    direction: Direction,
+    (offset, limit): (usize, usize),
+    wanted: impl Fn(&K, &V) -> bool,
+) -> Result<(Vec<(K, V)>, usize), ActionError> {
+    let (mut rows, mut total, mut rest) = (Vec::new(), 0, KeyRange::all());
+    loop {
+        let part = store.scan(keyspace, home, rest.clone(), direction, Limit::max()).await?;
+        let last = part.rows.last().map(|(last, _)| last.clone());
+        for (key, value) in part.rows.into_iter().filter(|(key, value)| wanted(key, value)) {
+            if total >= offset && rows.len() < limit {
+                rows.push((key, value));
+            }
+            total += 1;
+        }
+        match (last, direction) {
+            (Some(last), Direction::Up) if part.more => rest = rest.after(&last),
+            (Some(last), Direction::Down) if part.more => rest = rest.before(&last),
+            _ => return Ok((rows, total)),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;

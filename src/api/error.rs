@@ -81,7 +81,8 @@ fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::RoomNotFound
         | ErrorKind::EventNotFound
         | ErrorKind::WorkspaceNotFound
-        | ErrorKind::ParticipantNotFound => StatusCode::NOT_FOUND,
+        | ErrorKind::ParticipantNotFound
+        | ErrorKind::NotFound => StatusCode::NOT_FOUND,
         ErrorKind::RoomForbidden
         | ErrorKind::RedactForbidden
         | ErrorKind::WorkspaceForbidden

@@ -8,8 +8,10 @@ use axum::{
 use super::ApiState;
 
 mod accounts;
+mod admin;
 pub(crate) mod error;
 mod health;
+mod jobs;
 mod levels;
 mod members;
 mod messages;
@@ -17,6 +19,8 @@ mod path;
 mod personal;
 mod room_state;
 mod rooms;
+mod sessions;
+mod tokens;
 mod settings;
 mod wire;
 mod workspaces;
@@ -29,8 +33,26 @@ fn table() -> Vec<Route> {
         ("POST", "/v1/auth/login", post(accounts::log_in)),
         ("POST", "/v1/auth/logout", post(accounts::log_out)),
         ("GET", "/v1/me", get(accounts::me)),
+        ("DELETE", "/v1/me", delete(sessions::deactivate)),
+        ("PUT", "/v1/me/password", put(sessions::change_password)),
+        ("GET", "/v1/me/sessions", get(sessions::list)),
+        ("DELETE", "/v1/me/sessions/{id}", delete(sessions::revoke)),
+        ("GET", "/v1/jobs/{id}", get(jobs::get)),
         ("POST", "/v1/admin/participants", post(accounts::create)),
         ("GET", "/v1/admin/participants", get(accounts::list)),
+        ("POST", "/v1/admin/participants/{participant_id}/disable", post(accounts::disable)),
+        ("POST", "/v1/admin/participants/{participant_id}/enable", post(accounts::enable)),
+        ("PUT", "/v1/admin/participants/{participant_id}/password", put(accounts::set_password)),
+        ("POST", "/v1/admin/registration-tokens", post(tokens::create_registration)),
+        ("GET", "/v1/admin/registration-tokens", get(tokens::list_registration)),
+        ("DELETE", "/v1/admin/registration-tokens/{id}", delete(tokens::delete_registration)),
+        ("POST", "/v1/admin/app-tokens", post(tokens::create_app)),
+        ("GET", "/v1/admin/app-tokens", get(tokens::list_app)),
+        ("DELETE", "/v1/admin/app-tokens/{id}", delete(tokens::delete_app)),
+        ("GET", "/v1/admin/rooms", get(admin::rooms)),
+        ("DELETE", "/v1/admin/rooms/{room_id}", delete(admin::purge)),
+        ("GET", "/v1/admin/audit", get(admin::audit)),
+        ("GET", "/v1/admin/jobs", get(jobs::list)),
         ("GET", "/v1/directory/rooms", get(rooms::directory)),
         ("GET", "/v1/rooms", get(rooms::own)),
         ("POST", "/v1/rooms", post(rooms::create)),

@@ -161,6 +161,15 @@ impl Commit {
         self.delete_below(keyspace.info(), &[])
     }
 
+    /// Removes all rows of the commit's home, whatever their keyspace.
+    pub fn delete_home(&mut self) -> &mut Self {
+        let kind = self.home.kind();
+        for keyspace in super::keyspaces::ALL.iter().filter(|keyspace| keyspace.home == kind) {
+            self.delete_below(keyspace, &[]);
+        }
+        self
+    }
+
     fn delete_below(&mut self, keyspace: &KeyspaceInfo, start: &[u8]) -> &mut Self {
         let done = own_key(keyspace, &self.home, start).map(|prefix| {
             self.size.add(prefix.bytes.len());

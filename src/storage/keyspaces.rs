@@ -28,12 +28,18 @@
 //! | `aliases` | name (the alias) | → room |
 //! | `rooms` | server | room → listing |
 //! | `chores` | server | room, space → work that is left |
+//! | `jobs` | server | id → long work and what became of it |
+//! | `audit` | server | id (by time) → act of an admin |
+//! | `registration_tokens` | server | hash of a token → how often it may be used |
+//! | `app_tokens` | server | hash of a token → the server that has it |
+//! | `purged` | server | room → when it was purged |
 
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 
 use super::{
     Arrival, Place,
     accounts::{Account, Reservation, Session, StoredAnswer},
+    admin::{AppToken, AuditRow, Job, Purge, RegistrationToken},
     chores::Chore,
     history::{EventAt, Redaction, RoomListing, RoomSettings, SentUnder, StoredEvent, Summary, Tip},
     keyspace::keyspaces,
@@ -51,9 +57,13 @@ impl Value for SentUnder {}
 impl Value for InRoom {}
 impl Value for Account {}
 impl Value for Reservation {}
-impl Value for Session {}
 impl Value for StoredAnswer {}
 impl Value for Chore {}
+impl Value for Job {}
+impl Value for AuditRow {}
+impl Value for RegistrationToken {}
+impl Value for AppToken {}
+impl Value for Purge {}
 
 keyspaces! {
     /// The events of a room, in the order in which they were stored.
@@ -133,4 +143,19 @@ keyspaces! {
 
     /// Work that a commit left for another room.
     63 CHORES: (OwnedRoomId, OwnedRoomId) => Chore, in Server, as Rows;
+
+    /// Long work, by an id that sorts by the time it was asked for.
+    64 JOBS: String => Job, in Server, as Rows;
+
+    /// What admins and the command line did, by an id that sorts by time. Only added to.
+    65 AUDIT: String => AuditRow, in Server, as Log;
+
+    /// Tokens that let people register, by their SHA-256.
+    66 REGISTRATION_TOKENS: [u8; 32] => RegistrationToken, in Server, as Rows;
+
+    /// Tokens of servers that call us, by their SHA-256.
+    67 APP_TOKENS: [u8; 32] => AppToken, in Server, as Rows;
+
+    /// Rooms that are being purged or were; their ids are never used again.
+    68 PURGED: OwnedRoomId => Purge, in Server, as Rows;
 }

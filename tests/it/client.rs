@@ -32,7 +32,7 @@ use yurt::{
 
 pub(crate) use answer::Answer;
 use caller::Link;
-pub(crate) use caller::{Caller, encoded, text};
+pub(crate) use caller::{Caller, LOOK_PAUSE, LOOKS_MAX, encoded, text};
 
 /// The server name of the first tenant.
 pub(crate) const SERVER_NAME: &str = "yurt.test";

@@ -15,14 +15,14 @@ use ruma::{CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, OwnedRoomId, O
 use serde_json::{Value, json};
 use yurt::{
     actions::{
-        Actions, Caller,
+        Actions, Caller, ErrorKind,
         accounts::{self, NewAccount},
         append::{self, Remote},
         creation::{self, NewRoom},
-        levels, members, messages, room_state, rooms,
+        jobs, levels, members, messages, purge, room_state, rooms,
         rows::Rows,
     },
-    storage::history::Tip,
+    storage::{Commit, Home, history::Tip, keyspaces::EVENT_IDS},
 };
 
 use crate::client::{TestServer, server};
@@ -430,4 +430,26 @@ async fn a_redaction_of_a_peer_takes_the_content_away_where_it_may() {
         assert_eq!(found.event.content().get(), "{}");
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_purged_room_leaves_no_row_and_takes_in_nothing_more_of_its_peers() {
+    let scene = Scene::new("12").await;
+    let late = scene.on_heads(Draft::member(&scene.rita, "leave", CanonicalJsonObject::new())).await;
+    let admin = Caller::local(&scene.alice.user_id, true);
+    let job = purge::start(&scene.actions, &admin, scene.room_id.as_str()).await.unwrap();
+    while !jobs::get(&scene.actions, &admin, &job).await.unwrap().job.state.is_over() {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let room = scene.actions.room(&scene.room_id);
+    let mut all = Commit::new(room.home.clone());
+    all.delete_home();
+    assert_eq!(room.store.weigh(&all).await.unwrap(), 0);
+    let id = room.store.get(&EVENT_IDS, &Home::content(), late.prev_events().first().unwrap()).await.unwrap();
+    assert_eq!(id, None);
+    assert_eq!(scene.receive(late).await, Remote::Ignored);
+    let via = ["peer.example".to_owned()];
+    let joined = async |caller| members::join(&scene.actions, caller, scene.room_id.as_str(), &via).await.unwrap_err();
+    assert_eq!(joined(&scene.alice).await.kind(), ErrorKind::RoomNotFound);
+    assert_eq!(joined(&admin).await.kind(), ErrorKind::FederationDisabled);
 }

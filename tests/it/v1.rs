@@ -3,7 +3,9 @@
 
 mod accounts;
 mod announcements;
+mod admin;
 mod archive;
+mod audit;
 mod bad_input;
 mod directory;
 mod dm;
@@ -16,10 +18,13 @@ mod messages;
 mod permissions;
 mod personal;
 mod pins;
+mod purge;
 mod races;
+mod registration;
 mod retries;
 mod room_passwords;
 mod rooms;
+mod sessions;
 mod settings;
 mod silence;
 mod state;

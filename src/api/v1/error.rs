@@ -80,6 +80,7 @@ fn code(kind: ProblemKind) -> &'static str {
         ErrorKind::WorkspaceNotFound => "SW_WORKSPACE_NOT_FOUND",
         ErrorKind::WorkspaceForbidden => "SW_WORKSPACE_FORBIDDEN",
         ErrorKind::ParticipantNotFound => "SW_PARTICIPANT_NOT_FOUND",
+        ErrorKind::NotFound => "SW_NOT_FOUND",
         ErrorKind::TenantCapacity => "SW_TENANT_CAPACITY",
         ErrorKind::InvalidToken => "SW_AUTH_INVALID_TOKEN",
         ErrorKind::ExpiredToken => "SW_AUTH_EXPIRED_TOKEN",

@@ -82,9 +82,9 @@ pub(super) struct Room {
 }
 
 #[derive(Serialize)]
-struct Federation {
-    mode: &'static str,
-    permanent: bool,
+pub(super) struct Federation {
+    pub(super) mode: &'static str,
+    pub(super) permanent: bool,
 }
 
 #[derive(Serialize)]

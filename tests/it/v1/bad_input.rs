@@ -34,6 +34,7 @@ impl Ground {
             .replace("{workspace_id}", &self.workspace)
             .replace("{event_id}", &self.event)
             .replace("{participant_id}", "bob")
+            .replace("{id}", "any")
             .replace("{type}", "com.example.any")
             .replace("{key}", "any")
     }
