@@ -21,6 +21,7 @@ pub mod announcements;
 pub mod app_tokens;
 pub mod append;
 pub mod audit;
+pub mod avatars;
 pub mod caller;
 pub mod capacity;
 pub mod chores;
@@ -31,18 +32,21 @@ pub mod directory;
 pub mod error;
 pub mod figures;
 pub mod gate;
+pub mod images;
 pub mod incognito;
 pub mod knocks;
 pub mod jobs;
 pub mod lane;
 pub mod levels;
 pub mod lifecycle;
+pub mod media;
 pub mod members;
 pub mod merge;
 pub mod messages;
 pub mod passwords;
 pub mod permissions;
 pub mod personal;
+pub mod profile;
 pub mod purge;
 pub mod registration;
 pub mod requests;
@@ -100,6 +104,8 @@ pub struct Inner {
     pub passwords: passwords::Passwords,
     /// What goes on beside the requests.
     pub jobs: Jobs,
+    /// Keeps media.
+    pub media: media::Media,
     store: Store,
     incognito: Store,
     incognito_rooms: RwLock<HashSet<OwnedRoomId>>,
@@ -171,6 +177,8 @@ pub struct Parts {
     pub settings: Settings,
     /// Shared by all tenants of the process.
     pub passwords: passwords::Passwords,
+    /// Its media.
+    pub media: media::Media,
 }
 
 impl Actions {
@@ -188,6 +196,7 @@ impl Actions {
             settings: parts.settings,
             passwords: parts.passwords,
             jobs: Jobs::default(),
+            media: parts.media,
             store: parts.store,
             incognito: parts.incognito,
             incognito_rooms: RwLock::default(),
@@ -203,6 +212,7 @@ impl Actions {
         }));
         purge::load(&actions).await?;
         chores::finish_all(&actions).await?;
+        profile::finish_all(&actions).await?;
         jobs::resume(&actions).await?;
         Ok(actions)
     }

@@ -35,6 +35,7 @@ mod body;
 mod caller;
 mod calls;
 mod error;
+mod file;
 mod idempotency;
 mod limits;
 mod page;

@@ -5,6 +5,7 @@
 //!
 //! * `sections`: the sections `[listen]`, `[accounts]`, `[cors]`, `[log]`.
 //! * `limits`: the section `[limits]`.
+//! * `media`: the section `[media]`.
 //! * `tenant`: a `[[tenant]]`.
 //! * `network`: ranges of addresses.
 //! * `reading`: from text and environment to a [`Config`], with errors that name the line and the nearest known key.
@@ -17,12 +18,14 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 mod limits;
+mod media;
 mod network;
 mod reading;
 mod sections;
 mod tenant;
 
 pub use limits::Limits;
+pub use media::{Media, Secret};
 pub use network::Network;
 pub use sections::{Accounts, Cors, Listen, Log, LogFormat, Registration};
 pub use tenant::Tenant;
@@ -42,6 +45,8 @@ pub struct Config {
     pub cors: Cors,
     /// How much one caller may ask for.
     pub limits: Limits,
+    /// Files that people upload.
+    pub media: Media,
     /// What is written to stderr.
     pub log: Log,
     /// The servers that this process is: at least one.
@@ -56,6 +61,7 @@ impl Default for Config {
             accounts: Accounts::default(),
             cors: Cors::default(),
             limits: Limits::default(),
+            media: Media::default(),
             log: Log::default(),
             tenant: Vec::new(),
         }
@@ -85,6 +91,7 @@ impl Config {
         self.accounts.check()?;
         self.cors.check()?;
         self.limits.check()?;
+        self.media.check()?;
         self.log.targets()?;
         self.check_tenants()
     }

@@ -21,6 +21,7 @@ pub mod home;
 pub mod key;
 pub mod keyspace;
 pub mod keyspaces;
+pub mod media;
 pub mod members;
 pub mod memory;
 pub mod range;

@@ -388,6 +388,7 @@ impl Standing<'_> {
             (RoomKind::Incognito, Act::Archive | Act::Rejoin) => {
                 "an incognito room leaves no trace and cannot be archived; close it with POST …/close"
             }
+            (RoomKind::Incognito, Act::Avatar) => "an incognito room refers to no media",
             (RoomKind::Incognito, Act::Move) => "an incognito room belongs to no workspace",
             (RoomKind::Incognito, Act::Export) => "an incognito room leaves no trace and cannot be exported",
             (RoomKind::Workspace, Act::Send) => "a workspace holds rooms, not messages; write into one of its rooms",

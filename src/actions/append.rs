@@ -9,6 +9,7 @@ use rules::{
     authorization,
     draft::{self, Around, Draft},
     event::Event,
+    kind::RoomKind,
     limits::PREV_EVENTS_MAX,
     permission::Standing,
     state::{StateKey, StateMap, change_of},
@@ -38,6 +39,7 @@ use crate::storage::{
 
 mod effects;
 mod erase;
+mod references;
 mod remote;
 
 pub use erase::{erase, leave};
@@ -244,10 +246,13 @@ impl Writer {
     pub async fn stage_as(
         &mut self,
         sender: &UserId,
-        draft: Draft,
+        mut draft: Draft,
         transaction_id: Option<String>,
     ) -> Result<Arc<Event>, ActionError> {
         let version = self.version()?;
+        if draft.kind == TimelineEventType::RoomMember && self.summary()?.kind == RoomKind::Incognito {
+            draft.content.remove("avatar_url");
+        }
         let sender = sender.to_owned();
         let content = serde_json::value::to_raw_value(&draft.content).map_err(ActionError::internal)?;
         let needed = authorization::needed_state(&version, &draft.kind, &sender, draft.state_key.as_deref(), &content)?;
@@ -276,6 +281,7 @@ impl Writer {
         if let Some(own_state) = own_state {
             authorization::check(&version, &event, &own_state)?;
         }
+        self.refer(&event).await?;
         self.place_at_the_end(Arc::clone(&event), before, transaction_id).await?;
         Ok(event)
     }

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::{
     ActionError, Actions, Caller, accounts, aliases,
     append::Writer,
-    capacity, chores, members, purge, requests, room_passwords, settings,
+    capacity, chores, media, members, purge, requests, room_passwords, settings,
     texts::{NAME_CHARACTERS_MAX, TOPIC_CHARACTERS_MAX, at_most},
     workspaces,
 };
@@ -177,6 +177,9 @@ async fn plan(actions: &Actions, caller: &Caller, new: NewRoom) -> Result<Plan, 
         plan.name = Some(format!("incognito-{}", actions.random_word(6)));
     }
     plan.topic = new.topic.filter(|topic| !topic.trim().is_empty());
+    if let Some(url) = &new.avatar_url {
+        media::must_read(actions, &caller.user_id, "avatar_url", url).await?;
+    }
     plan.avatar_url = new.avatar_url;
     plan.settings =
         RoomSettings { max_members: new.max_members, federation_off: new.federate == Some(false), password_hash: None };

@@ -304,9 +304,11 @@ pub async fn must_exist(actions: &Actions, user_id: &UserId) -> Result<(), Actio
 pub async fn profile_of(actions: &Actions, user_id: &UserId) -> Result<CanonicalJsonObject, ActionError> {
     let mut content = CanonicalJsonObject::new();
     if actions.is_local(user_id)
-        && let Some(name) = accounts::get(actions, user_id).await?.and_then(|account| account.display_name)
+        && let Some(account) = accounts::get(actions, user_id).await?
     {
-        content.insert("displayname".to_owned(), CanonicalJsonValue::String(name));
+        for (field, text) in [("displayname", account.display_name), ("avatar_url", account.avatar_url)] {
+            content.extend(text.map(|text| (field.to_owned(), CanonicalJsonValue::String(text))));
+        }
     }
     Ok(content)
 }

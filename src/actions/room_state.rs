@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::{
     ActionError, Actions, Caller, aliases,
     creation::object,
+    media,
     members::membership,
     messages::names_media,
     rooms::{self, Opened},
@@ -143,6 +144,9 @@ pub async fn set(
         _ => standing.may_set_state(event_type)?,
     }
     check_content(actions, kind, event_type, &content)?;
+    if (event_type, state_key) == ("m.room.avatar", "") {
+        check_picture(actions, caller, &content).await?;
+    }
     if event_type == "m.room.canonical_alias" {
         check_aliases(actions, entered.writer.room_id(), &content).await?;
     }
@@ -181,6 +185,16 @@ async fn check_aliases(actions: &Actions, room_id: &RoomId, content: &Value) -> 
         }
     }
     Ok(())
+}
+
+/// A room's picture is one that whoever sets it may read; none takes it away.
+async fn check_picture(actions: &Actions, caller: &Caller, content: &Value) -> Result<(), ActionError> {
+    match content.get("url") {
+        None => Ok(()),
+        Some(Value::String(url)) if url.is_empty() => Ok(()),
+        Some(Value::String(url)) => media::must_read(actions, &caller.user_id, "url", url).await.map(drop),
+        Some(_) => Err(ActionError::invalid("url", "must be the address of a medium, mxc://server/id")),
+    }
 }
 
 fn check_content(actions: &Actions, kind: RoomKind, event_type: &str, content: &Value) -> Result<(), ActionError> {

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use super::{
     ApiState,
     error::{Problem, ProblemKind},
-    v1::error::V1Error,
+    v1::{error::V1Error, takes_a_file},
 };
 use crate::actions::ActionError;
 
@@ -64,7 +64,8 @@ impl<T: DeserializeOwned + Default> FromRequest<ApiState> for OptionalJson<T> {
 /// Refuses a body that is announced too large, before any of it is read.
 pub(crate) async fn refuse_announced(State(bytes_max): State<usize>, request: Request, next: Next) -> Response {
     let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|announced: u64| u64::try_from(bytes_max).is_ok_and(|max| announced > max)) {
+    let is_over = announced.is_some_and(|announced: u64| u64::try_from(bytes_max).is_ok_and(|max| announced > max));
+    if is_over && !takes_a_file(&request) {
         return V1Error::from(too_large()).into_response();
     }
     next.run(request).await

@@ -42,6 +42,8 @@ pub(crate) enum ProblemKind {
     ContentType,
     /// The body did not arrive in time.
     SlowBody,
+    /// The part that is asked for lies behind the end.
+    Range,
 }
 
 /// How long a caller waits who found the server busy.
@@ -71,6 +73,7 @@ impl Problem {
             ProblemKind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             ProblemKind::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             ProblemKind::SlowBody => StatusCode::REQUEST_TIMEOUT,
+            ProblemKind::Range => StatusCode::RANGE_NOT_SATISFIABLE,
             ProblemKind::Action(kind) => status(kind),
         }
     }
@@ -81,6 +84,7 @@ fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::RoomNotFound
         | ErrorKind::EventNotFound
         | ErrorKind::WorkspaceNotFound
+        | ErrorKind::MediaNotFound
         | ErrorKind::ParticipantNotFound
         | ErrorKind::NotFound => StatusCode::NOT_FOUND,
         ErrorKind::RoomForbidden
@@ -95,6 +99,7 @@ fn status(kind: ErrorKind) -> StatusCode {
         | ErrorKind::IdempotencyMismatch => StatusCode::CONFLICT,
         ErrorKind::TypeInvariant | ErrorKind::RequestInvalid => StatusCode::BAD_REQUEST,
         ErrorKind::InvalidToken | ErrorKind::ExpiredToken => StatusCode::UNAUTHORIZED,
+        ErrorKind::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ErrorKind::ContentTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorKind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         ErrorKind::Busy => StatusCode::SERVICE_UNAVAILABLE,

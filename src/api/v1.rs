@@ -2,6 +2,8 @@
 
 use axum::{
     Router,
+    extract::{MatchedPath, Request},
+    http::Method,
     routing::{MethodRouter, delete, get, patch, post, put},
 };
 
@@ -13,10 +15,12 @@ pub(crate) mod error;
 mod health;
 mod jobs;
 mod levels;
+mod media;
 mod members;
 mod messages;
 mod path;
 mod personal;
+mod profile;
 mod room_state;
 mod rooms;
 mod sessions;
@@ -38,6 +42,10 @@ fn table() -> Vec<Route> {
         ("GET", "/v1/me/sessions", get(sessions::list)),
         ("DELETE", "/v1/me/sessions/{id}", delete(sessions::revoke)),
         ("GET", "/v1/jobs/{id}", get(jobs::get)),
+        ("PUT", "/v1/me/profile", put(profile::set)),
+        ("POST", "/v1/media", post(media::upload)),
+        ("GET", "/v1/media/{sha256}", get(media::get)),
+        ("GET", "/v1/media/{server}/{media_id}", get(media::get_of)),
         ("POST", "/v1/admin/participants", post(accounts::create)),
         ("GET", "/v1/admin/participants", get(accounts::list)),
         ("POST", "/v1/admin/participants/{participant_id}/disable", post(accounts::disable)),
@@ -65,6 +73,9 @@ fn table() -> Vec<Route> {
         ("PUT", "/v1/rooms/{room_id}/announcement", put(settings::announce)),
         ("PUT", "/v1/rooms/{room_id}/name", put(rooms::set_name)),
         ("PUT", "/v1/rooms/{room_id}/topic", put(rooms::set_topic)),
+        ("GET", "/v1/rooms/{room_id}/avatar", get(media::avatar)),
+        ("PUT", "/v1/rooms/{room_id}/avatar", put(media::set_avatar)),
+        ("DELETE", "/v1/rooms/{room_id}/avatar", delete(media::remove_avatar)),
         ("PUT", "/v1/rooms/{room_id}/workspace", put(rooms::set_workspace)),
         ("POST", "/v1/rooms/{room_id}/close", post(rooms::close)),
         ("POST", "/v1/rooms/{room_id}/archive", post(rooms::archive)),
@@ -108,6 +119,15 @@ fn table() -> Vec<Route> {
         ("GET", "/healthz", get(health::live)),
         ("GET", "/readyz", get(health::ready)),
     ]
+}
+
+/// Calls whose body is a file: it is streamed and has a bound of its own, and an `Idempotency-Key` is ignored, because the same content gives the same again.
+const FILES: [(Method, &str); 2] = [(Method::POST, "/v1/media"), (Method::PUT, "/v1/rooms/{room_id}/avatar")];
+
+/// The body of this request is a file.
+pub(crate) fn takes_a_file(request: &Request) -> bool {
+    let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    FILES.iter().any(|(method, file)| method == request.method() && Some(*file) == path)
 }
 
 /// Method and path of every route.

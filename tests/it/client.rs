@@ -277,6 +277,15 @@ where
     answers
 }
 
+/// A PNG of so many pixels, another one for each size.
+pub(crate) fn png(width: u32, height: u32) -> Vec<u8> {
+    let image =
+        image::RgbImage::from_fn(width, height, |x, y| image::Rgb([x, y, x + y].map(|part| part.to_le_bytes()[0])));
+    let mut written = std::io::Cursor::new(Vec::new());
+    image.write_to(&mut written, image::ImageFormat::Png).expect("an image is written");
+    written.into_inner()
+}
+
 /// Status, headers and body of a response with a `Content-Length` or an end of the connection.
 fn parted(received: &[u8]) -> (u16, BTreeMap<String, String>, Vec<u8>) {
     let end = received.windows(4).position(|window| window == b"\r\n\r\n").expect("a whole head");

@@ -15,11 +15,12 @@ use ruma::{CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, OwnedRoomId, O
 use serde_json::{Value, json};
 use yurt::{
     actions::{
-        Actions, Caller, ErrorKind,
+        ActionError, Actions, Caller, ErrorKind,
         accounts::{self, NewAccount},
         append::{self, Remote},
+        avatars,
         creation::{self, NewRoom},
-        jobs, levels, members, messages, purge, room_state, rooms,
+        jobs, levels, media, members, messages, purge, room_state, rooms,
         rows::Rows,
     },
     storage::{Commit, Home, history::Tip, keyspaces::EVENT_IDS},
@@ -452,4 +453,27 @@ async fn a_purged_room_leaves_no_row_and_takes_in_nothing_more_of_its_peers() {
     let joined = async |caller| members::join(&scene.actions, caller, scene.room_id.as_str(), &via).await.unwrap_err();
     assert_eq!(joined(&scene.alice).await.kind(), ErrorKind::RoomNotFound);
     assert_eq!(joined(&admin).await.kind(), ErrorKind::FederationDisabled);
+}
+
+#[tokio::test]
+async fn an_event_of_a_peer_never_opens_our_media() {
+    let scene = Scene::new("12").await;
+    let actions = &scene.actions;
+    accounts::create(actions, NewAccount { username: "bob".to_owned(), ..NewAccount::default() }).await.unwrap();
+    let bob = Caller::local(&accounts::user_id(actions, "bob").unwrap(), false);
+    members::join(actions, &bob, scene.room_id.as_str(), &[]).await.unwrap();
+    let body = futures_util::stream::iter([Ok::<_, std::io::Error>(bytes::Bytes::from_static(b"felt"))]);
+    let medium = media::upload(actions, &scene.alice, body, None, None).await.unwrap();
+    let content = || object(json!({ "msgtype": "m.image", "body": "felt", "url": medium.mxc }));
+    for draft in [Draft::message("m.room.message", content()), Draft::state("m.room.avatar", "", content())] {
+        let event = scene.on_heads(draft).await;
+        assert_eq!(scene.receive(event).await, Remote::Accepted);
+        let found = media::find(actions, &bob, None, &medium.sha256).await;
+        assert!(matches!(found, Err(ActionError::MediaNotFound)), "{found:?}");
+        let picture = avatars::find(actions, &bob, scene.room_id.as_str(), None).await;
+        assert!(matches!(picture, Err(ActionError::MediaNotFound)), "{picture:?}");
+    }
+    let content = json!({ "url": medium.mxc });
+    room_state::set(actions, &scene.alice, scene.room_id.as_str(), "com.example.any", "", content).await.unwrap();
+    media::find(actions, &bob, None, &medium.sha256).await.unwrap();
 }

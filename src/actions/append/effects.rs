@@ -66,6 +66,7 @@ impl Writer {
         }
         let redaction = Redaction { event_id: event.event_id().clone(), sender: event.sender().clone() };
         self.commit.put(&REDACTIONS, target.event_id(), &redaction);
+        self.unrefer(&target);
         let mut changed = self.summary()?.clone();
         changed.redactions += 1;
         self.set_summary(changed);

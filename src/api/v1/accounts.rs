@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     actions::{
-        AccountState, ActionError,
+        AccountState, ActionError, Actions,
         accounts::{self, AccountView, NewAccount, Search},
         audit::Actor,
         registration,
@@ -129,6 +129,7 @@ pub(super) async fn log_out(
 pub(super) struct Me {
     participant_id: OwnedUserId,
     display_name: Option<String>,
+    avatar_url: Option<String>,
     is_admin: bool,
     tenant: String,
     personal_workspace_id: ruma::OwnedRoomId,
@@ -137,10 +138,16 @@ pub(super) struct Me {
 /// `GET /v1/me`
 pub(super) async fn me(Signed { actions, caller, .. }: Signed) -> Result<Answer<Data<Me>>, V1Error> {
     let own = accounts::own(&actions, &caller).await?;
-    let personal_workspace_id = accounts::personal_workspace(&actions, &caller.user_id).await?;
+    me_of(&actions, own).await
+}
+
+/// The caller, as the caller sees themselves.
+pub(super) async fn me_of(actions: &Actions, own: AccountView) -> Result<Answer<Data<Me>>, V1Error> {
+    let personal_workspace_id = accounts::personal_workspace(actions, &own.user_id).await?;
     Ok(Data::json(Me {
         participant_id: own.user_id,
         display_name: own.account.display_name,
+        avatar_url: own.account.avatar_url,
         is_admin: own.account.is_admin,
         tenant: actions.tenant.clone(),
         personal_workspace_id,

@@ -74,9 +74,6 @@ enum Scope {
 
 impl Create {
     fn read(self, actions: &Actions) -> Result<NewRoom, ActionError> {
-        if self.avatar_url.as_deref().is_some_and(|url| !is_medium(url)) {
-            return Err(ActionError::invalid("avatar_url", "must be the address of a medium, mxc://server/id"));
-        }
         let kind = RoomKind::from(self.room_type);
         let invite = self.invite.unwrap_or_default();
         Ok(NewRoom {
@@ -95,12 +92,6 @@ impl Create {
             avatar_url: self.avatar_url,
         })
     }
-}
-
-/// The address of a medium: a server and an id.
-fn is_medium(url: &str) -> bool {
-    let named = url.strip_prefix("mxc://").and_then(|rest| rest.split_once('/'));
-    named.is_some_and(|(server, id)| ruma::ServerName::parse(server).is_ok() && !id.is_empty() && !id.contains('/'))
 }
 
 /// `POST /v1/rooms`

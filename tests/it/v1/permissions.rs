@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::client::{Answer, Caller, TestServer, server, text};
+use crate::client::{Answer, Caller, TestServer, png, server, text};
 
 /// Who asks, and how they stand in the room.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -139,6 +139,7 @@ impl People {
             "redact" => caller.post_nothing(&path(&format!("events/{event}/redact"))).await,
             "rename" => caller.put(&path("name"), json!({"name": "Yurts"})).await,
             "topic" => caller.put(&path("topic"), json!({"topic": "Felt"})).await,
+            "avatar" => caller.sets_avatar(room, png(2, 2)).await,
             "power_levels" => caller.put(&path("power-levels"), json!({"notifications": {"room": 50}})).await,
             "move" => {
                 let personal = text(&caller.get("/v1/me").await.ok()["personal_workspace_id"]);
@@ -151,7 +152,7 @@ impl People {
 }
 
 /// The words whose calls exist.
-const WORDS: [&str; 19] = [
+const WORDS: [&str; 20] = [
     "send",
     "invite",
     "kick",
@@ -164,6 +165,7 @@ const WORDS: [&str; 19] = [
     "redact",
     "rename",
     "topic",
+    "avatar",
     "power_levels",
     "move",
     "archive",
