@@ -144,7 +144,7 @@ async fn tell(
         return Ok(());
     }
     match writer.stage(user_id, Draft::member(user_id, "join", profile)).await {
-        Ok(_) => writer.commit().await,
+        Ok(_) => writer.commit().await.map(drop),
         // Other servers may have made rules under which nobody can change it.
         Err(ActionError::RoomForbidden { .. }) => Ok(()),
         Err(error) => Err(error),
