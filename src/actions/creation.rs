@@ -8,7 +8,10 @@ use rules::{
     kind::{self, RoomKind, TYPE_FIELD},
     version::Version,
 };
-use ruma::{CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedUserId, UserId, events::TimelineEventType};
+use ruma::{
+    CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedUserId, UserId, canonical_json::CanonicalJsonError,
+    events::TimelineEventType,
+};
 use serde_json::json;
 
 use super::{
@@ -418,6 +421,10 @@ pub(super) fn object(content: serde_json::Value) -> Result<CanonicalJsonObject, 
     match CanonicalJsonValue::try_from(content) {
         Ok(CanonicalJsonValue::Object(content)) => Ok(content),
         Ok(_) => Err(ActionError::invalid("content", "must be an object")),
-        Err(error) => Err(ActionError::invalid("content", error.to_string())),
+        Err(CanonicalJsonError::IntegerOutOfRange) => {
+            let problem = "holds an integer that is not from -9007199254740991 to 9007199254740991; send it as text";
+            Err(ActionError::invalid("content", problem))
+        }
+        Err(_) => Err(ActionError::invalid("content", "holds a number that is no integer; send it as text")),
     }
 }

@@ -224,8 +224,9 @@ fn check_content(actions: &Actions, kind: RoomKind, event_type: &str, content: &
         return Err(ActionError::invalid(field, format!("must be one of {}", words.join(", "))));
     }
     if event_type == "m.room.server_acl" {
-        let acl: RoomServerAclEventContent = serde_json::from_value(content.clone())
-            .map_err(|error| ActionError::invalid("content", format!("is not a server ACL: {error}")))?;
+        let acl: RoomServerAclEventContent = serde_json::from_value(content.clone()).map_err(|_mistake| {
+            ActionError::invalid("content", "is not a server ACL: send `allow` and `deny` as lists of texts")
+        })?;
         if !acl.is_allowed(&actions.server_name) {
             return Err(ActionError::type_invariant("this ACL shuts out the server that you are on; allow it"));
         }

@@ -148,12 +148,22 @@ impl From<BytesRejection> for Problem {
     }
 }
 
+/// What Rust says of a text that is no number, as people say it.
+fn in_our_words(problem: &str) -> &str {
+    let is_of_numbers = ["invalid digit", "number too", "cannot parse integer"];
+    if is_of_numbers.iter().any(|words| problem.starts_with(words)) {
+        "must be a whole number in range"
+    } else {
+        problem
+    }
+}
+
 impl From<QueryRejection> for Problem {
     fn from(rejection: QueryRejection) -> Self {
         let text = rejection.body_text();
         let text = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text).to_owned();
         let (field, problem) = match text.split_once(": ") {
-            Some((field, problem)) => (field.to_owned(), problem.to_owned()),
+            Some((field, problem)) => (field.to_owned(), in_our_words(problem).to_owned()),
             None => ("query".to_owned(), text),
         };
         ActionError::RequestInvalid { field, problem }.into()

@@ -329,7 +329,7 @@ async fn a_redacted_name_is_no_longer_told_by_the_room() {
     let named = scene.on_heads(Draft::state("m.room.name", "", object(json!({ "name": "Abuse" })))).await;
     let id = named.event_id().clone();
     assert_eq!(scene.receive(named).await, Remote::Accepted);
-    messages::redact(&scene.actions, &scene.alice, scene.room_id.as_str(), &id, None, None).await.unwrap();
+    messages::redact(&scene.actions, &scene.alice, scene.room_id.as_str(), id.as_str(), None, None).await.unwrap();
     let details = rooms::details(&scene.actions, &scene.alice, scene.room_id.as_str()).await.unwrap();
     assert_eq!(details.view.summary.name, None);
 }
