@@ -26,11 +26,12 @@ const ROUNDS: u32 = 4;
 /// Fills the large room; gives the server, which was started anew meanwhile.
 pub(crate) fn run(client: &Runtime, program: Program, town: &Town, machine: &Machine, scale: &Scale) -> Program {
     let crowded = &town.crowded[2];
-    let before = (program.held(), program.disk_bytes());
+    let before = (program.held(), program.disk_bytes(), program.written_bytes());
     let pieces = fill(client, &program, town, crowded, scale.messages);
     std::thread::sleep(QUIET);
     let grown = program.held();
     let bytes = (program.disk_bytes() - before.1) as f64 / scale.messages as f64;
+    let written = (program.written_bytes() - before.2) as f64 / scale.messages as f64;
     let folder = program.folder();
     program.stop();
     let program = Program::start(&folder);
@@ -41,7 +42,7 @@ pub(crate) fn run(client: &Runtime, program: Program, town: &Town, machine: &Mac
     println!("| sends/s, first tenth and last tenth | {:.0}, {:.0} |", first.per_second(), last.per_second());
     println!("| server CPU per send, first and last tenth | {:.3} ms, {:.3} ms |", first.cpu_ms(), last.cpu_ms());
     println!("| resident memory before and after | {:.0} MB, {:.0} MB |", before.0.resident_mb, grown.resident_mb);
-    println!("| bytes on disk per message | {bytes:.0} |");
+    println!("| bytes on disk per message, and written for it | {bytes:.0}, {written:.0} |");
     println!("| start-up then, until it answers | {:.2} s |", program.ready_after.as_secs_f64());
     println!("| resident memory after that start | {:.0} MB |", anew.resident_mb);
     println!("| open files after that start | {} |\n", anew.files);

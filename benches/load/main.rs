@@ -59,7 +59,7 @@ impl Scale {
             return Self {
                 measured: Duration::from_secs(2),
                 members: [10, 1_000, 10_000],
-                messages: 50_000,
+                messages: 100_000,
                 streams: &[1_000],
                 tenants: &[1, 10],
                 accounts: 500,
