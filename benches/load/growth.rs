@@ -23,6 +23,9 @@ const QUIET: Duration = Duration::from_secs(5);
 /// Rounds in which the full and the empty room take turns, so that both see the same machine.
 const ROUNDS: u32 = 4;
 
+/// What is looked at of a load.
+type Value = fn(&Measured) -> f64;
+
 /// Fills the large room; gives the server, which was started anew meanwhile.
 pub(crate) fn run(client: &Runtime, program: Program, town: &Town, machine: &Machine, scale: &Scale) -> Program {
     let crowded = &town.crowded[2];
@@ -73,8 +76,9 @@ fn compare(client: &Runtime, program: &Program, town: &Town, full: &OwnedRoomId,
                 runs.push(send(client, program, town.token(), rooms, connections, scale.measured / ROUNDS));
             }
         }
-        let rows: [(&str, fn(&Measured) -> f64); 2] =
-            [("p50, ms", |run| run.p50.as_secs_f64() * 1e3), ("server CPU per send, ms", Measured::cpu_ms)];
+        let p50: Value = |run| run.p50.as_secs_f64() * 1e3;
+        let cpu: Value = Measured::cpu_ms;
+        let rows = [("p50, ms", p50), ("server CPU per send, ms", cpu)];
         for (name, value) in rows {
             let mean = |runs: &[Measured]| runs.iter().map(value).sum::<f64>() / f64::from(ROUNDS);
             let (empty, full) = (mean(&empty_runs), mean(&full_runs));

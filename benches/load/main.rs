@@ -15,6 +15,7 @@
     clippy::print_stderr,
     clippy::indexing_slicing,
     clippy::as_conversions,
+    clippy::disallowed_methods,
     reason = "a program for people that may stop at the first surprise"
 )]
 
