@@ -1,7 +1,7 @@
 # make run    installs what is missing, builds, and serves from config.toml with data in ./data; stdout is the server's alone
 # make test   installs what is missing, and runs all tests, those of the API a second time on the strict memory engine
 # make lint   formatting and clippy, warnings denied
-# make bench  all benches
+# make bench  all benches; YURT_BENCH=quick makes the load on the running server short (two minutes instead of ten)
 #
 # One cargo profile (dev) and the same features everywhere: RocksDB's C++ takes minutes to build, and is built once.
 

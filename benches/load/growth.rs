@@ -23,14 +23,18 @@ const QUIET: Duration = Duration::from_secs(5);
 /// Rounds in which the full and the empty room take turns, so that both see the same machine.
 const ROUNDS: u32 = 4;
 
+/// What is looked at of a load.
+type Value = fn(&Measured) -> f64;
+
 /// Fills the large room; gives the server, which was started anew meanwhile.
 pub(crate) fn run(client: &Runtime, program: Program, town: &Town, machine: &Machine, scale: &Scale) -> Program {
     let crowded = &town.crowded[2];
-    let before = (program.held(), program.disk_bytes());
+    let before = (program.held(), program.disk_bytes(), program.written_bytes());
     let pieces = fill(client, &program, town, crowded, scale.messages);
     std::thread::sleep(QUIET);
     let grown = program.held();
     let bytes = (program.disk_bytes() - before.1) as f64 / scale.messages as f64;
+    let written = (program.written_bytes() - before.2) as f64 / scale.messages as f64;
     let folder = program.folder();
     program.stop();
     let program = Program::start(&folder);
@@ -41,7 +45,7 @@ pub(crate) fn run(client: &Runtime, program: Program, town: &Town, machine: &Mac
     println!("| sends/s, first tenth and last tenth | {:.0}, {:.0} |", first.per_second(), last.per_second());
     println!("| server CPU per send, first and last tenth | {:.3} ms, {:.3} ms |", first.cpu_ms(), last.cpu_ms());
     println!("| resident memory before and after | {:.0} MB, {:.0} MB |", before.0.resident_mb, grown.resident_mb);
-    println!("| bytes on disk per message | {bytes:.0} |");
+    println!("| bytes on disk per message, and written for it | {bytes:.0}, {written:.0} |");
     println!("| start-up then, until it answers | {:.2} s |", program.ready_after.as_secs_f64());
     println!("| resident memory after that start | {:.0} MB |", anew.resident_mb);
     println!("| open files after that start | {} |\n", anew.files);
@@ -72,8 +76,9 @@ fn compare(client: &Runtime, program: &Program, town: &Town, full: &OwnedRoomId,
                 runs.push(send(client, program, town.token(), rooms, connections, scale.measured / ROUNDS));
             }
         }
-        let rows: [(&str, fn(&Measured) -> f64); 2] =
-            [("p50, ms", |run| run.p50.as_secs_f64() * 1e3), ("server CPU per send, ms", Measured::cpu_ms)];
+        let p50: Value = |run| run.p50.as_secs_f64() * 1e3;
+        let cpu: Value = Measured::cpu_ms;
+        let rows = [("p50, ms", p50), ("server CPU per send, ms", cpu)];
         for (name, value) in rows {
             let mean = |runs: &[Measured]| runs.iter().map(value).sum::<f64>() / f64::from(ROUNDS);
             let (empty, full) = (mean(&empty_runs), mean(&full_runs));

@@ -15,6 +15,7 @@
     clippy::print_stderr,
     clippy::indexing_slicing,
     clippy::as_conversions,
+    clippy::disallowed_methods,
     reason = "a program for people that may stop at the first surprise"
 )]
 
@@ -59,7 +60,7 @@ impl Scale {
             return Self {
                 measured: Duration::from_secs(2),
                 members: [10, 1_000, 10_000],
-                messages: 50_000,
+                messages: 100_000,
                 streams: &[1_000],
                 tenants: &[1, 10],
                 accounts: 500,

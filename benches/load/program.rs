@@ -73,6 +73,13 @@ impl Program {
         Held { resident_mb: field("VmRSS:") * 1024.0 / 1e6, threads: field("Threads:") as usize, files }
     }
 
+    /// Bytes that it has sent to the disk so far.
+    pub(crate) fn written_bytes(&self) -> u64 {
+        let io = std::fs::read_to_string(format!("/proc/{}/io", self.child.id())).unwrap_or_default();
+        let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+        line.and_then(|bytes| bytes.parse().ok()).unwrap_or(0)
+    }
+
     /// Bytes of all its files.
     pub(crate) fn disk_bytes(&self) -> u64 {
         folder_bytes(&self.folder.join("data"))
