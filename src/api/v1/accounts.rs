@@ -188,27 +188,27 @@ pub(super) async fn create(Admin { actions, caller }: Admin, body: Json<Create>)
 #[serde(deny_unknown_fields)]
 pub(super) struct Find {
     q: Option<String>,
-    state: Option<State>,
+    state: Option<StateWord>,
     limit: Option<i64>,
     offset: Option<i64>,
 }
 
 #[derive(Copy, Clone, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum State {
+enum StateWord {
     Active,
     Disabled,
     Deactivated,
     Locked,
 }
 
-impl From<State> for AccountState {
-    fn from(state: State) -> Self {
+impl From<StateWord> for AccountState {
+    fn from(state: StateWord) -> Self {
         match state {
-            State::Active => Self::Active,
-            State::Disabled => Self::Disabled,
-            State::Deactivated => Self::Deactivated,
-            State::Locked => Self::Locked,
+            StateWord::Active => Self::Active,
+            StateWord::Disabled => Self::Disabled,
+            StateWord::Deactivated => Self::Deactivated,
+            StateWord::Locked => Self::Locked,
         }
     }
 }
