@@ -363,7 +363,7 @@ async fn names_forget(room: &Room, pass: &mut Pass<'_>) -> Result<(), ActionErro
         for (home, (), holder) in &page.rows {
             if *holder == room.id {
                 let mut commit = Commit::new(home.clone());
-                commit.delete(&ALIASES, &());
+                commit.require_same(&ALIASES, &(), holder).delete(&ALIASES, &());
                 pass.take(&room.store, vec![commit]).await?;
             }
         }
