@@ -73,9 +73,10 @@ fn streamed(headers: &HeaderMap, body: Body, bytes_max: u64) -> Result<BodyDataS
 /// `GET /v1/media/{sha256}`
 pub(super) async fn get(
     Signed { actions, caller, .. }: Signed,
-    Ids(sha256): Ids<String>,
+    id: Result<Ids<String>, V1Error>,
     wanted: Wanted,
 ) -> Result<Response, V1Error> {
+    let Ids(sha256) = id.map_err(|_no_text| ActionError::MediaNotFound)?;
     let found = media::find(&actions, &caller, None, &sha256).await?;
     file::answer(&actions, &found, &wanted).await
 }
@@ -83,9 +84,10 @@ pub(super) async fn get(
 /// `GET /v1/media/{server}/{media_id}`
 pub(super) async fn get_of(
     Signed { actions, caller, .. }: Signed,
-    Ids((server, id)): Ids<(String, String)>,
+    ids: Result<Ids<(String, String)>, V1Error>,
     wanted: Wanted,
 ) -> Result<Response, V1Error> {
+    let Ids((server, id)) = ids.map_err(|_no_text| ActionError::MediaNotFound)?;
     let found = media::find(&actions, &caller, Some(&server), &id).await?;
     file::answer(&actions, &found, &wanted).await
 }

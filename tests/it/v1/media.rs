@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::MISSING_ROOM;
 use crate::{
     client::{Answer, Caller, SERVER_NAME, Setup, TestServer, encoded, png, server, server_with, text},
-    process::{Home, Server},
+    process::{Home, Peer, Server},
 };
 
 const FELT: &[u8] = b"felt, wood and rope";
@@ -401,14 +401,13 @@ async fn an_acknowledged_upload_outlasts_a_kill_and_a_broken_one_leaves_nothing(
     let left = std::fs::read_dir(&uploads).map_or(0, |entries| entries.count());
     assert_eq!(left, 0, "{} is not empty", uploads.display());
     let path = format!("{}/v1/media/{}", server.api, text(&medium["data"]["sha256"]));
-    let back = reqwest::Client::builder().no_proxy().build().expect("a client").get(path).bearer_auth(&token);
+    let back = Peer::new(&server, &token).http.get(path).bearer_auth(&token);
     let back = back.send().await.expect("an answer").bytes().await.expect("a body");
     assert_eq!(back, FELT);
 }
 
 async fn sends(server: &Server, token: &str, body: reqwest::Body) -> reqwest::Result<reqwest::Response> {
-    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-    client.post(format!("{}/v1/media", server.api)).bearer_auth(token).body(body).send().await
+    Peer::new(server, token).http.post(format!("{}/v1/media", server.api)).bearer_auth(token).body(body).send().await
 }
 
 #[tokio::test]

@@ -63,18 +63,19 @@ async fn what_cannot_be_a_profile_is_refused_by_name() {
 #[tokio::test]
 async fn every_account_may_read_a_picture_as_long_as_it_is_one() {
     let server = server().await;
-    let (alice, bob) = (server.account("alice").await, server.account("bob").await);
+    let (alice, bob, carol) =
+        (server.account("alice").await, server.account("bob").await, server.account("carol").await);
     let medium = alice.uploads(&png(2, 2), "image/png").await;
     let path = format!("/v1/media/{}", text(&medium["sha256"]));
-    bob.get(&path).await.refused(404, "SW_MEDIA_NOT_FOUND");
+    carol.get(&path).await.refused(404, "SW_MEDIA_NOT_FOUND");
     changes(&alice, json!({"avatar_url": medium["mxc"]})).await.ok();
-    let shown = bob.get(&path).await.expect_status(200);
+    let shown = carol.get(&path).await.expect_status(200);
     assert_eq!((shown.headers["content-type"].as_str(), shown.body), ("image/png", png(2, 2)));
     changes(&bob, json!({"avatar_url": medium["mxc"]})).await.ok();
     changes(&alice, json!({"avatar_url": null})).await.ok();
-    bob.get(&path).await.expect_status(200);
+    carol.get(&path).await.expect_status(200);
     changes(&bob, json!({"avatar_url": null})).await.ok();
-    bob.get(&path).await.refused(404, "SW_MEDIA_NOT_FOUND");
+    carol.get(&path).await.refused(404, "SW_MEDIA_NOT_FOUND");
 }
 
 #[tokio::test]
