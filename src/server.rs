@@ -317,6 +317,8 @@ pub async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Running, Ser
 /// As [`start`].
 pub async fn start_on(config: Config, clock: Arc<dyn Clock>, engines: Engines) -> Result<Running, ServerError> {
     config.check()?;
+    // Who makes a TLS connection without saying with what takes this; somebody else in the process may have chosen before.
+    rustls::crypto::ring::default_provider().install_default().ok();
     let certificate = config.listen.tls().map(|(certificate, key)| Certificate::open(certificate, key)).transpose()?;
     // Before anything is counted.
     let exporter = config.listen.metrics.map(|_| Exporter::install()).transpose();

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, body::Body, extract::ConnectInfo};
+use axum::{Router, body::Body, extract::ConnectInfo, routing::future::RouteFuture};
 use hyper::{
     Request, Response,
     body::{Bytes, Frame, Incoming, SizeHint},
@@ -132,13 +132,14 @@ async fn connection(
         tracing::debug!(%error, "A connection keeps its delay: {error}");
     }
     let Some(tls) = &shared.tls else { return http1(stream, peer, false, place, &shared, phase).await };
+    // Boxed, here and below: a connection of one kind does not take the memory of the others.
+    let handshake = Box::pin(timeout(shared.patience.head, tls.accept(stream)));
     let shaken = tokio::select! {
-        shaken = timeout(shared.patience.head, tls.accept(stream)) => shaken,
+        shaken = handshake => shaken,
         _ = phase.changed() => return,
     };
     match shaken {
         Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(H2) => {
-            // Boxed, because most connections are another kind.
             Box::pin(http2(stream, peer, place, &shared, phase)).await;
         }
         Ok(Ok(stream)) => Box::pin(http1(stream, peer, true, place, &shared, phase)).await,
@@ -147,14 +148,15 @@ async fn connection(
     }
 }
 
-async fn http1<S>(
+fn http1<S>(
     stream: S,
     peer: SocketAddr,
     is_secure: bool,
     place: Place,
     shared: &Shared,
     phase: watch::Receiver<Phase>,
-) where
+) -> impl Future<Output = ()> + use<S>
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (line, timer) = Line::new(stream, shared.patience, place);
@@ -167,10 +169,16 @@ async fn http1<S>(
         .max_buf_size(BUFFER_BYTES_MAX)
         .serve_connection(TokioIo::new(line), service)
         .with_upgrades();
-    drive(connection, |connection| connection.graceful_shutdown(), phase, std::future::pending()).await;
+    drive(Box::pin(connection), |connection| connection.graceful_shutdown(), phase, std::future::pending())
 }
 
-async fn http2<S>(stream: S, peer: SocketAddr, place: Place, shared: &Shared, phase: watch::Receiver<Phase>)
+fn http2<S>(
+    stream: S,
+    peer: SocketAddr,
+    place: Place,
+    shared: &Shared,
+    phase: watch::Receiver<Phase>,
+) -> impl Future<Output = ()> + use<S>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -191,17 +199,17 @@ where
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT)
         .serve_connection(TokioIo::new(line), service);
-    drive(connection, |connection| connection.graceful_shutdown(), phase, idle).await;
+    drive(Box::pin(connection), |connection| connection.graceful_shutdown(), phase, idle)
 }
 
 /// Runs a connection to its end. It is asked to end when the server stops or it was idle for too long.
 async fn drive<C: Future>(
-    connection: C,
+    mut connection: Pin<Box<C>>,
     end: impl Fn(Pin<&mut C>),
     mut phase: watch::Receiver<Phase>,
     idle: impl Future<Output = ()>,
 ) {
-    let (mut connection, mut idle) = (pin!(connection), pin!(idle));
+    let mut idle = pin!(idle);
     let mut is_ending = false;
     loop {
         tokio::select! {
@@ -234,18 +242,18 @@ async fn idle(requests: Arc<AtomicU64>, under_way: Arc<()>, idle_max: Duration) 
     }
 }
 
-async fn answer(
+fn answer(
     mut router: Router,
     request: Request<Incoming>,
     peer: SocketAddr,
     is_secure: bool,
-) -> Result<Response<Body>, Infallible> {
+) -> RouteFuture<Infallible> {
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(ConnectInfo(peer));
     if is_secure {
         request.extensions_mut().insert(Secure);
     }
-    router.call(request).await
+    router.call(request)
 }
 
 /// A body that counts as under way until it is sent or given up.
