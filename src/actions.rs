@@ -32,14 +32,17 @@ pub mod messages;
 pub mod passwords;
 pub mod permissions;
 pub mod personal;
+pub mod presence;
 pub mod requests;
 pub mod room_state;
 pub mod rooms;
 pub mod rows;
 pub mod sessions;
+pub mod stream;
 pub mod summary;
 pub mod texts;
 pub mod timeline;
+pub mod typing;
 pub mod view;
 pub mod workspaces;
 
@@ -48,7 +51,7 @@ pub use error::{ActionError, ErrorKind};
 
 /// What the edges need of storage's vocabulary; they never see storage itself.
 pub use crate::storage::{
-    Direction, Place,
+    Cursor, Direction, Place,
     accounts::{AccountState, StoredAnswer},
     members::{Mute, NotificationMode},
 };
@@ -88,6 +91,8 @@ pub struct Inner {
     gates: gate::Gates,
     capacity: capacity::Capacity,
     answers_kept: AtomicU64,
+    live: stream::Live,
+    typing: typing::Typing,
 }
 
 /// What the configuration sets for the actions of a tenant.
@@ -153,6 +158,7 @@ impl Actions {
     /// # Errors
     /// When storage cannot be read or written.
     pub async fn open(parts: Parts) -> Result<Self, ActionError> {
+        let live = stream::Live::new(&parts.signer);
         let actions = Self(Arc::new(Inner {
             tenant: parts.tenant,
             server_name: parts.signer.server_name().to_owned(),
@@ -169,6 +175,8 @@ impl Actions {
             gates: gate::Gates::default(),
             capacity: capacity::Capacity::default(),
             answers_kept: AtomicU64::new(0),
+            live,
+            typing: typing::Typing::default(),
         }));
         chores::finish_all(&actions).await?;
         Ok(actions)
@@ -235,8 +243,19 @@ impl Actions {
     /// # Errors
     /// When storage cannot be closed.
     pub async fn close(&self) -> Result<(), ActionError> {
+        self.end_streams().await;
         self.incognito.close().await?;
         Ok(self.store.close().await?)
+    }
+
+    /// Ends all live streams, and lets no new one begin: the first thing that a server does when it stops.
+    pub async fn end_streams(&self) {
+        self.live.close().await;
+    }
+
+    /// Live streams that are open now: a tenant that has some is not idle.
+    pub fn open_streams(&self) -> usize {
+        self.live.open_streams()
     }
 
     /// Random bytes, as lower-case letters and digits.

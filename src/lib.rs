@@ -6,6 +6,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod data_folder;
+pub mod live;
 pub mod random;
 pub mod server;
 pub mod storage;

@@ -15,7 +15,7 @@ use crate::{
     data_folder::{DataFolder, FolderError, TenantFolder},
     random::{self, Random},
     storage::{
-        EffectMode, Engine, StorageError, Store, StoreOptions,
+        EffectMode, Engine, FEED_ROWS_MAX, StorageError, Store, StoreOptions,
         memory::MemoryEngine,
         rocksdb::{Budget, RocksEngine, Shared},
         state::StateCache,
@@ -74,6 +74,9 @@ struct Common {
     state_cache: StateCache,
 }
 
+/// Rows of the feed of incognito rooms that are kept: streams follow it closely and never go back.
+const INCOGNITO_FEED_ROWS_MAX: u64 = 10_000;
+
 /// Where durable rows are kept.
 #[derive(Clone)]
 pub enum Engines {
@@ -115,9 +118,11 @@ impl Common {
             }
             Engines::StrictMemory(engine_of) => (Arc::new(engine_of(&tenant.name)), EffectMode::Deferred),
         };
-        let options = |effects| StoreOptions { effects, state_cache: self.state_cache.clone() };
-        let store = Store::open(engine, options(effects)).await?;
-        let incognito = Store::open(Arc::new(MemoryEngine::new()), options(EffectMode::Inline)).await?;
+        let options =
+            |effects, feed_rows_max| StoreOptions { effects, state_cache: self.state_cache.clone(), feed_rows_max };
+        let store = Store::open(engine, options(effects, FEED_ROWS_MAX)).await?;
+        let in_memory = options(EffectMode::Inline, INCOGNITO_FEED_ROWS_MAX);
+        let incognito = Store::open(Arc::new(MemoryEngine::new()), in_memory).await?;
         let parts = Parts {
             tenant: tenant.name.clone(),
             signer: signer.map_err(|_unusable| bad_key())?,
@@ -192,6 +197,7 @@ impl Running {
     pub async fn stop(self) -> Result<(), ServerError> {
         let Self { tenants, tasks, stop, mut serving, control, folder, .. } = self;
         stop.send(()).ok();
+        tenants.end_streams().await;
         drop(control);
         let served = match tokio::time::timeout(SERVING_ENDS_MAX, &mut serving).await {
             Ok(served) => served.map_err(|error| ServerError::Serving(error.to_string())),

@@ -110,6 +110,13 @@ impl Tenants {
         self.0.iter().find(|tenant| tenant.config.name == name)
     }
 
+    /// Ends the live streams of all tenants that are open: their connections would not end by themselves.
+    pub async fn end_streams(&self) {
+        for actions in self.0.iter().filter_map(|tenant| tenant.actions.get()) {
+            actions.end_streams().await;
+        }
+    }
+
     /// Closes the stores of all tenants that are open.
     pub async fn close(&self) {
         for tenant in self.0.iter() {

@@ -4,7 +4,7 @@ use ruma::RoomId;
 
 use super::{ActionError, Actions, append, rows};
 use crate::storage::{
-    Commit, Home, KeyRange,
+    ChangeKind, Commit, Home, KeyRange,
     keyspaces::{ALIASES, IN_ROOMS, MEMBERS, MENTIONS, PERSONAL, ROOMS},
 };
 
@@ -25,6 +25,7 @@ pub async fn end(actions: &Actions, room_id: &RoomId) -> Result<(), ActionError>
     for (user_id, _) in members {
         let mut commit = Commit::new(Home::person(&user_id));
         commit.delete(&IN_ROOMS, &room_id).delete(&PERSONAL, &room_id).delete_prefix(&MENTIONS, &room_id);
+        commit.change_about(ChangeKind::Rooms, room.home.clone(), 0);
         store.commit(commit).await?;
     }
     append::erase(&room).await?;

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::{ActionError, Actions, Caller, accounts};
 use crate::storage::{
-    Commit, Home,
+    ChangeKind, Commit, Home,
     accounts::{Account, AccountState, Session},
     keyspaces::{ACCOUNT, SESSIONS},
 };
@@ -138,6 +138,20 @@ async fn look_up(actions: &Actions, token: &str, hash: &[u8; 32]) -> Result<Know
     Ok(Known { user_id, is_admin: account.is_admin, expires_at: session.expires_at })
 }
 
+/// When a caller's session ends by itself, if it still speaks for them at all: read from storage, because a revocation may just have been written.
+///
+/// # Errors
+/// [`ActionError::InvalidToken`]; when storage cannot be read.
+pub(super) async fn still_good(actions: &Actions, caller: &Caller) -> Result<Option<UnixMs>, ActionError> {
+    let home = Home::person(&caller.user_id);
+    let account = actions.store.get(&ACCOUNT, &home, &()).await?.ok_or_else(invalid)?;
+    if account.state != AccountState::Active {
+        return Err(invalid());
+    }
+    let Some(hash) = &caller.session else { return Ok(None) };
+    Ok(actions.store.get(&SESSIONS, &home, hash).await?.ok_or_else(invalid)?.expires_at)
+}
+
 fn user_of(actions: &Actions, token: &str) -> Option<OwnedUserId> {
     let mut parts = token.split('.');
     let (prefix, tenant, user) = (parts.next()?, parts.next()?, parts.next()?);
@@ -154,7 +168,7 @@ fn user_of(actions: &Actions, token: &str) -> Option<OwnedUserId> {
 /// When storage cannot be written.
 pub async fn revoke(actions: &Actions, user_id: &UserId, hash: [u8; 32]) -> Result<(), ActionError> {
     let mut commit = Commit::new(Home::person(user_id));
-    commit.delete(&SESSIONS, &hash);
+    commit.delete(&SESSIONS, &hash).change(ChangeKind::Account, 0);
     actions.store.commit(commit).await?;
     actions.sessions.revocations.fetch_add(1, Ordering::AcqRel);
     actions.sessions.known.remove(&hash);

@@ -17,6 +17,7 @@ mod path;
 mod personal;
 mod room_state;
 mod rooms;
+mod stream;
 mod wire;
 mod workspaces;
 
@@ -64,6 +65,9 @@ fn table() -> Vec<Route> {
         ("PUT", "/v1/rooms/{room_id}/notification-mode", put(personal::set_notification_mode)),
         ("PUT", "/v1/rooms/{room_id}/mute", put(personal::set_mute)),
         ("PUT", "/v1/rooms/{room_id}/read", put(personal::mark_read)),
+        ("PUT", "/v1/rooms/{room_id}/typing", put(stream::set_typing)),
+        ("GET", "/v1/rooms/{room_id}/active", get(stream::active)),
+        ("GET", "/v1/stream", get(stream::open)),
         ("GET", "/v1/workspaces", get(workspaces::list)),
         ("POST", "/v1/workspaces", post(workspaces::create)),
         ("GET", "/v1/workspaces/{workspace_id}", get(workspaces::get)),
