@@ -36,7 +36,7 @@ pub struct Stream {
     work: Option<Work>,
 }
 
-type Work = Pin<Box<dyn Future<Output = Result<Step, ActionError>> + Send>>;
+type Work = Pin<Box<dyn Future<Output = Step> + Send>>;
 
 /// A piece of what a stream catches up with.
 struct Step {
@@ -127,7 +127,7 @@ impl Stream {
             if let Some(work) = &mut self.work {
                 let step = work.await;
                 self.work = None;
-                self.take(step)?;
+                self.take(step);
                 continue;
             }
             match self.outlet().next().await {
@@ -157,20 +157,15 @@ impl Stream {
         &self.place.outlet
     }
 
-    fn take(&mut self, step: Result<Step, ActionError>) -> Result<(), End> {
-        let Step { frames, rest } = step.map_err(|error| {
-            tracing::warn!(%error, "A stream cannot catch up: {error}");
-            End::Failed
-        })?;
-        self.ready = frames;
-        match rest {
+    fn take(&mut self, step: Step) {
+        self.ready = step.frames;
+        match step.rest {
             Rest::Live(seen) => self.seen = if self.ready.is_empty() { seen } else { self.seen },
             Rest::More(catch_up) => {
                 let actions = self.actions.clone();
                 self.work = Some(Box::pin(async move { catch_up.step(&actions).await }));
             }
         }
-        Ok(())
     }
 
     /// The queue was full: what it held is read from the feed, as far as it is there.
@@ -180,7 +175,7 @@ impl Stream {
         self.work = Some(Box::pin(async move {
             let (entry, missed) = hub::again(&actions, &user_id, &outlet).await;
             if missed.has_lost {
-                return Ok(Step::resync(entry.until));
+                return Step::resync(entry.until);
             }
             // Everything before the first frame that was dropped has been read.
             let read = missed.first.map(Position::before).filter(|read| read.has_reached(seen.position));
@@ -190,6 +185,14 @@ impl Stream {
 }
 
 impl Step {
+    /// What was found, or, where the feed cannot be read, that everything is to be loaded anew.
+    fn found(step: Result<Self, ActionError>, until: Position) -> Self {
+        step.unwrap_or_else(|error| {
+            tracing::warn!(%error, "A stream cannot catch up: {error}");
+            Self::resync(until)
+        })
+    }
+
     fn resync(position: Position) -> Self {
         Self { frames: VecDeque::from([resync(position)]), rest: Rest::Live(Cursor::through(position)) }
     }

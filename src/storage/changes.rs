@@ -111,6 +111,15 @@ impl Cursor {
         Self { position, items: None }
     }
 
+    /// Behind which position reading goes on: a row that was read in part is read again.
+    #[must_use]
+    pub fn behind(self) -> Position {
+        match self.items {
+            Some(_) => Position { number: self.position.number.saturating_sub(1), ..self.position },
+            None => self.position,
+        }
+    }
+
     /// The opaque string that clients keep.
     #[must_use]
     pub fn to_token(self) -> String {

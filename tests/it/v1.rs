@@ -17,6 +17,8 @@ mod races;
 mod retries;
 mod rooms;
 mod state;
+mod stream;
+mod stream_rights;
 mod tenants;
 mod workspaces;
 

@@ -1,6 +1,6 @@
 //! A stream that reads the feed itself, from its cursor to where the live frames begin.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use ruma::{OwnedRoomId, OwnedUserId};
 
@@ -33,7 +33,18 @@ pub(super) struct CatchUp {
 
 impl CatchUp {
     /// Finds out in which rooms the person was at the cursor; the first step of the way, or a resync where the feed no longer goes back so far.
-    pub(super) async fn begin(
+    pub(super) async fn begin(actions: &Actions, user_id: OwnedUserId, entry: Entry, from: Cursor) -> Step {
+        let until = entry.until;
+        Step::found(Self::first_step(actions, user_id, entry, from).await, until)
+    }
+
+    /// The next frames on the way.
+    pub(super) async fn step(self: Box<Self>, actions: &Actions) -> Step {
+        let until = self.until;
+        Step::found(self.next_step(actions).await, until)
+    }
+
+    async fn first_step(
         actions: &Actions,
         user_id: OwnedUserId,
         entry: Entry,
@@ -44,11 +55,11 @@ impl CatchUp {
         if !is_near {
             return Ok(Step::resync(until));
         }
-        let first = if from.items.is_some() { from.position.before() } else { from.position };
+        let first = from.behind();
         // What is known of the person's rooms is of some time between `known` and `until`.
         let mut at = if entry.known.has_reached(first) { first } else { entry.known };
         let mut rooms: HashMap<OwnedRoomId, bool> = entry.rooms.into_iter().map(|room_id| (room_id, true)).collect();
-        let mut settled: HashMap<OwnedRoomId, ()> = HashMap::new();
+        let mut settled: HashSet<OwnedRoomId> = HashSet::new();
         while let Some(rows) = page(actions, at, until).await? {
             if rows.first().is_some_and(|row| at.distance_to(row.position) != 1) {
                 return Ok(Step::resync(until));
@@ -57,7 +68,7 @@ impl CatchUp {
                 for (room_id, number) in relations_of(row, &user_id) {
                     if first.has_reached(row.position) {
                         rooms.insert(room_id.clone(), is_join(actions, &room_id, &user_id, number).await?);
-                    } else if settled.insert(room_id.clone(), ()).is_none() {
+                    } else if settled.insert(room_id.clone()) {
                         rooms.insert(room_id.clone(), was_join(actions, &room_id, &user_id, number).await?);
                     }
                 }
@@ -66,14 +77,13 @@ impl CatchUp {
         }
         let mut audience = Audience::default();
         audience.add(&user_id, rooms.into_iter().filter_map(|(room_id, is_in)| is_in.then_some(room_id)));
-        Box::new(Self { audience, from, until }).step(actions).await
+        Box::new(Self { audience, from, until }).next_step(actions).await
     }
 
-    /// The next frames on the way.
-    pub(super) async fn step(mut self: Box<Self>, actions: &Actions) -> Result<Step, ActionError> {
+    async fn next_step(mut self: Box<Self>, actions: &Actions) -> Result<Step, ActionError> {
         let mut frames = VecDeque::new();
         loop {
-            let at = if self.from.items.is_some() { self.from.position.before() } else { self.from.position };
+            let at = self.from.behind();
             let Some(rows) = page(actions, at, self.until).await? else {
                 return Ok(Step { frames, rest: Rest::Live(self.from) });
             };

@@ -113,11 +113,17 @@ impl Routing<'_> {
                 };
                 let Some(listener) = self.audience.listener(&user_id) else { return Ok(()) };
                 let is_in = is_join(self.actions, &room_id, &user_id, change.number).await?;
-                if self.audience.set(&user_id, &room_id, is_in) {
+                let has_moved = self.audience.set(&user_id, &room_id, is_in);
+                if has_moved {
                     outcome.moved.push((user_id.clone(), room_id.clone(), is_in));
                 }
-                let Some(cursor) = cursor else { return Ok(()) };
-                outcome.give(listener, room_frame(self.actions, &user_id, room_id).await?, cursor);
+                // Who was in the room and still is has a new name or picture there: the event says so.
+                let Some(cursor) = cursor.filter(|_| has_moved || !is_in) else { return Ok(()) };
+                let kind = match change.kind {
+                    ChangeKind::Members => room_frame(self.actions, &user_id, room_id).await?,
+                    _ => FrameKind::Room { room_id, membership: Membership::None, room: None },
+                };
+                outcome.give(listener, kind, cursor);
             }
             ChangeKind::Personal | ChangeKind::ReadMarker => {
                 let (Some(user_id), Some(room_id)) = (change.home.as_person(), about.and_then(|home| home.as_room()))
