@@ -46,6 +46,7 @@ pub mod messages;
 pub mod passwords;
 pub mod permissions;
 pub mod personal;
+pub mod presence;
 pub mod profile;
 pub mod purge;
 pub mod registration;
@@ -57,9 +58,11 @@ pub mod rows;
 pub mod sessions;
 pub mod settings;
 pub mod silence;
+pub mod stream;
 pub mod summary;
 pub mod texts;
 pub mod timeline;
+pub mod typing;
 pub mod view;
 pub mod workspaces;
 
@@ -68,7 +71,7 @@ pub use error::{ActionError, ErrorKind};
 
 /// What the edges need of storage's vocabulary; they never see storage itself.
 pub use crate::storage::{
-    Direction, Place,
+    Cursor, Direction, Place,
     accounts::{AccountState, StoredAnswer},
     members::{Mute, NotificationMode, Silence},
     admin::{AppToken, AuditRow, JobKind, JobState, RegistrationToken},
@@ -120,6 +123,8 @@ pub struct Inner {
     answers_kept: AtomicU64,
     room_guesses: room_passwords::Guesses,
     ids: AtomicU64,
+    live: stream::Live,
+    typing: typing::Typing,
 }
 
 /// What the configuration sets for the actions of a tenant.
@@ -187,6 +192,7 @@ impl Actions {
     /// # Errors
     /// When storage cannot be read or written.
     pub async fn open(parts: Parts) -> Result<Self, ActionError> {
+        let live = stream::Live::new(&parts.signer);
         let actions = Self(Arc::new(Inner {
             tenant: parts.tenant,
             server_name: parts.signer.server_name().to_owned(),
@@ -209,6 +215,8 @@ impl Actions {
             answers_kept: AtomicU64::new(0),
             room_guesses: room_passwords::Guesses::default(),
             ids: AtomicU64::new(0),
+            live,
+            typing: typing::Typing::default(),
         }));
         purge::load(&actions).await?;
         chores::finish_all(&actions).await?;
@@ -294,9 +302,20 @@ impl Actions {
     /// # Errors
     /// When storage cannot be closed.
     pub async fn close(&self) -> Result<(), ActionError> {
+        self.end_streams().await;
         self.jobs.stop().await;
         self.incognito.close().await?;
         Ok(self.store.close().await?)
+    }
+
+    /// Ends all live streams, and lets no new one begin: the first thing that a server does when it stops.
+    pub async fn end_streams(&self) {
+        self.live.close().await;
+    }
+
+    /// Live streams that are open now: a tenant that has some is not idle.
+    pub fn open_streams(&self) -> usize {
+        self.live.open_streams()
     }
 
     /// Random bytes, as lower-case letters and digits.

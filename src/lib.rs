@@ -7,6 +7,7 @@ pub mod config;
 pub mod control;
 pub mod data_folder;
 pub mod jobs;
+pub mod live;
 pub mod random;
 pub mod server;
 pub mod storage;

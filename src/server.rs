@@ -20,7 +20,7 @@ use crate::{
     data_folder::{DataFolder, FolderError, TenantFolder},
     random::{self, Random},
     storage::{
-        EffectMode, Engine, StorageError, Store, StoreOptions,
+        EffectMode, Engine, FEED_ROWS_MAX, StorageError, Store, StoreOptions,
         media::{MediaError, MediaPlace, MediaStore, S3Place},
         memory::MemoryEngine,
         rocksdb::{Budget, RocksEngine, Shared},
@@ -105,6 +105,9 @@ struct Common {
     state_cache: StateCache,
 }
 
+/// Rows of the feed of incognito rooms that are kept: streams follow it closely and never go back.
+const INCOGNITO_FEED_ROWS_MAX: u64 = 10_000;
+
 /// Where durable rows are kept.
 #[derive(Clone)]
 pub enum Engines {
@@ -152,9 +155,11 @@ impl Common {
             }
             Engines::StrictMemory(engine_of) => (Arc::new(engine_of(&tenant.name)), EffectMode::Deferred),
         };
-        let options = |effects| StoreOptions { effects, state_cache: self.state_cache.clone() };
-        let store = Store::open(engine, options(effects)).await?;
-        let incognito = Store::open(Arc::new(MemoryEngine::new()), options(EffectMode::Inline)).await?;
+        let options =
+            |effects, feed_rows_max| StoreOptions { effects, state_cache: self.state_cache.clone(), feed_rows_max };
+        let store = Store::open(engine, options(effects, FEED_ROWS_MAX)).await?;
+        let in_memory = options(EffectMode::Inline, INCOGNITO_FEED_ROWS_MAX);
+        let incognito = Store::open(Arc::new(MemoryEngine::new()), in_memory).await?;
         let media = self.open_media(&media, tenant, folder).await?;
         let parts = Parts {
             tenant: tenant.name.clone(),
@@ -284,6 +289,7 @@ impl Running {
         let Self { tenants, tasks, listeners, stopping, phase, control, folder, .. } = self;
         drop(stopping);
         phase.send_replace(Phase::Stopping);
+        tenants.end_streams().await;
         drop(control);
         listeners.close();
         if tokio::time::timeout(SERVING_ENDS_MAX, listeners.wait()).await.is_err() {

@@ -31,7 +31,7 @@ pub mod state;
 mod suite;
 pub mod value;
 
-pub use changes::{Change, ChangeKind, FeedRow, Position};
+pub use changes::{Change, ChangeKind, Cursor, FeedRow, Position};
 pub use commit::{Commit, Effect};
 pub use committer::{Counters, EffectMode, Pending, Permit};
 pub use engine::{Engine, Usage};
@@ -118,12 +118,23 @@ impl From<StorageError> for CommitError {
 }
 
 /// How a store is opened.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct StoreOptions {
     /// When other homes learn of a decision.
     pub effects: EffectMode,
     /// Nodes of state trees in memory; stores of one process share it.
     pub state_cache: StateCache,
+    /// Rows of the feed that are kept; with each new one behind them the oldest goes.
+    pub feed_rows_max: u64,
+}
+
+/// Rows of the feed that are kept when nothing else is said: at 100 bytes each about 100 MB.
+pub const FEED_ROWS_MAX: u64 = 1_000_000;
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { effects: EffectMode::default(), state_cache: StateCache::default(), feed_rows_max: FEED_ROWS_MAX }
+    }
 }
 
 /// The rows of one tenant, or of one incognito room. Cheap to copy.
@@ -142,7 +153,8 @@ impl Store {
     /// # Errors
     /// When the engine cannot be read, or left-over effects cannot be written.
     pub async fn open(engine: Arc<dyn Engine>, options: StoreOptions) -> Result<Self, StorageError> {
-        let committer = Committer::open(Arc::clone(&engine), options.effects, StreamId::ONLY).await?;
+        let committer =
+            Committer::open(Arc::clone(&engine), options.effects, options.feed_rows_max, StreamId::ONLY).await?;
         Ok(Self(Arc::new(Inner { engine, committer, state_cache: options.state_cache.with_own_rows() })))
     }
 
@@ -276,7 +288,7 @@ impl Store {
     }
 
     /// What changed behind a position, oldest first, up to [`Store::position`]. Nothing is skipped or repeated when the
-    /// next call begins behind the last row.
+    /// next call begins behind the last row. Rows beyond the feed's bound are gone: the first row is then not the next one.
     ///
     /// # Errors
     /// When the engine fails or a row is damaged.

@@ -203,7 +203,7 @@ impl Writer {
 
     /// Sets what this server keeps for the room.
     pub fn set_settings(&mut self, settings: RoomSettings) {
-        self.commit.put(&ROOM_SETTINGS, &(), &settings);
+        self.commit.put(&ROOM_SETTINGS, &(), &settings).change(ChangeKind::Settings, 0);
         if let Some(next) = &mut self.next {
             next.settings = Arc::new(settings);
         }

@@ -17,7 +17,7 @@ use super::{
     timeline,
 };
 use crate::storage::{
-    ChangeKind, Effect, Home, Place,
+    Effect, Home, Place,
     keyspaces::{MEMBERS, MENTIONS, REDACTIONS, SENT_UNDER},
 };
 
@@ -144,7 +144,7 @@ async fn mention(
             continue;
         }
         let effect = Effect::new(Home::person(&user_id)).put(&MENTIONS, &(room_id.clone(), place), &());
-        entered.writer.commit_mut().effect(effect.change(ChangeKind::Personal, 0));
+        entered.writer.commit_mut().effect(effect);
     }
     Ok(())
 }

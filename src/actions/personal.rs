@@ -151,7 +151,7 @@ pub async fn mark_read(
     let room_id = opened.room.id.clone();
     let through = KeyRange::prefix(&room_id).through(&(room_id.clone(), marker.place));
     let past = opened.room.store.scan(&MENTIONS, &home, through, Direction::Up, Limit::rows(500)).await?;
-    change(actions, caller, &opened, |row, commit| {
+    change(actions, caller, &opened, ChangeKind::ReadMarker, |row, commit| {
         if row.read.as_ref().is_some_and(|read| read.place >= marker.place) {
             return;
         }
@@ -175,7 +175,7 @@ pub async fn set_notification_mode(
     mode: NotificationMode,
 ) -> Result<RoomDetails, ActionError> {
     let opened = member_of(actions, caller, reference).await?;
-    change(actions, caller, &opened, |row, _| row.notification_mode = Some(mode)).await?;
+    change(actions, caller, &opened, ChangeKind::Personal, |row, _| row.notification_mode = Some(mode)).await?;
     opened.details(actions, caller).await
 }
 
@@ -190,7 +190,7 @@ pub async fn set_pin(
     pinned: bool,
 ) -> Result<RoomDetails, ActionError> {
     let opened = member_of(actions, caller, reference).await?;
-    change(actions, caller, &opened, |row, _| row.pinned = pinned).await?;
+    change(actions, caller, &opened, ChangeKind::Personal, |row, _| row.pinned = pinned).await?;
     opened.details(actions, caller).await
 }
 
@@ -213,7 +213,7 @@ pub async fn set_mute(
     {
         return Err(ActionError::invalid("muted_until", "lies in the past; null unmutes"));
     }
-    change(actions, caller, &opened, |row, _| row.mute = mute).await?;
+    change(actions, caller, &opened, ChangeKind::Personal, |row, _| row.mute = mute).await?;
     opened.details(actions, caller).await
 }
 
@@ -236,6 +236,7 @@ async fn change(
     actions: &Actions,
     caller: &Caller,
     opened: &Opened,
+    kind: ChangeKind,
     apply: impl Fn(&mut Personal, &mut Commit),
 ) -> Result<(), ActionError> {
     let (store, home, room_id) = (&opened.room.store, Home::person(&caller.user_id), &opened.room.id);
@@ -249,7 +250,7 @@ async fn change(
     let mut after = before.clone().unwrap_or_default();
     apply(&mut after, &mut commit);
     if before.as_ref() != Some(&after) {
-        commit.put(&PERSONAL, room_id, &after).change(ChangeKind::Personal, 0);
+        commit.put(&PERSONAL, room_id, &after).change_about(kind, opened.room.home.clone(), 0);
         store.commit(commit).await?;
     }
     Ok(())

@@ -132,6 +132,43 @@ pub async fn visible(
     reader.view(&stored, redaction).await?.ok_or(ActionError::EventNotFound)
 }
 
+/// A stored event for whoever may see it, with its sender's name for the request; none: it is held but not shown.
+///
+/// # Errors
+/// When storage cannot be read.
+pub(super) async fn shown(
+    rows: &Rows<'_>,
+    room: &RoomView,
+    stored: &StoredEvent,
+) -> Result<Option<EventView>, ActionError> {
+    let Some(place) = stored.place else { return Ok(None) };
+    let event = rows::read(stored, rows.home, &room.basis.version)?;
+    let redaction = match room.summary.redactions {
+        0 => None,
+        _ => rows.get(&REDACTIONS, &stored.event_id).await?,
+    };
+    as_shown(stored, event, place, redaction, room).map(Some)
+}
+
+fn as_shown(
+    stored: &StoredEvent,
+    event: Event,
+    place: Place,
+    redaction: Option<Redaction>,
+    room: &RoomView,
+) -> Result<EventView, ActionError> {
+    let event = match &redaction {
+        Some(_) => event.redacted(&room.basis.version).map_err(ActionError::internal)?,
+        None => event,
+    };
+    Ok(EventView {
+        event: Arc::new(event),
+        place,
+        redacted_by: redaction.map(|redaction| redaction.sender),
+        transaction_id: stored.transaction_id.clone(),
+    })
+}
+
 /// Somebody who reads a room.
 pub struct Reader<'a> {
     user_id: &'a OwnedUserId,
@@ -185,16 +222,8 @@ impl<'a> Reader<'a> {
             return Ok(None);
         }
         let is_sender = event.sender() == self.user_id;
-        let event = match &redaction {
-            Some(_) => event.redacted(version).map_err(ActionError::internal)?,
-            None => event,
-        };
-        Ok(Some(EventView {
-            event: Arc::new(event),
-            place,
-            redacted_by: redaction.map(|redaction| redaction.sender),
-            transaction_id: stored.transaction_id.clone().filter(|_| is_sender),
-        }))
+        let view = as_shown(stored, event, place, redaction, self.room)?;
+        Ok(Some(EventView { transaction_id: view.transaction_id.filter(|_| is_sender), ..view }))
     }
 
     /// Source: <https://spec.matrix.org/v1.19/client-server-api/#server-behaviour-5>

@@ -24,8 +24,9 @@ mod profile;
 mod room_state;
 mod rooms;
 mod sessions;
-mod tokens;
 mod settings;
+mod stream;
+mod tokens;
 mod wire;
 mod workspaces;
 
@@ -108,6 +109,9 @@ fn table() -> Vec<Route> {
         ("PUT", "/v1/rooms/{room_id}/pin", put(personal::pin)),
         ("DELETE", "/v1/rooms/{room_id}/pin", delete(personal::unpin)),
         ("PUT", "/v1/rooms/{room_id}/read", put(personal::mark_read)),
+        ("PUT", "/v1/rooms/{room_id}/typing", put(stream::set_typing)),
+        ("GET", "/v1/rooms/{room_id}/active", get(stream::active)),
+        ("GET", "/v1/stream", get(stream::open)),
         ("GET", "/v1/workspaces", get(workspaces::list)),
         ("POST", "/v1/workspaces", post(workspaces::create)),
         ("GET", "/v1/workspaces/{workspace_id}", get(workspaces::get)),

@@ -260,6 +260,9 @@ impl Folder {
         }
         let (key, value) = &group.feed;
         batch.put_cf(family(&database, key.profile)?, &key.bytes, value);
+        if let Some(forgotten) = &group.forgotten {
+            batch.delete_cf(family(&database, forgotten.profile)?, &forgotten.bytes);
+        }
         let mut options = WriteOptions::default();
         options.set_sync(true);
         #[cfg(test)]

@@ -5,6 +5,7 @@
 mod answer;
 mod caller;
 pub(crate) mod contract;
+mod stream;
 
 use std::{
     collections::BTreeMap,
@@ -33,6 +34,7 @@ use yurt::{
 pub(crate) use answer::Answer;
 use caller::Link;
 pub(crate) use caller::{Caller, LOOK_PAUSE, LOOKS_MAX, encoded, text};
+pub(crate) use stream::{Ear, Heard, WAYS, Way};
 
 /// The server name of the first tenant.
 pub(crate) const SERVER_NAME: &str = "yurt.test";

@@ -31,6 +31,8 @@ mod sessions;
 mod settings;
 mod silence;
 mod state;
+mod stream;
+mod stream_rights;
 mod tenants;
 mod workspaces;
 

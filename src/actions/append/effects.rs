@@ -140,6 +140,8 @@ impl Writer {
         summary::count_members(&mut changed, was, after.membership, is_foreign);
         self.commit.put(&MEMBERS, &user_id, &after);
         if !is_foreign {
+            let in_force = event.as_ref().map_or(0, |(arrival, _, _)| arrival.get());
+            self.commit.change_about(ChangeKind::Members, Home::person(&user_id), in_force);
             self.tell_member(&user_id, &after, &changed);
         }
         if let Some((_, _, event)) = event.filter(|_| changed.kind == RoomKind::Direct)
@@ -195,9 +197,7 @@ impl Writer {
             is_workspace: summary.kind == RoomKind::Workspace,
             was_joined: member.was_joined,
         };
-        let effect =
-            Effect::new(Home::person(user_id)).put(&IN_ROOMS, &self.room.id, &row).change(ChangeKind::Rooms, 0);
-        self.commit.effect(effect);
+        self.commit.effect(Effect::new(Home::person(user_id)).put(&IN_ROOMS, &self.room.id, &row));
     }
 
     /// Each of two people finds their direct message by the other's name.

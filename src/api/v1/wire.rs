@@ -14,6 +14,7 @@ use crate::{
     actions::{
         ActionError, Mute, NotificationMode, Silence,
         members::MemberView,
+        presence::ActiveMember,
         rooms::{self, RoomDetails, RoomPage},
         timeline::EventView,
     },
@@ -191,6 +192,24 @@ impl IntoResponse for RoomAnswer {
 /// A page of rooms.
 pub(super) fn rooms(page: RoomPage) -> Json<List<Room>> {
     List::json(page.rooms.into_iter().map(Room::from).collect(), page.total)
+}
+
+/// A member who is active now.
+#[derive(Serialize)]
+pub(super) struct Active {
+    participant_id: OwnedUserId,
+    display_name: Option<String>,
+    joined_at: String,
+}
+
+impl From<ActiveMember> for Active {
+    fn from(member: ActiveMember) -> Self {
+        Self {
+            participant_id: member.user_id,
+            display_name: member.display_name,
+            joined_at: time::text(member.joined_at),
+        }
+    }
 }
 
 /// A member of a room.

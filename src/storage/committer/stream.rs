@@ -16,14 +16,14 @@ use tokio::sync::watch;
 use super::{Counting, EffectMode, Submission};
 use crate::storage::{
     CommitError, StorageError,
-    changes::{Change, Changes, GroupId, Position, StreamId},
+    changes::{self, Change, Changes, GroupId, Position, StreamId},
     commit::{EFFECTS, Effect, Size, StoredEffect},
     engine::{ApplyError, Batch, Engine, Group, RowRange},
     home::Home,
     key,
     keyspace::RowKey,
     range::{Direction, Limit, behind},
-    value::{self, VALUE_BYTES_MAX},
+    value,
 };
 
 /// Commits of one group.
@@ -35,14 +35,8 @@ const GROUP_ROWS_MAX: usize = 4_096;
 /// Bytes of one group; the last commit may pass it.
 const GROUP_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// Changes of one group: what one feed row can hold.
-const GROUP_CHANGES_MAX: usize = 320;
-
-const _: () = {
-    use crate::storage::{changes::CHANGE_BYTES, commit::COMMIT_CHANGES_MAX};
-    assert!(COMMIT_CHANGES_MAX <= GROUP_CHANGES_MAX);
-    assert!(GROUP_CHANGES_MAX * (255 + CHANGE_BYTES) + 64 <= VALUE_BYTES_MAX);
-};
+/// Bytes of the changes of one group: what one feed row can hold.
+const GROUP_CHANGE_BYTES_MAX: usize = crate::storage::commit::COMMIT_CHANGE_BYTES_MAX;
 
 /// What is known of the stream's end.
 enum Standing {
@@ -58,6 +52,7 @@ enum Standing {
 pub(super) struct Stream {
     engine: Arc<dyn Engine>,
     effects: EffectMode,
+    feed_rows_max: u64,
     id: StreamId,
     epoch: u64,
     last: u64,
@@ -69,18 +64,20 @@ pub(super) struct Stream {
 impl Stream {
     pub(super) fn new(
         engine: Arc<dyn Engine>,
-        effects: EffectMode,
+        (effects, feed_rows_max): (EffectMode, u64),
         (id, epoch): (StreamId, u64),
         publish: watch::Sender<Position>,
         counting: Arc<Counting>,
     ) -> Self {
         let last = publish.borrow().number();
-        Self { engine, effects, id, epoch, last, standing: Standing::Unsettled, publish, counting }
+        Self { engine, effects, feed_rows_max, id, epoch, last, standing: Standing::Unsettled, publish, counting }
     }
 
     /// Applies the effects that a crash left over.
     pub(super) fn open(&mut self) -> Result<(), StorageError> {
-        self.settle()
+        let settled = self.settle();
+        self.publish();
+        settled
     }
 
     pub(super) fn group(&self, first: Box<Submission>) -> Waiting {
@@ -96,23 +93,30 @@ impl Stream {
         let mut submissions = group.submissions;
         let verdicts = self.decide(&mut submissions);
         let (mut done, mut conflicts, mut refused) = (0, 0, 0);
-        for verdict in &verdicts {
+        for (submission, verdict) in submissions.iter_mut().zip(&verdicts) {
             match verdict {
                 Ok(_) => done += 1,
                 Err(CommitError::Conflict) => conflicts += 1,
                 Err(_) => refused += 1,
             }
-        }
-        self.counting.answered(done, conflicts, refused);
-        for (mut submission, verdict) in submissions.into_iter().zip(verdicts) {
             for hook in submission.commit.take_hooks() {
-                if catch_unwind(AssertUnwindSafe(|| hook(&verdict))).is_err() {
+                if catch_unwind(AssertUnwindSafe(|| hook(verdict))).is_err() {
                     tracing::error!("A hook of a commit panicked; the commit itself stands as it was answered");
                 }
             }
+        }
+        self.counting.answered(done, conflicts, refused);
+        // Who follows the feed finds what hooks have put in memory; who is answered finds the position.
+        self.publish();
+        for (submission, verdict) in submissions.into_iter().zip(verdicts) {
             // Nobody may be waiting any more.
             let _ = submission.answer.send(verdict);
         }
+    }
+
+    fn publish(&self) {
+        let position = Position::new(self.id, self.last);
+        self.publish.send_if_modified(|published| std::mem::replace(published, position) != position);
     }
 
     fn decide(&mut self, submissions: &mut [Submission]) -> Vec<Result<Position, CommitError>> {
@@ -169,12 +173,14 @@ impl Stream {
         let feed = changes.row(position, self.epoch, id).map_err(|error| CommitError::Invalid(error.to_string()))?;
         let bytes = batch.bytes() + feed.1.len();
         let started = Instant::now();
-        let applied = self.engine.apply(&Group { stream: self.id, number, epoch: self.epoch, id, feed, batch });
+        let forgotten = number.checked_sub(self.feed_rows_max).filter(|number| *number > 0);
+        let forgotten = forgotten.map(|number| changes::row_key(Position::new(self.id, number)));
+        let group = Group { stream: self.id, number, epoch: self.epoch, id, feed, forgotten, batch };
+        let applied = self.engine.apply(&group);
         self.counting.applied(started.elapsed(), bytes, applied.is_ok());
         match applied {
             Ok(()) => {
                 self.last = number;
-                self.publish.send_replace(position);
                 Ok(())
             }
             Err(ApplyError::Taken) => {
@@ -200,10 +206,7 @@ impl Stream {
             return Ok(());
         }
         let (last, _) = block_on(self.engine.last(self.id))?;
-        if last > self.last {
-            self.last = last;
-            self.publish.send_replace(Position::new(self.id, last));
-        }
+        self.last = self.last.max(last);
         self.standing = Standing::Known;
         let left_over = self.left_over_effects().and_then(|effects| {
             self.apply_effects(effects).map_err(|error| StorageError::Engine(format!("left-over effects: {error}")))
@@ -308,7 +311,7 @@ impl Waiting {
     pub(super) fn take(&mut self, next: Box<Submission>) -> Result<(), Box<Submission>> {
         let size = next.commit.size();
         let same_home = self.submissions.last().is_none_or(|last| last.commit.home() == next.commit.home());
-        if self.size.changes + size.changes > GROUP_CHANGES_MAX || !(self.mixes_homes || same_home) {
+        if self.size.changes + size.changes > GROUP_CHANGE_BYTES_MAX || !(self.mixes_homes || same_home) {
             return Err(next);
         }
         self.size.rows += size.rows;
