@@ -1,7 +1,9 @@
 # make run    installs what is missing, builds, and serves from config.toml with data in ./data; stdout is the server's alone
 # make test   installs what is missing, and runs all tests, those of the API a second time on the strict memory engine
-# make lint   formatting and clippy, warnings denied
+# make lint   formatting, clippy and the linter of the API's description, warnings denied
 # make bench  all benches
+#
+# make api-lint   only the last of make lint
 #
 # One cargo profile (dev) and the same features everywhere: RocksDB's C++ takes minutes to build, and is built once.
 
@@ -21,7 +23,7 @@ CONFIG ?= config.toml
 # What the build needs from Debian: a C++ compiler, and libclang, with which bindgen reads RocksDB's header.
 PACKAGES := g++ libclang-dev make pkg-config
 
-.PHONY: run test lint bench dependencies rust-components
+.PHONY: run test lint bench api-lint dependencies rust-components python
 
 run: dependencies
 	@$(CARGO) run --locked --bin yurt -- serve --config $(CONFIG)
@@ -30,10 +32,14 @@ test: dependencies
 	$(CARGO) test --locked --workspace
 	YURT_TEST_STORE=memory $(CARGO) test --locked --test it -- v1:: engine:: --skip leaves_no_byte_behind
 
-lint: dependencies rust-components
+lint: dependencies rust-components api-lint
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
 	@if command -v cargo-deny > /dev/null; then cargo-deny check; fi
+
+api-lint: python
+	@tools=$$(.ci/api-tools); \
+	PATH=$$tools/bin:$$PATH REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true $$tools/node_modules/.bin/redocly lint v1
 
 bench: dependencies
 	$(CARGO) bench --locked --workspace --profile dev
@@ -62,3 +68,6 @@ rust-components:
 	@if ! $(CARGO) fmt --version > /dev/null 2>&1 || ! $(CARGO) clippy --version > /dev/null 2>&1; then \
 	  rustup component add rustfmt clippy; \
 	fi
+
+python:
+	@if ! python3 -c 'import ensurepip, venv' 2> /dev/null; then $(MAKE) --no-print-directory dependencies PACKAGES=python3-venv; fi
