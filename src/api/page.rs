@@ -8,6 +8,8 @@ use crate::actions::ActionError;
 const LIMIT_DEFAULT: usize = 50;
 /// Entries of a page at most.
 const LIMIT_MAX: usize = 200;
+/// The largest number that every JSON reader holds exactly.
+const OFFSET_MAX: i64 = (1 << 53) - 1;
 
 /// The paging of a list, as its query says.
 #[derive(Debug, Default, Deserialize)]
@@ -26,8 +28,9 @@ impl Paging {
 
 /// Offset and limit, checked.
 pub(crate) fn range(offset: Option<i64>, limit: Option<i64>) -> Result<(usize, usize), ActionError> {
-    let offset = usize::try_from(offset.unwrap_or(0))
-        .map_err(|_negative| ActionError::invalid("offset", "must not be negative"))?;
+    let in_range = |offset: &i64| (0..=OFFSET_MAX).contains(offset);
+    let offset = Some(offset.unwrap_or(0)).filter(in_range).and_then(|offset| usize::try_from(offset).ok());
+    let offset = offset.ok_or_else(|| ActionError::invalid("offset", format!("must be from 0 to {OFFSET_MAX}")))?;
     Ok((offset, limit_of(limit)?))
 }
 

@@ -17,6 +17,7 @@ mod races;
 mod retries;
 mod rooms;
 mod state;
+mod strictness;
 mod tenants;
 mod workspaces;
 

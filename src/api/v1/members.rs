@@ -2,6 +2,7 @@
 
 use axum::Json as Answer;
 use rules::permission::Membership;
+use ruma::ServerName;
 use serde::Deserialize;
 
 use super::{
@@ -76,8 +77,24 @@ pub(super) async fn join(
     if body.password.is_some() {
         return Err(ActionError::invalid("password", "rooms do not take passwords yet; leave it out").into());
     }
-    members::join(&actions, &caller, &room, &body.via.unwrap_or_default()).await?;
+    members::join(&actions, &caller, &room, &servers(body.via)?).await?;
     answer(&actions, &caller, &room).await
+}
+
+/// Servers that may know a room.
+const VIA_MAX: usize = 16;
+/// Bytes of a server's name, so that ids with it fit into 255.
+const SERVER_NAME_BYTES_MAX: usize = 230;
+
+/// The names in `via`, checked.
+pub(super) fn servers(via: Option<Vec<String>>) -> Result<Vec<String>, ActionError> {
+    let via = via.unwrap_or_default();
+    let is_name = |name: &String| name.len() <= SERVER_NAME_BYTES_MAX && ServerName::parse(name).is_ok();
+    if via.len() > VIA_MAX || !via.iter().all(is_name) {
+        let problem = format!("up to {VIA_MAX} names of servers, such as example.org");
+        return Err(ActionError::invalid("via", problem));
+    }
+    Ok(via)
 }
 
 /// `POST /v1/rooms/{room_id}/leave`

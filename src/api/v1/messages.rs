@@ -83,7 +83,12 @@ impl Send {
     }
 
     fn content_alone(&self) -> Result<Value, ActionError> {
-        let texts = [("msgtype", &self.msgtype), ("format", &self.format), ("formatted_body", &self.formatted_body)];
+        let texts = [
+            ("msgtype", &self.msgtype),
+            ("format", &self.format),
+            ("formatted_body", &self.formatted_body),
+            ("reply_to", &self.reply_to),
+        ];
         if let Some((field, _)) = texts.iter().find(|(_, text)| text.is_some()) {
             return Err(ActionError::invalid(*field, "goes with `body`, not with `type`"));
         }
