@@ -4,6 +4,8 @@
 # make bench  all benches
 #
 # make api-lint   only the last of make lint
+# make api-test   holds a running server to the API's description for some minutes; API_TEST='--seed random' varies it
+# make fuzz       runs each fuzz target for FUZZ_SECONDS, or only those in TARGETS; wants cargo-fuzz and a nightly toolchain
 #
 # One cargo profile (dev) and the same features everywhere: RocksDB's C++ takes minutes to build, and is built once.
 
@@ -20,10 +22,20 @@ export CARGO_INCREMENTAL := 0
 CARGO ?= cargo
 CONFIG ?= config.toml
 
+# Further arguments for tests/api/run.py.
+API_TEST ?=
+
+TARGETS ?= config feed ids pdus requests rows
+FUZZ_SECONDS ?= 60
+
+# Yurt has no unsafe code, so that no sanitizer could find more than the targets' own checks do.
+FUZZ := cargo +nightly fuzz
+FUZZ_RUN := $(FUZZ) run --sanitizer none
+
 # What the build needs from Debian: a C++ compiler, and libclang, with which bindgen reads RocksDB's header.
 PACKAGES := g++ libclang-dev make pkg-config
 
-.PHONY: run test lint bench api-lint dependencies rust-components python
+.PHONY: run test lint bench api-lint api-test fuzz dependencies rust-components python
 
 run: dependencies
 	@$(CARGO) run --locked --bin yurt -- serve --config $(CONFIG)
@@ -40,6 +52,24 @@ lint: dependencies rust-components api-lint
 api-lint: python
 	@tools=$$(.ci/api-tools); \
 	PATH=$$tools/bin:$$PATH REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true $$tools/node_modules/.bin/redocly lint v1
+
+api-test: dependencies python
+	$(CARGO) build --locked --bin yurt
+	@tools=$$(.ci/api-tools); $$tools/bin/python tests/api/run.py "$${CARGO_TARGET_DIR:-target}/debug/yurt" $(API_TEST)
+
+# The targets are built with other flags than Yurt, in a folder of their own; RocksDB's C++ is the one that Yurt's build made.
+fuzz: export CARGO_TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+fuzz: export ROCKSDB_STATIC := 1
+fuzz: dependencies
+	$(CARGO) build --locked --lib
+	@export ROCKSDB_LIB_DIR=$$(dirname "$$(ls -t "$$CARGO_TARGET_DIR"/debug/build/librocksdb-sys-*/out/librocksdb.a | head -1)"); \
+	export CARGO_TARGET_DIR=$$CARGO_TARGET_DIR/fuzz; \
+	$(FUZZ) build --sanitizer none; \
+	YURT_FUZZ_CORPUS=fuzz/corpus $(FUZZ_RUN) requests; \
+	for target in $(TARGETS); do \
+	  mkdir -p fuzz/corpus/$$target fuzz/seeds/$$target; \
+	  $(FUZZ_RUN) $$target fuzz/corpus/$$target fuzz/seeds/$$target -- -max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=4096; \
+	done
 
 bench: dependencies
 	$(CARGO) bench --locked --workspace --profile dev
