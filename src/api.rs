@@ -32,7 +32,7 @@ mod error;
 mod idempotency;
 mod limits;
 mod page;
-mod time;
+pub(crate) mod time;
 pub mod v1;
 
 /// What all handlers share. Cheap to copy.
