@@ -41,7 +41,8 @@ pub fn ids(bytes: &[u8]) {
         assert_eq!(position.to_token(), text);
     }
     if let Some(at) = time::parse(text) {
-        assert_eq!(time::parse(&time::text(at)), Some(at));
+        let written = time::text(at);
+        assert!(time::parse(&written) == Some(at) || written == time::NEVER, "{written}");
     }
     if let Ok(network) = text.parse::<Network>() {
         assert_eq!(network.to_string().parse(), Ok(network));

@@ -176,17 +176,11 @@ pub async fn ban(
 ///
 /// # Errors
 /// As [`kick`].
-pub async fn unban(
-    actions: &Actions,
-    caller: &Caller,
-    reference: &str,
-    target: &UserId,
-    reason: Option<String>,
-) -> Result<(), ActionError> {
+pub async fn unban(actions: &Actions, caller: &Caller, reference: &str, target: &UserId) -> Result<(), ActionError> {
     let entered = rooms::enter(actions, caller, reference).await?;
     let present = known_target(actions, &entered, target).await?;
     entered.may(caller, Act::Unban)?;
-    set_membership(entered, caller, target, (present == Membership::Ban).then_some("leave"), reason).await
+    set_membership(entered, caller, target, (present == Membership::Ban).then_some("leave"), None).await
 }
 
 /// The target's membership; somebody of this server whom nobody knows is an error.

@@ -22,7 +22,7 @@ session = requests.Session()
 session.trust_env = False
 
 # Calls that take something away from whoever calls: each gets an account of its own.
-SUICIDES = {("POST", "/v1/auth/logout"), ("DELETE", "/v1/me"), ("PUT", "/v1/me/password"), ("DELETE", "/v1/me/sessions/{id}")}
+SUICIDES = re.compile("POST /v1/auth/logout|DELETE /v1/me|PUT /v1/me/password|DELETE /v1/me/sessions/.*")
 
 # Calls after which a room is not what it was: most get a room of their own.
 CHANGES = {"close", "archive", "rejoin", "leave", "kick", "ban", "power-levels", "power-level", "workspace", "state"}
@@ -37,6 +37,7 @@ MORE_THAN_A_SCHEMA = {
     "alias": "of this server's name",
     "muted_until": "must lie in the future",
     "via": "the names of servers have a grammar",
+    "avatar_url": "names a server, as via",
     "content": "events are canonical JSON: no fractions, no numbers beyond 2^53",
     "is_public": "goes with some types of rooms",
 }
@@ -103,7 +104,7 @@ world = World()
 @schemathesis.auth(refresh_interval=None)
 class Token:
     def get(self, case, context):
-        if (case.operation.method.upper(), case.operation.path) in SUICIDES:
+        if SUICIDES.fullmatch(f"{case.operation.method.upper()} {case.operation.path}"):
             return world.somebody()[1]
         return world.token
 

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     actions::{ActionError, members},
     api::{
-        body::{Json, OptionalJson, Parameters},
+        body::{self, Json, OptionalJson, Parameters},
         caller::Signed,
         page,
     },
@@ -112,6 +112,7 @@ pub(super) async fn leave(
 #[serde(deny_unknown_fields)]
 pub(super) struct Target {
     participant_id: String,
+    #[serde(default, deserialize_with = "body::reason")]
     reason: Option<String>,
 }
 
@@ -148,13 +149,20 @@ pub(super) async fn ban(
     answer(&actions, &caller, &room).await
 }
 
+/// Somebody.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Person {
+    participant_id: String,
+}
+
 /// `POST /v1/rooms/{room_id}/unban`
 pub(super) async fn unban(
     Signed { actions, caller, .. }: Signed,
     Ids(room): Ids<String>,
-    body: Json<Target>,
+    body: Json<Person>,
 ) -> Result<RoomAnswer, V1Error> {
     let target = actions.parse_participant("participant_id", &body.value.participant_id)?;
-    members::unban(&actions, &caller, &room, &target, body.value.reason).await?;
+    members::unban(&actions, &caller, &room, &target).await?;
     answer(&actions, &caller, &room).await
 }

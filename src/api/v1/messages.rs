@@ -21,7 +21,7 @@ use crate::{
         rooms, timeline,
     },
     api::{
-        body::{Json, OptionalJson, Parameters},
+        body::{self, Json, OptionalJson, Parameters},
         caller::Signed,
         page,
     },
@@ -206,6 +206,7 @@ pub(super) async fn event(
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Redact {
+    #[serde(default, deserialize_with = "body::reason")]
     reason: Option<String>,
     txn_id: Option<String>,
 }

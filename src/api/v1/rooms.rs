@@ -21,7 +21,7 @@ use crate::{
         lifecycle, permissions as permission, rooms,
     },
     api::{
-        body::{Json, OptionalJson, Parameters},
+        body::{self, Json, OptionalJson, Parameters},
         caller::Signed,
         page::{self, Paging},
     },
@@ -237,6 +237,7 @@ pub(super) async fn set_workspace(
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Why {
+    #[serde(default, deserialize_with = "body::reason")]
     reason: Option<String>,
 }
 

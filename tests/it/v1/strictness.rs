@@ -52,3 +52,29 @@ async fn an_event_with_content_of_its_own_takes_no_reply_to() {
     let body = json!({"type": "com.example.any", "content": {}, "reply_to": event});
     alice.post(&format!("/v1/rooms/{room}/messages"), body).await.invalid("reply_to");
 }
+
+#[tokio::test]
+async fn a_reason_too_long_is_refused_where_nothing_is_left_to_do_too() {
+    let server = server().await;
+    let (alice, bob) = (server.account("alice").await, server.account("bob").await);
+    let room = alice.group("Tents").await;
+    let reason = "x".repeat(1_025);
+    for act in ["invite", "kick", "ban"] {
+        let target = if act == "invite" { &alice.id } else { &bob.id };
+        let body = json!({"participant_id": target, "reason": reason});
+        alice.post(&format!("/v1/rooms/{room}/{act}"), body).await.invalid("reason");
+    }
+    alice.post_nothing(&format!("/v1/rooms/{room}/archive")).await.ok();
+    alice.post(&format!("/v1/rooms/{room}/archive"), json!({"reason": reason})).await.invalid("reason");
+}
+
+#[tokio::test]
+async fn undoing_a_ban_takes_no_reason() {
+    let server = server().await;
+    let (alice, bob) = (server.account("alice").await, server.account("bob").await);
+    let room = alice.group("Tents").await;
+    alice.does("ban", &room, &bob).await.ok();
+    let body = json!({"participant_id": bob.id, "reason": "enough"});
+    alice.post(&format!("/v1/rooms/{room}/unban"), body).await.invalid("reason");
+    alice.does("unban", &room, &bob).await.ok();
+}
