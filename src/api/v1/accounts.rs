@@ -188,6 +188,6 @@ pub(super) async fn list(
     Parameters(search): Parameters<Search>,
 ) -> Result<Answer<List<Participant>>, V1Error> {
     let (offset, limit) = page::range(search.offset, search.limit)?;
-    let page = accounts::list(&actions, &caller, search.q.as_deref(), offset, limit).await?;
+    let page = accounts::list(&actions, &caller, page::search(search.q)?.as_deref(), offset, limit).await?;
     Ok(List::json(page.accounts.into_iter().map(Participant::from).collect(), page.total))
 }

@@ -179,7 +179,7 @@ pub(super) async fn directory(
     Parameters(find): Parameters<Find>,
 ) -> Result<Answer<List<Room>>, V1Error> {
     let (offset, limit) = page::range(find.offset, find.limit)?;
-    let search = Search { text: find.q, kind: find.room_type.map(RoomKind::from) };
+    let search = Search { text: page::search(find.q)?, kind: find.room_type.map(RoomKind::from) };
     Ok(wire::rooms(directory::list(&actions, &caller, &search, offset, limit).await?))
 }
 

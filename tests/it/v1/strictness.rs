@@ -78,3 +78,13 @@ async fn undoing_a_ban_takes_no_reason() {
     alice.post(&format!("/v1/rooms/{room}/unban"), body).await.invalid("reason");
     alice.does("unban", &room, &bob).await.ok();
 }
+
+#[tokio::test]
+async fn a_text_to_look_for_has_an_end() {
+    let server = server().await;
+    let admin = server.admin("root").await;
+    for list in ["/v1/directory/rooms", "/v1/admin/participants"] {
+        admin.get(&format!("{list}?q={}", "x".repeat(255))).await.ok();
+        admin.get(&format!("{list}?q={}", "x".repeat(256))).await.invalid("q");
+    }
+}
