@@ -39,7 +39,7 @@ mod file;
 mod idempotency;
 mod limits;
 mod page;
-mod time;
+pub(crate) mod time;
 pub mod v1;
 
 pub use limits::network_of;

@@ -76,7 +76,16 @@ impl Config {
     pub fn load(file: &Path, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(file)
             .map_err(|source| ConfigError::Unreadable { file: file.to_owned(), source })?;
-        reading::read(&text, &file.display().to_string(), environment)
+        Self::read(&text, &file.display().to_string(), environment)
+    }
+
+    /// [`Config::load`] of a text; `name` stands for the file in messages.
+    pub(crate) fn read(
+        text: &str,
+        name: &str,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        reading::read(text, name, environment)
     }
 
     /// Checks what the type of a value cannot say.

@@ -29,7 +29,6 @@ pub async fn knock(
     via: &[String],
     reason: Option<String>,
 ) -> Result<RoomDetails, ActionError> {
-    members::check_via(via)?;
     at_most("reason", reason.as_deref(), REASON_CHARACTERS_MAX)?;
     let unknown = || members::elsewhere(actions, reference, via, "knocking at this room");
     let room = match rooms::locate(actions, reference).await {

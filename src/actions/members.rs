@@ -46,9 +46,6 @@ pub struct MemberPage {
     pub total: usize,
 }
 
-/// Servers that a request may name as knowing a room.
-const VIA_MAX: usize = 16;
-
 /// Enters a room. Where nothing else lets the caller in, the room's password does.
 ///
 /// # Errors
@@ -60,7 +57,6 @@ pub async fn join(
     via: &[String],
     password: Option<&str>,
 ) -> Result<RoomDetails, ActionError> {
-    check_via(via)?;
     password.map_or(Ok(()), room_passwords::check)?;
     let mut entered = match (rooms::enter(actions, caller, reference).await, password) {
         (Err(ActionError::RoomNotFound), None) => {
@@ -85,17 +81,6 @@ pub async fn join(
         entered.writer.stage(&caller.user_id, Draft::member(&caller.user_id, "join", profile)).await?;
     }
     entered.finish(actions, caller).await
-}
-
-/// The servers that a request names as knowing a room are not too many.
-///
-/// # Errors
-/// [`ActionError::RequestInvalid`].
-pub(super) fn check_via(via: &[String]) -> Result<(), ActionError> {
-    if via.len() > VIA_MAX {
-        return Err(ActionError::invalid("via", format!("at most {VIA_MAX} servers")));
-    }
-    Ok(())
 }
 
 /// A room that was purged here is brought back by an admin only.

@@ -33,6 +33,7 @@ mod silence;
 mod state;
 mod stream;
 mod stream_rights;
+mod strictness;
 mod tenants;
 mod workspaces;
 

@@ -232,7 +232,7 @@ pub(super) async fn list(
     Parameters(find): Parameters<Find>,
 ) -> Result<Answer<List<Participant>>, V1Error> {
     let (offset, limit) = page::range(find.offset, find.limit)?;
-    let search = Search { text: find.q, state: find.state.map(AccountState::from) };
+    let search = Search { text: page::search(find.q)?, state: find.state.map(AccountState::from) };
     let page = accounts::list(&actions, &caller, &search, offset, limit).await?;
     Ok(List::json(page.accounts.into_iter().map(Participant::from).collect(), page.total))
 }

@@ -2,6 +2,7 @@
 
 use axum::Json as Answer;
 use rules::permission::Membership;
+use ruma::ServerName;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -16,7 +17,7 @@ use crate::{
         silence,
     },
     api::{
-        body::{Json, OptionalJson, Parameters},
+        body::{self, Json, OptionalJson, Parameters},
         caller::Signed,
         page, time,
     },
@@ -76,13 +77,14 @@ pub(super) async fn join(
     Ids(room): Ids<String>,
     OptionalJson(body): OptionalJson<Join>,
 ) -> Result<RoomAnswer, V1Error> {
-    let via = body.via.unwrap_or_default();
+    let via = servers(body.via)?;
     Ok(RoomAnswer::found(members::join(&actions, &caller, &room, &via, body.password.as_deref()).await?))
 }
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Knock {
+    #[serde(default, deserialize_with = "body::reason")]
     reason: Option<String>,
     via: Option<Vec<String>>,
 }
@@ -93,7 +95,7 @@ pub(super) async fn knock(
     Ids(room): Ids<String>,
     OptionalJson(body): OptionalJson<Knock>,
 ) -> Result<RoomAnswer, V1Error> {
-    let via = body.via.unwrap_or_default();
+    let via = servers(body.via)?;
     Ok(RoomAnswer::found(knocks::knock(&actions, &caller, &room, &via, body.reason).await?))
 }
 
@@ -105,6 +107,22 @@ pub(super) async fn approve(
 ) -> Result<RoomAnswer, V1Error> {
     let target = actions.parse_participant("participant_id", &participant)?;
     Ok(RoomAnswer::found(knocks::approve(&actions, &caller, &room, &target).await?))
+}
+
+/// Servers that may know a room.
+const VIA_MAX: usize = 16;
+/// Bytes of a server's name, so that ids with it fit into 255.
+const SERVER_NAME_BYTES_MAX: usize = 230;
+
+/// The names in `via`, checked.
+pub(super) fn servers(via: Option<Vec<String>>) -> Result<Vec<String>, ActionError> {
+    let via = via.unwrap_or_default();
+    let is_name = |name: &String| name.len() <= SERVER_NAME_BYTES_MAX && ServerName::parse(name).is_ok();
+    if via.len() > VIA_MAX || !via.iter().all(is_name) {
+        let problem = format!("up to {VIA_MAX} names of servers, such as example.org");
+        return Err(ActionError::invalid("via", problem));
+    }
+    Ok(via)
 }
 
 /// `POST /v1/rooms/{room_id}/leave`
@@ -122,6 +140,7 @@ pub(super) async fn leave(
 #[serde(deny_unknown_fields)]
 pub(super) struct Target {
     participant_id: String,
+    #[serde(default, deserialize_with = "body::reason")]
     reason: Option<String>,
 }
 
@@ -137,27 +156,35 @@ pub(super) async fn invite(
 
 /// `POST /v1/rooms/{room_id}/kick`
 pub(super) async fn kick(signed: Signed, room: Ids<String>, body: Json<Target>) -> Result<RoomAnswer, V1Error> {
-    take(signed, room, Measure::Kick, body).await
+    take(signed, room, Measure::Kick, body.value).await
 }
 
 /// `POST /v1/rooms/{room_id}/ban`
 pub(super) async fn ban(signed: Signed, room: Ids<String>, body: Json<Target>) -> Result<RoomAnswer, V1Error> {
-    take(signed, room, Measure::Ban, body).await
+    take(signed, room, Measure::Ban, body.value).await
+}
+
+/// Somebody.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Person {
+    participant_id: String,
 }
 
 /// `POST /v1/rooms/{room_id}/unban`
-pub(super) async fn unban(signed: Signed, room: Ids<String>, body: Json<Target>) -> Result<RoomAnswer, V1Error> {
-    take(signed, room, Measure::Unban, body).await
+pub(super) async fn unban(signed: Signed, room: Ids<String>, body: Json<Person>) -> Result<RoomAnswer, V1Error> {
+    let Person { participant_id } = body.value;
+    take(signed, room, Measure::Unban, Target { participant_id, reason: None }).await
 }
 
 async fn take(
     Signed { actions, caller, .. }: Signed,
     Ids(room): Ids<String>,
     measure: Measure,
-    body: Json<Target>,
+    on: Target,
 ) -> Result<RoomAnswer, V1Error> {
-    let target = actions.parse_participant("participant_id", &body.value.participant_id)?;
-    let taken = members::take_measure(&actions, &caller, &room, measure, &target, body.value.reason).await?;
+    let target = actions.parse_participant("participant_id", &on.participant_id)?;
+    let taken = members::take_measure(&actions, &caller, &room, measure, &target, on.reason).await?;
     Ok(RoomAnswer::found(taken))
 }
 

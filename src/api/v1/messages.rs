@@ -21,7 +21,7 @@ use crate::{
         rooms, timeline,
     },
     api::{
-        body::{Json, OptionalJson, Parameters},
+        body::{self, Json, OptionalJson, Parameters},
         caller::Signed,
         page,
     },
@@ -83,7 +83,12 @@ impl Send {
     }
 
     fn content_alone(&self) -> Result<Value, ActionError> {
-        let texts = [("msgtype", &self.msgtype), ("format", &self.format), ("formatted_body", &self.formatted_body)];
+        let texts = [
+            ("msgtype", &self.msgtype),
+            ("format", &self.format),
+            ("formatted_body", &self.formatted_body),
+            ("reply_to", &self.reply_to),
+        ];
         if let Some((field, _)) = texts.iter().find(|(_, text)| text.is_some()) {
             return Err(ActionError::invalid(*field, "goes with `body`, not with `type`"));
         }
@@ -196,6 +201,7 @@ pub(super) async fn event(
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Redact {
+    #[serde(default, deserialize_with = "body::reason")]
     reason: Option<String>,
     txn_id: Option<String>,
 }

@@ -56,7 +56,7 @@ impl Quiet {
     fn read(self, actions: &Actions) -> Result<Option<Mute>, ActionError> {
         match (self.muted_until, self.duration_ms) {
             (None, None) => Err(ActionError::invalid("muted_until", "is missing; send `muted_until` or `duration_ms`")),
-            (Some(Some(_)), Some(Some(_))) => {
+            (Some(_), Some(_)) => {
                 Err(ActionError::invalid("duration_ms", "send either `muted_until` or `duration_ms`"))
             }
             (Some(Some(until)), _) => {

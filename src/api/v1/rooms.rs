@@ -21,7 +21,7 @@ use crate::{
     },
     api::{
         ApiState,
-        body::{Json, OptionalJson, Parameters},
+        body::{self, Json, OptionalJson, Parameters},
         caller::Signed,
         calls::Deed,
         page::{self, Paging},
@@ -158,7 +158,7 @@ pub(super) async fn directory(
     Parameters(find): Parameters<Find>,
 ) -> Result<Answer<List<Room>>, V1Error> {
     let (offset, limit) = page::range(find.offset, find.limit)?;
-    let search = Search { text: find.q, kind: find.room_type.map(RoomKind::from) };
+    let search = Search { text: page::search(find.q)?, kind: find.room_type.map(RoomKind::from) };
     Ok(wire::rooms(directory::list(&actions, &caller, &search, offset, limit).await?))
 }
 
@@ -211,6 +211,7 @@ pub(super) async fn set_workspace(
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Why {
+    #[serde(default, deserialize_with = "body::reason")]
     reason: Option<String>,
 }
 
