@@ -34,8 +34,8 @@ pub mod figures;
 pub mod gate;
 pub mod images;
 pub mod incognito;
-pub mod knocks;
 pub mod jobs;
+pub mod knocks;
 pub mod lane;
 pub mod levels;
 pub mod lifecycle;
@@ -73,8 +73,8 @@ pub use error::{ActionError, ErrorKind};
 pub use crate::storage::{
     Cursor, Direction, Place,
     accounts::{AccountState, StoredAnswer},
-    members::{Mute, NotificationMode, Silence},
     admin::{AppToken, AuditRow, JobKind, JobState, RegistrationToken},
+    members::{Mute, NotificationMode, Silence},
 };
 
 use crate::{

@@ -95,8 +95,7 @@ impl Committer {
         let (last, epoch) = engine.last(stream).await?;
         let (publish, position) = watch::channel(Position::new(stream, last));
         let counting = Arc::<Counting>::default();
-        let stream =
-            Stream::new(engine, (effects, feed_rows_max), (stream, epoch + 1), publish, Arc::clone(&counting));
+        let stream = Stream::new(engine, (effects, feed_rows_max), (stream, epoch + 1), publish, Arc::clone(&counting));
         let stream = opened(stream).await?;
         let (queue, inbox) = mpsc::channel(QUEUE_COMMITS_MAX);
         let room = Arc::new(Semaphore::new(QUEUE_UNITS_MAX));

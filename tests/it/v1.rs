@@ -2,8 +2,8 @@
 #![cfg(test)]
 
 mod accounts;
-mod announcements;
 mod admin;
+mod announcements;
 mod archive;
 mod audit;
 mod avatars;
@@ -19,8 +19,8 @@ mod members;
 mod messages;
 mod permissions;
 mod personal;
-mod profile;
 mod pins;
+mod profile;
 mod purge;
 mod races;
 mod registration;
