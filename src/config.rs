@@ -3,7 +3,8 @@
 //! `config.toml` in the root shows each key; a test keeps it equal to the defaults here. A key that changes nothing does not
 //! exist. May import: ruma (server names), serde, toml. Nothing of the server.
 //!
-//! * `sections`: the sections `[listen]`, `[accounts]`, `[cors]`, `[limits]`, `[log]`.
+//! * `sections`: the sections `[listen]`, `[accounts]`, `[cors]`, `[log]`.
+//! * `limits`: the section `[limits]`.
 //! * `media`: the section `[media]`.
 //! * `tenant`: a `[[tenant]]`.
 //! * `network`: ranges of addresses.
@@ -16,15 +17,17 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+mod limits;
 mod media;
 mod network;
 mod reading;
 mod sections;
 mod tenant;
 
+pub use limits::Limits;
 pub use media::{Media, Secret};
 pub use network::Network;
-pub use sections::{Accounts, Cors, Limits, Listen, Log, LogFormat, Registration};
+pub use sections::{Accounts, Cors, Listen, Log, LogFormat, Registration};
 pub use tenant::Tenant;
 
 /// All settings of one process.
@@ -73,7 +76,16 @@ impl Config {
     pub fn load(file: &Path, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(file)
             .map_err(|source| ConfigError::Unreadable { file: file.to_owned(), source })?;
-        reading::read(&text, &file.display().to_string(), environment)
+        Self::read(&text, &file.display().to_string(), environment)
+    }
+
+    /// [`Config::load`] of a text; `name` stands for the file in messages.
+    pub(crate) fn read(
+        text: &str,
+        name: &str,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        reading::read(text, name, environment)
     }
 
     /// Checks what the type of a value cannot say.
@@ -84,6 +96,7 @@ impl Config {
         if self.data_dir.as_os_str().is_empty() {
             return Err(Problem::new("data_dir", "must not be empty; name a folder such as `data`"));
         }
+        self.listen.check()?;
         self.accounts.check()?;
         self.cors.check()?;
         self.limits.check()?;

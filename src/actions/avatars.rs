@@ -34,7 +34,7 @@ pub async fn set<E: std::fmt::Display>(
 ) -> Result<RoomDetails, ActionError> {
     // Nobody makes this server decode an image for a room that he may not change.
     let opened = rooms::open(actions, caller, reference).await?;
-    opened.view.standing(&caller.user_id, opened.member.as_ref(), caller.is_admin, u64::MAX).may(Act::Avatar)?;
+    opened.view.standing(actions, caller, opened.member.as_ref()).may(Act::Avatar)?;
     let bytes = collected(body).await?;
     let picture = actions.media.images.inspect(bytes.clone()).await?;
     let whole = stream::iter([Ok::<_, std::convert::Infallible>(bytes)]);

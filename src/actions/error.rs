@@ -54,6 +54,9 @@ pub enum ActionError {
     /// No such person on this server.
     #[error("there is no participant `{0}` on this server")]
     ParticipantNotFound(String),
+    /// No session, token or job of that id, or it is not the caller's.
+    #[error("there is no such {0}, or it is not yours")]
+    NotFound(&'static str),
     /// A limit of the tenant is reached.
     #[error("{0}")]
     TenantCapacity(String),
@@ -116,6 +119,7 @@ pub enum ErrorKind {
     MediaNotFound,
     UnsupportedMedia,
     ParticipantNotFound,
+    NotFound,
     TenantCapacity,
     InvalidToken,
     ExpiredToken,
@@ -146,6 +150,7 @@ impl ActionError {
             Self::MediaNotFound => ErrorKind::MediaNotFound,
             Self::UnsupportedMedia(_) => ErrorKind::UnsupportedMedia,
             Self::ParticipantNotFound(_) => ErrorKind::ParticipantNotFound,
+            Self::NotFound(_) => ErrorKind::NotFound,
             Self::TenantCapacity(_) => ErrorKind::TenantCapacity,
             Self::InvalidToken(_) => ErrorKind::InvalidToken,
             Self::ExpiredToken => ErrorKind::ExpiredToken,

@@ -56,7 +56,7 @@ pub async fn set(actions: &Actions, caller: &Caller, new: NewProfile) -> Result<
     if is_same {
         return accounts::own(actions, caller).await;
     }
-    accounts::change(actions, user_id, |account, commit| {
+    accounts::amend(actions, user_id, |account, commit| {
         if let Some(name) = &name {
             account.display_name.clone_from(name);
         }
@@ -144,7 +144,7 @@ async fn tell(
         return Ok(());
     }
     match writer.stage(user_id, Draft::member(user_id, "join", profile)).await {
-        Ok(_) => writer.commit().await,
+        Ok(_) => writer.commit().await.map(drop),
         // Other servers may have made rules under which nobody can change it.
         Err(ActionError::RoomForbidden { .. }) => Ok(()),
         Err(error) => Err(error),

@@ -11,7 +11,10 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use serde::de::DeserializeOwned;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error as _},
+};
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -19,7 +22,7 @@ use super::{
     error::{Problem, ProblemKind},
     v1::{error::V1Error, takes_a_file},
 };
-use crate::actions::ActionError;
+use crate::actions::{ActionError, texts::REASON_CHARACTERS_MAX};
 
 /// A JSON body.
 pub(crate) struct Json<T> {
@@ -75,6 +78,18 @@ fn too_large() -> ActionError {
     ActionError::ContentTooLarge("the body is larger than this server takes".to_owned())
 }
 
+/// Tells a field that is null from one that is missing.
+///
+/// # Errors
+/// As the reader of the field.
+pub(crate) fn present<'de, T, D>(reader: D) -> Result<Option<Option<T>>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Option::deserialize(reader).map(Some)
+}
+
 /// The query of a request; unknown parameters and wrong values are named.
 pub(crate) struct Parameters<T>(pub(crate) T);
 
@@ -112,6 +127,16 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     })?;
     reader.end().map_err(|error| Problem::from(ActionError::invalid("body", error.to_string())))?;
     Ok(value)
+}
+
+/// A reason, which may be left out: its length is checked with the body, also where nothing is left to do.
+pub(crate) fn reason<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<String>, D::Error> {
+    let reason = Option::<String>::deserialize(reader)?;
+    let is_short = |reason: &String| reason.chars().count() <= REASON_CHARACTERS_MAX;
+    if reason.as_ref().is_none_or(is_short) {
+        return Ok(reason);
+    }
+    Err(D::Error::custom(format!("at most {REASON_CHARACTERS_MAX} characters")))
 }
 
 /// The field that serde names in its message.

@@ -93,6 +93,34 @@ pub struct Session {
     pub created_at: UnixMs,
     /// When it ends by itself; none: never.
     pub expires_at: Option<UnixMs>,
+    /// When it was used last, to the hour.
+    pub last_used_at: UnixMs,
+}
+
+/// A session before its use was noted.
+#[derive(Serialize, Deserialize)]
+struct SessionV1 {
+    id: String,
+    name: String,
+    created_at: UnixMs,
+    expires_at: Option<UnixMs>,
+}
+
+impl Value for Session {
+    const VERSION: u8 = 2;
+
+    fn upgrade(version: u8, bytes: &[u8]) -> Result<Self, BadValue> {
+        match version {
+            1 => fields::<SessionV1>(bytes).map(|SessionV1 { id, name, created_at, expires_at }| Self {
+                id,
+                name,
+                created_at,
+                expires_at,
+                last_used_at: created_at,
+            }),
+            other => Err(BadValue::Version(other)),
+        }
+    }
 }
 
 /// The stored answer to a mutating request that carried an `Idempotency-Key`.
@@ -144,5 +172,13 @@ mod tests {
         };
         assert_eq!(value::from_bytes::<Account>(&value::to_bytes(&old).unwrap()).unwrap(), now);
         assert_eq!(value::from_bytes::<Account>(&value::to_bytes(&now).unwrap()).unwrap(), now);
+    }
+
+    #[test]
+    fn a_session_of_the_first_version_was_last_used_when_it_began() {
+        let old = SessionV1 { id: "s".to_owned(), name: "login".to_owned(), created_at: UnixMs(7), expires_at: None };
+        let stored = [vec![1], postcard::to_stdvec(&old).unwrap()].concat();
+        let read: Session = value::from_bytes(&stored).unwrap();
+        assert_eq!((read.id.as_str(), read.created_at, read.last_used_at), ("s", UnixMs(7), UnixMs(7)));
     }
 }

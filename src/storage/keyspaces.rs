@@ -33,12 +33,18 @@
 //! | `media_people` | name (the medium) | person whose picture it may be → what they called it |
 //! | `rooms` | server | room → listing |
 //! | `chores` | server | room, space → work that is left |
+//! | `jobs` | server | id → long work and what became of it |
+//! | `audit` | server | id (by time) → act of an admin |
+//! | `registration_tokens` | server | hash of a token → how often it may be used |
+//! | `app_tokens` | server | hash of a token → the server that has it |
+//! | `purged` | server | room → when it was purged |
 
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 
 use super::{
     Arrival, Place,
     accounts::{Account, Reservation, Session, StoredAnswer},
+    admin::{AppToken, AuditRow, Job, Purge, RegistrationToken},
     chores::Chore,
     history::{EventAt, Redaction, RoomListing, RoomSettings, SentUnder, StoredEvent, Summary, Tip},
     keyspace::keyspaces,
@@ -52,17 +58,17 @@ impl Value for StoredEvent {}
 impl Value for EventAt {}
 impl Value for Redaction {}
 impl Value for Tip {}
-impl Value for Summary {}
-impl Value for RoomSettings {}
 impl Value for RoomListing {}
 impl Value for SentUnder {}
-impl Value for Member {}
 impl Value for InRoom {}
-impl Value for Personal {}
 impl Value for Reservation {}
-impl Value for Session {}
 impl Value for StoredAnswer {}
 impl Value for Chore {}
+impl Value for Job {}
+impl Value for AuditRow {}
+impl Value for RegistrationToken {}
+impl Value for AppToken {}
+impl Value for Purge {}
 
 keyspaces! {
     /// The events of a room, in the order in which they were stored.
@@ -157,4 +163,19 @@ keyspaces! {
 
     /// Work that a commit left for another room.
     63 CHORES: (OwnedRoomId, OwnedRoomId) => Chore, in Server, as Rows;
+
+    /// Long work, by an id that sorts by the time it was asked for.
+    64 JOBS: String => Job, in Server, as Rows;
+
+    /// What admins and the command line did, by an id that sorts by time. Only added to.
+    65 AUDIT: String => AuditRow, in Server, as Log;
+
+    /// Tokens that let people register, by their SHA-256.
+    66 REGISTRATION_TOKENS: [u8; 32] => RegistrationToken, in Server, as Rows;
+
+    /// Tokens of servers that call us, by their SHA-256.
+    67 APP_TOKENS: [u8; 32] => AppToken, in Server, as Rows;
+
+    /// Rooms that are being purged or were; their ids are never used again.
+    68 PURGED: OwnedRoomId => Purge, in Server, as Rows;
 }

@@ -5,6 +5,7 @@
 mod answer;
 mod caller;
 pub(crate) mod contract;
+mod stream;
 
 use std::{
     collections::BTreeMap,
@@ -32,7 +33,8 @@ use yurt::{
 
 pub(crate) use answer::Answer;
 use caller::Link;
-pub(crate) use caller::{Caller, encoded, text};
+pub(crate) use caller::{Caller, LOOK_PAUSE, LOOKS_MAX, encoded, text};
+pub(crate) use stream::{Ear, Heard, WAYS, Way};
 
 /// The server name of the first tenant.
 pub(crate) const SERVER_NAME: &str = "yurt.test";
@@ -261,7 +263,12 @@ impl TestServer {
         self.running.take().expect("the server runs").stop().await.expect("the server stops cleanly");
     }
 
-    fn address(&self) -> SocketAddr {
+    /// The server itself.
+    pub(crate) fn running(&self) -> &Running {
+        self.running.as_ref().expect("the server runs")
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
         *self.link.address.read().expect("nobody panics with the address")
     }
 }

@@ -184,6 +184,17 @@ async fn tour(alice: &Caller, bob: &Caller, carol: &Caller, version: &str) -> (V
         alice.post(&path(action), json!({"participant_id": carol.id, "reason": "a reason"})).await.ok();
     }
     alice.does("unban", &room, carol).await.ok();
+    alice.put(&path("announcement"), json!({"announcement": "Market on Saturday"})).await.ok();
+    let settings = json!({"custom": "felt", "members_only": true, "allow_invites": false}).to_string().into_bytes();
+    alice.send("PATCH", &format!("/v1/rooms/{room}"), Some(settings)).await.ok();
+    carol.post(&path("knock"), json!({"reason": "a reason"})).await.ok();
+    carol.leaves(&room).await.ok();
+    alice.gives_level(&room, bob, 0).await.ok();
+    let silence = path(&format!("members/{}/silence", bob.id));
+    for body in [json!({"duration_ms": 1_000}), json!({})] {
+        alice.put(&silence, body).await.ok();
+    }
+    alice.delete(&silence).await.ok();
     let workspace = text(&alice.post("/v1/workspaces", json!({"name": "Felt", "topic": "Wool"})).await.created()["id"]);
     alice.put(&path("workspace"), json!({"workspace_id": workspace})).await.ok();
     for action in ["archive", "rejoin", "close"] {
@@ -249,6 +260,10 @@ fn the_schema_of_an_event_refuses_what_is_none() {
         ("m.room.power_levels", "", json!({"ban": 50})),
         ("io.yurt.archived", "", json!({"archived": "yes"})),
         ("io.yurt.closed", "", json!({"closed": true})),
+        ("io.yurt.announcement", "", json!({})),
+        ("io.yurt.custom", "", json!({"custom": 1})),
+        ("io.yurt.silence", user, json!({"until": null})),
+        ("io.yurt.silence", "alice:yurt.test", json!({"until": "2030-01-01T00:00:00.000Z"})),
         ("m.space.parent", "!not a room", json!({"via": ["yurt.test"]})),
     ];
     for (event_type, state_key, content) in cases {
