@@ -17,7 +17,7 @@ use std::{
 
 use axum::{Router, body::Body, extract::ConnectInfo, routing::future::RouteFuture};
 use hyper::{
-    Request, Response,
+    Request,
     body::{Bytes, Frame, Incoming, SizeHint},
     server::conn::{http1, http2},
     service::service_fn,
