@@ -35,10 +35,11 @@ mod body;
 mod caller;
 mod calls;
 mod error;
+mod file;
 mod idempotency;
 mod limits;
 mod page;
-mod time;
+pub(crate) mod time;
 pub mod v1;
 
 pub use limits::network_of;

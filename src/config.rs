@@ -5,6 +5,7 @@
 //!
 //! * `sections`: the sections `[listen]`, `[accounts]`, `[cors]`, `[log]`.
 //! * `limits`: the section `[limits]`.
+//! * `media`: the section `[media]`.
 //! * `tenant`: a `[[tenant]]`.
 //! * `network`: ranges of addresses.
 //! * `reading`: from text and environment to a [`Config`], with errors that name the line and the nearest known key.
@@ -17,12 +18,14 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 mod limits;
+mod media;
 mod network;
 mod reading;
 mod sections;
 mod tenant;
 
 pub use limits::Limits;
+pub use media::{Media, Secret};
 pub use network::Network;
 pub use sections::{Accounts, Cors, Listen, Log, LogFormat, Registration};
 pub use tenant::Tenant;
@@ -42,6 +45,8 @@ pub struct Config {
     pub cors: Cors,
     /// How much one caller may ask for.
     pub limits: Limits,
+    /// Files that people upload.
+    pub media: Media,
     /// What is written to stderr.
     pub log: Log,
     /// The servers that this process is: at least one.
@@ -56,6 +61,7 @@ impl Default for Config {
             accounts: Accounts::default(),
             cors: Cors::default(),
             limits: Limits::default(),
+            media: Media::default(),
             log: Log::default(),
             tenant: Vec::new(),
         }
@@ -70,7 +76,16 @@ impl Config {
     pub fn load(file: &Path, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(file)
             .map_err(|source| ConfigError::Unreadable { file: file.to_owned(), source })?;
-        reading::read(&text, &file.display().to_string(), environment)
+        Self::read(&text, &file.display().to_string(), environment)
+    }
+
+    /// [`Config::load`] of a text; `name` stands for the file in messages.
+    pub(crate) fn read(
+        text: &str,
+        name: &str,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        reading::read(text, name, environment)
     }
 
     /// Checks what the type of a value cannot say.
@@ -85,6 +100,7 @@ impl Config {
         self.accounts.check()?;
         self.cors.check()?;
         self.limits.check()?;
+        self.media.check()?;
         self.log.targets()?;
         self.check_tenants()
     }

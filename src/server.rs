@@ -10,7 +10,9 @@ use tokio_util::{
 };
 
 use crate::{
-    actions::{ActionError, Actions, Parts, Registration, Settings, passwords::Passwords},
+    actions::{
+        ActionError, Actions, Parts, Registration, Settings, images::Images, media::Media, passwords::Passwords,
+    },
     api,
     clock::{self, Clock},
     config::{self, Config},
@@ -18,7 +20,8 @@ use crate::{
     data_folder::{DataFolder, FolderError, TenantFolder},
     random::{self, Random},
     storage::{
-        EffectMode, Engine, StorageError, Store, StoreOptions,
+        EffectMode, Engine, FEED_ROWS_MAX, StorageError, Store, StoreOptions,
+        media::{MediaError, MediaPlace, MediaStore, S3Place},
         memory::MemoryEngine,
         rocksdb::{Budget, RocksEngine, Shared},
         state::StateCache,
@@ -98,8 +101,12 @@ struct Common {
     random: Arc<dyn Random>,
     engines: Engines,
     passwords: Passwords,
+    images: Images,
     state_cache: StateCache,
 }
+
+/// Rows of the feed of incognito rooms that are kept: streams follow it closely and never go back.
+const INCOGNITO_FEED_ROWS_MAX: u64 = 10_000;
 
 /// Where durable rows are kept.
 #[derive(Clone)]
@@ -127,11 +134,17 @@ impl Common {
             random: Arc::new(random::System::default()),
             engines,
             passwords: Passwords::default(),
+            images: Images::default(),
             state_cache: StateCache::default(),
         }
     }
 
-    async fn open(&self, settings: Settings, tenant: &config::Tenant, folder: &Folder) -> Result<Actions, ServerError> {
+    async fn open(
+        &self,
+        (settings, media): (Settings, config::Media),
+        tenant: &config::Tenant,
+        folder: &Folder,
+    ) -> Result<Actions, ServerError> {
         let bad_key = || ServerError::Key(tenant.name.clone());
         let key = folder.keys.current();
         let signer = rules::signature::Signer::new(tenant.server_name.clone(), key.version(), &key.seed());
@@ -142,9 +155,12 @@ impl Common {
             }
             Engines::StrictMemory(engine_of) => (Arc::new(engine_of(&tenant.name)), EffectMode::Deferred),
         };
-        let options = |effects| StoreOptions { effects, state_cache: self.state_cache.clone() };
-        let store = Store::open(engine, options(effects)).await?;
-        let incognito = Store::open(Arc::new(MemoryEngine::new()), options(EffectMode::Inline)).await?;
+        let options =
+            |effects, feed_rows_max| StoreOptions { effects, state_cache: self.state_cache.clone(), feed_rows_max };
+        let store = Store::open(engine, options(effects, FEED_ROWS_MAX)).await?;
+        let in_memory = options(EffectMode::Inline, INCOGNITO_FEED_ROWS_MAX);
+        let incognito = Store::open(Arc::new(MemoryEngine::new()), in_memory).await?;
+        let media = self.open_media(&media, tenant, folder).await?;
         let parts = Parts {
             tenant: tenant.name.clone(),
             signer: signer.map_err(|_unusable| bad_key())?,
@@ -154,8 +170,33 @@ impl Common {
             random: Arc::clone(&self.random),
             settings,
             passwords: self.passwords.clone(),
+            media,
         };
         Actions::open(parts).await.map_err(wrong)
+    }
+
+    /// The tenant's media: in its folder, or under its name in the bucket of all.
+    async fn open_media(
+        &self,
+        config: &config::Media,
+        tenant: &config::Tenant,
+        folder: &Folder,
+    ) -> Result<Media, ServerError> {
+        let place = if config.s3_bucket.is_empty() {
+            MediaPlace::Folder(folder.media.clone())
+        } else {
+            MediaPlace::S3(S3Place {
+                bucket: config.s3_bucket.clone(),
+                prefix: tenant.name.clone(),
+                endpoint: config.s3_endpoint.clone(),
+                region: config.s3_region.clone(),
+                access_key_id: config.s3_access_key_id.clone(),
+                secret_access_key: config.s3_secret_access_key.0.clone(),
+            })
+        };
+        let wrong = |error: MediaError| ServerError::Tenant { tenant: tenant.name.clone(), error: error.into() };
+        let store = MediaStore::open(place).await.map_err(wrong)?;
+        Ok(Media { store, images: self.images.clone(), upload_bytes_max: config.upload_bytes_max })
     }
 }
 
@@ -248,6 +289,7 @@ impl Running {
         let Self { tenants, tasks, listeners, stopping, phase, control, folder, .. } = self;
         drop(stopping);
         phase.send_replace(Phase::Stopping);
+        tenants.end_streams().await;
         drop(control);
         listeners.close();
         if tokio::time::timeout(SERVING_ENDS_MAX, listeners.wait()).await.is_err() {
@@ -397,7 +439,7 @@ async fn open_tenants(config: &Config, common: &Common, folder: &DataFolder) -> 
 }
 
 fn opener_of(config: &Config, tenant: &config::Tenant, common: &Common, folder: &Arc<Folder>) -> Opener {
-    let (settings, section) = (settings(config, tenant), tenant.clone());
+    let (settings, section) = ((settings(config, tenant), config.media.clone()), tenant.clone());
     let (common, folder) = (common.clone(), Arc::clone(folder));
     Box::new(move || {
         let (settings, section) = (settings.clone(), section.clone());
@@ -455,6 +497,6 @@ pub async fn open_offline(config: &Config, tenant: &config::Tenant) -> Result<Of
     let folder = DataFolder::open(&config.data_dir)?;
     let common = Common::new(Arc::new(clock::System), Engines::rocks()?);
     let on_disk = folder.open_tenant(tenant, common.clock.now(), &*common.random)?;
-    let actions = common.open(settings(config, tenant), tenant, &on_disk).await?;
+    let actions = common.open((settings(config, tenant), config.media.clone()), tenant, &on_disk).await?;
     Ok(Offline { actions, _folder: folder })
 }

@@ -10,6 +10,7 @@ use std::{future::Future, path::PathBuf, pin::Pin, sync::Arc};
 use tokio::sync::watch;
 
 pub mod accounts;
+pub mod admin;
 pub mod changes;
 pub mod chores;
 pub mod commit;
@@ -20,6 +21,7 @@ pub mod home;
 pub mod key;
 pub mod keyspace;
 pub mod keyspaces;
+pub mod media;
 pub mod members;
 pub mod memory;
 pub mod range;
@@ -29,7 +31,7 @@ pub mod state;
 mod suite;
 pub mod value;
 
-pub use changes::{Change, ChangeKind, FeedRow, Position};
+pub use changes::{Change, ChangeKind, Cursor, FeedRow, Position};
 pub use commit::{Commit, Effect};
 pub use committer::{Counters, EffectMode, Pending, Permit};
 pub use engine::{Engine, Usage};
@@ -116,12 +118,23 @@ impl From<StorageError> for CommitError {
 }
 
 /// How a store is opened.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct StoreOptions {
     /// When other homes learn of a decision.
     pub effects: EffectMode,
     /// Nodes of state trees in memory; stores of one process share it.
     pub state_cache: StateCache,
+    /// Rows of the feed that are kept; with each new one behind them the oldest goes.
+    pub feed_rows_max: u64,
+}
+
+/// Rows of the feed that are kept when nothing else is said: at 100 bytes each about 100 MB.
+pub const FEED_ROWS_MAX: u64 = 1_000_000;
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { effects: EffectMode::default(), state_cache: StateCache::default(), feed_rows_max: FEED_ROWS_MAX }
+    }
 }
 
 /// The rows of one tenant, or of one incognito room. Cheap to copy.
@@ -140,7 +153,8 @@ impl Store {
     /// # Errors
     /// When the engine cannot be read, or left-over effects cannot be written.
     pub async fn open(engine: Arc<dyn Engine>, options: StoreOptions) -> Result<Self, StorageError> {
-        let committer = Committer::start(Arc::clone(&engine), options.effects, StreamId::ONLY).await?;
+        let committer =
+            Committer::open(Arc::clone(&engine), options.effects, options.feed_rows_max, StreamId::ONLY).await?;
         Ok(Self(Arc::new(Inner { engine, committer, state_cache: options.state_cache.with_own_rows() })))
     }
 
@@ -217,6 +231,33 @@ impl Store {
         Ok(HomesPage { rows: rows.collect::<Result<_, _>>()?, more: page.more })
     }
 
+    /// Bytes of the keys and values that a commit would remove: what a deletion frees.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub async fn weigh(&self, commit: &Commit) -> Result<u64, StorageError> {
+        let engine = &self.0.engine;
+        let bytes_of = |key: &[u8], value: &[u8]| u64::try_from(key.len() + value.len()).unwrap_or(u64::MAX);
+        let mut bytes = 0_u64;
+        let removed: Vec<_> =
+            commit.batch.writes.iter().filter(|(_, value)| value.is_none()).map(|(key, _)| key.clone()).collect();
+        for (key, value) in removed.iter().zip(engine.get(removed.clone()).await?) {
+            bytes = bytes.saturating_add(value.map_or(0, |value| bytes_of(&key.bytes, &value)));
+        }
+        for prefix in &commit.batch.prefixes {
+            let mut range = RowRange::prefix(prefix);
+            loop {
+                let page = engine.scan(range.clone(), Direction::Up, Limit::max()).await?;
+                bytes = page.rows.iter().fold(bytes, |sum, (key, value)| sum.saturating_add(bytes_of(key, value)));
+                match page.rows.into_iter().next_back() {
+                    Some((last, _)) if page.more => range.start = range::behind(last),
+                    _ => break,
+                }
+            }
+        }
+        Ok(bytes)
+    }
+
     /// Commits and waits for the answer.
     ///
     /// # Errors
@@ -247,7 +288,7 @@ impl Store {
     }
 
     /// What changed behind a position, oldest first, up to [`Store::position`]. Nothing is skipped or repeated when the
-    /// next call begins behind the last row.
+    /// next call begins behind the last row. Rows beyond the feed's bound are gone: the first row is then not the next one.
     ///
     /// # Errors
     /// When the engine fails or a row is damaged.

@@ -200,6 +200,16 @@ impl Tenants {
         }
     }
 
+    /// Ends the live streams of all tenants that are open: their connections would not end by themselves.
+    pub async fn end_streams(&self) {
+        for tenant in &self.0.tenants {
+            let opened = tenant.opened.read().clone();
+            if let Some(actions) = opened {
+                actions.end_streams().await;
+            }
+        }
+    }
+
     /// Closes the stores of all tenants that are open.
     ///
     /// # Errors

@@ -105,7 +105,8 @@ pub(crate) async fn of_request(parts: &Parts, state: &ApiState) -> Result<(Actio
         }
     };
     let is_cookie = bearer(&parts.headers).is_none();
-    if is_cookie && !matches!(parts.method, Method::GET | Method::HEAD) {
+    let only_reads = matches!(parts.method, Method::GET | Method::HEAD) && !is_upgrade(&parts.headers);
+    if is_cookie && !only_reads {
         check_origin(parts, state, host.as_deref())?;
     }
     let span = tracing::Span::current();
@@ -115,6 +116,25 @@ pub(crate) async fn of_request(parts: &Parts, state: &ApiState) -> Result<(Actio
     if let Some(deed) = route.and_then(|route| Deed::of(&parts.method, route.as_str())) {
         state.limits.deeds_of(&caller.user_id, deed, 1)?;
     }
+    Ok((actions, caller))
+}
+
+/// The request wants to become a WebSocket, over which pages of every origin can read.
+pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
+    headers.get(header::UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+/// The request brings a token or a session cookie, whatever it is worth.
+pub(crate) fn has_token(parts: &Parts, state: &ApiState) -> bool {
+    let is_local = is_local(parts, state, host(parts, state).as_deref());
+    parts.headers.contains_key(header::AUTHORIZATION) || cookie(&parts.headers, is_local).is_some()
+}
+
+/// Who a token speaks for that came otherwise than in a header, over a connection that this request began.
+pub(crate) async fn of_token(token: &str, parts: &Parts, state: &ApiState) -> Result<(Actions, Caller), Problem> {
+    let actions = tenant(state, Some(token), host(parts, state).as_deref()).await?;
+    let caller = sessions::caller(&actions, token).await?;
+    state.limits.request_of(&caller.user_id)?;
     Ok((actions, caller))
 }
 

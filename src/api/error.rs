@@ -42,6 +42,8 @@ pub(crate) enum ProblemKind {
     ContentType,
     /// The body did not arrive in time.
     SlowBody,
+    /// The part that is asked for lies behind the end.
+    Range,
 }
 
 /// How long a caller waits who found the server busy.
@@ -71,6 +73,7 @@ impl Problem {
             ProblemKind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             ProblemKind::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             ProblemKind::SlowBody => StatusCode::REQUEST_TIMEOUT,
+            ProblemKind::Range => StatusCode::RANGE_NOT_SATISFIABLE,
             ProblemKind::Action(kind) => status(kind),
         }
     }
@@ -81,7 +84,9 @@ fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::RoomNotFound
         | ErrorKind::EventNotFound
         | ErrorKind::WorkspaceNotFound
-        | ErrorKind::ParticipantNotFound => StatusCode::NOT_FOUND,
+        | ErrorKind::MediaNotFound
+        | ErrorKind::ParticipantNotFound
+        | ErrorKind::NotFound => StatusCode::NOT_FOUND,
         ErrorKind::RoomForbidden
         | ErrorKind::RedactForbidden
         | ErrorKind::WorkspaceForbidden
@@ -94,6 +99,7 @@ fn status(kind: ErrorKind) -> StatusCode {
         | ErrorKind::IdempotencyMismatch => StatusCode::CONFLICT,
         ErrorKind::TypeInvariant | ErrorKind::RequestInvalid => StatusCode::BAD_REQUEST,
         ErrorKind::InvalidToken | ErrorKind::ExpiredToken => StatusCode::UNAUTHORIZED,
+        ErrorKind::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ErrorKind::ContentTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorKind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         ErrorKind::Busy => StatusCode::SERVICE_UNAVAILABLE,
@@ -142,12 +148,22 @@ impl From<BytesRejection> for Problem {
     }
 }
 
+/// What Rust says of a text that is no number, as people say it.
+fn in_our_words(problem: &str) -> &str {
+    let is_of_numbers = ["invalid digit", "number too", "cannot parse integer"];
+    if is_of_numbers.iter().any(|words| problem.starts_with(words)) {
+        "must be a whole number in range"
+    } else {
+        problem
+    }
+}
+
 impl From<QueryRejection> for Problem {
     fn from(rejection: QueryRejection) -> Self {
         let text = rejection.body_text();
         let text = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text).to_owned();
         let (field, problem) = match text.split_once(": ") {
-            Some((field, problem)) => (field.to_owned(), problem.to_owned()),
+            Some((field, problem)) => (field.to_owned(), in_our_words(problem).to_owned()),
             None => ("query".to_owned(), text),
         };
         ActionError::RequestInvalid { field, problem }.into()

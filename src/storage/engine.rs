@@ -179,6 +179,8 @@ pub struct Group {
     pub id: GroupId,
     /// The row of the feed; its presence is what makes the position taken.
     pub feed: (RowKey, Vec<u8>),
+    /// The oldest row of the feed, which goes.
+    pub forgotten: Option<RowKey>,
     /// All other rows.
     pub batch: Batch,
 }

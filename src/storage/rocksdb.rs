@@ -1,4 +1,4 @@
-//! The RocksDB engine: one folder on one disk. Point reads are answered inline, scans on threads that may block.
+//! The RocksDB engine: one folder on one disk. Few rows are read inline, many on threads that may block.
 //! May import: engine, changes.
 //!
 //! When a write fails, it is not known what reached the disk, and RocksDB takes no further write. The engine then closes
@@ -27,8 +27,8 @@ mod options;
 
 pub use options::{Budget, Shared};
 
-/// Keys up to which a read is answered inline; more may wait for the disk too often.
-const INLINE_KEYS_MAX: usize = 64;
+/// Rows up to which a read is answered inline; more may wait for the disk too often.
+const INLINE_ROWS_MAX: usize = 64;
 
 /// Levels in which RocksDB sorts files when nothing else is said.
 const LEVELS: u8 = 7;
@@ -86,7 +86,7 @@ impl RocksEngine {
 
 impl Engine for RocksEngine {
     fn get(&self, keys: Vec<RowKey>) -> Reading<'_, Vec<Option<Vec<u8>>>> {
-        if keys.len() <= INLINE_KEYS_MAX {
+        if keys.len() <= INLINE_ROWS_MAX {
             return Box::pin(ready(self.0.get(&keys)));
         }
         let folder = Arc::clone(&self.0);
@@ -94,6 +94,9 @@ impl Engine for RocksEngine {
     }
 
     fn scan(&self, range: RowRange, direction: Direction, limit: Limit) -> Reading<'_, RowPage> {
+        if limit.rows <= INLINE_ROWS_MAX {
+            return Box::pin(ready(self.0.scan(range, direction, limit)));
+        }
         let folder = Arc::clone(&self.0);
         Box::pin(may_block(move || folder.scan(range, direction, limit)))
     }
@@ -257,6 +260,9 @@ impl Folder {
         }
         let (key, value) = &group.feed;
         batch.put_cf(family(&database, key.profile)?, &key.bytes, value);
+        if let Some(forgotten) = &group.forgotten {
+            batch.delete_cf(family(&database, forgotten.profile)?, &forgotten.bytes);
+        }
         let mut options = WriteOptions::default();
         options.set_sync(true);
         #[cfg(test)]

@@ -5,6 +5,7 @@
 mod answer;
 mod caller;
 pub(crate) mod contract;
+mod stream;
 
 use std::{
     collections::BTreeMap,
@@ -32,7 +33,8 @@ use yurt::{
 
 pub(crate) use answer::Answer;
 use caller::Link;
-pub(crate) use caller::{Caller, encoded, text};
+pub(crate) use caller::{Caller, LOOK_PAUSE, LOOKS_MAX, encoded, text};
+pub(crate) use stream::{Ear, Heard, WAYS, Way};
 
 /// The server name of the first tenant.
 pub(crate) const SERVER_NAME: &str = "yurt.test";
@@ -282,6 +284,15 @@ where
         answers.push(task.await.expect("a request ends"));
     }
     answers
+}
+
+/// A PNG of so many pixels, another one for each size.
+pub(crate) fn png(width: u32, height: u32) -> Vec<u8> {
+    let image =
+        image::RgbImage::from_fn(width, height, |x, y| image::Rgb([x, y, x + y].map(|part| part.to_le_bytes()[0])));
+    let mut written = std::io::Cursor::new(Vec::new());
+    image.write_to(&mut written, image::ImageFormat::Png).expect("an image is written");
+    written.into_inner()
 }
 
 /// Status, headers and body of a response with a `Content-Length` or an end of the connection.

@@ -3,7 +3,7 @@
 use crate::storage::{
     Change, ChangeKind, Commit, CommitError, Direction, Effect, Home, HomeKind, KeyRange, Keyspace, Limit, Place,
     Position, Profile, StorageError, Store, Value,
-    commit::{COMMIT_BYTES_MAX, COMMIT_CHANGES_MAX, COMMIT_ROWS_MAX, KEY_BYTES_MAX},
+    commit::{COMMIT_BYTES_MAX, COMMIT_CHANGE_BYTES_MAX, COMMIT_ROWS_MAX, KEY_BYTES_MAX},
     key::hex,
     range::Page,
     suite::{
@@ -22,6 +22,7 @@ for_each_backend!(
     homes_do_not_see_each_other,
     all_homes_are_scanned_page_by_page,
     prefixes_are_deleted_in_their_home_only,
+    what_a_deletion_frees_is_weighed,
     a_row_of_another_kind_of_home_is_refused,
     what_is_too_large_is_refused,
     the_largest_commit_is_accepted,
@@ -204,6 +205,31 @@ async fn prefixes_are_deleted_in_their_home_only(backend: impl Backend) {
     assert_eq!(page.rows, [(other, (user_id("alice"), Place(1, 0)), 9)]);
 }
 
+async fn what_a_deletion_frees_is_weighed(backend: impl Backend) {
+    let store = open(&backend).await;
+    let home = room("r");
+    write_note(&store, &home, "a", "one").await;
+    write_note(&store, &home, "b", "three").await;
+    write_note(&store, &room("other"), "a", "one").await;
+    // A text is stored behind its version and its length.
+    let bytes = |key: &str, text: &str| NOTES.row_key(&home, &key.to_owned()).bytes.len() + 2 + text.len();
+    let mut one = Commit::new(home.clone());
+    one.delete(&NOTES, &"a".to_owned()).delete(&NOTES, &"missing".to_owned()).put(
+        &NOTES,
+        &"b".to_owned(),
+        &"x".to_owned(),
+    );
+    assert_eq!(usize::try_from(store.weigh(&one).await.unwrap()).unwrap(), bytes("a", "one"));
+    let mut all = Commit::new(home.clone());
+    all.delete_all(&NOTES);
+    let weight = store.weigh(&all).await.unwrap();
+    assert_eq!(usize::try_from(weight).unwrap(), bytes("a", "one") + bytes("b", "three"));
+    store.commit(all).await.unwrap();
+    let mut again = Commit::new(home.clone());
+    again.delete_all(&NOTES);
+    assert_eq!(store.weigh(&again).await.unwrap(), 0);
+}
+
 async fn a_row_of_another_kind_of_home_is_refused(backend: impl Backend) {
     let store = open(&backend).await;
     let (home, key, text) = (room("r"), "k".to_owned(), "t".to_owned());
@@ -254,7 +280,7 @@ async fn what_is_too_large_is_refused(backend: impl Backend) {
         bytes.put(&NOTES, &number.to_string(), &text(50_000));
     }
     let mut changes = Commit::new(home.clone());
-    for _ in 0..=COMMIT_CHANGES_MAX {
+    for _ in 0..=COMMIT_CHANGE_BYTES_MAX / CHANGE_BYTES {
         changes.change(ChangeKind::Events, 1);
     }
     let mut effect = Commit::new(home.clone());
@@ -274,13 +300,15 @@ async fn the_largest_commit_is_accepted(backend: impl Backend) {
     for number in 0..COMMIT_ROWS_MAX {
         commit.put(&NOTES, &format!("{number:04}"), &"x".repeat(per_row));
     }
-    for number in 0..COMMIT_CHANGES_MAX {
-        commit.change(ChangeKind::Events, u64::try_from(number).unwrap());
+    let mut change = Change { home: home.clone(), kind: ChangeKind::Events, about: None, first: 0, number: 0 };
+    change.number = u64::try_from(COMMIT_CHANGE_BYTES_MAX / change.bytes()).unwrap() - 1;
+    for number in 0..=change.number {
+        commit.change(ChangeKind::Events, number);
     }
     store.commit(commit).await.unwrap();
     assert_eq!(read_note(&store, &home, "0999").await.map(|text| text.len()), Some(per_row));
     let feed = store.feed(Position::START, Limit::max()).await.unwrap();
-    assert_eq!(feed[0].changes, [Change { home, kind: ChangeKind::Events, number: 255 }]);
+    assert_eq!(feed[0].changes, [change]);
 }
 
 async fn damaged_rows_are_errors_that_name_them(backend: impl Backend) {
