@@ -126,7 +126,14 @@ fn engines(folder: &TempDir) -> Engines {
 }
 
 fn http_client() -> reqwest::Client {
+    choose_cryptography();
     reqwest::Client::builder().no_proxy().timeout(ANSWER_WAIT_MAX).build().expect("an HTTP client")
+}
+
+/// The HTTP client brings no cryptography of its own, and asks for some even where it needs none.
+pub(crate) fn choose_cryptography() {
+    // Another test may have been first.
+    rustls::crypto::ring::default_provider().install_default().ok();
 }
 
 impl TestServer {

@@ -186,6 +186,7 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) fn new(server: &Server, token: &str) -> Self {
+        crate::client::choose_cryptography();
         let http = reqwest::Client::builder().no_proxy().timeout(READY_MAX).build().unwrap();
         Self { http, api: server.api.clone(), token: token.to_owned() }
     }
