@@ -17,9 +17,11 @@ use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, ServerName, UserId
 pub mod accounts;
 pub mod admin;
 pub mod aliases;
+pub mod announcements;
 pub mod app_tokens;
 pub mod append;
 pub mod audit;
+pub mod avatars;
 pub mod caller;
 pub mod capacity;
 pub mod chores;
@@ -28,28 +30,39 @@ pub mod deactivation;
 pub mod direct;
 pub mod directory;
 pub mod error;
+pub mod figures;
 pub mod gate;
+pub mod images;
 pub mod incognito;
 pub mod jobs;
+pub mod knocks;
 pub mod lane;
 pub mod levels;
 pub mod lifecycle;
+pub mod media;
 pub mod members;
 pub mod merge;
 pub mod messages;
 pub mod passwords;
 pub mod permissions;
 pub mod personal;
+pub mod presence;
+pub mod profile;
 pub mod purge;
 pub mod registration;
 pub mod requests;
+pub mod room_passwords;
 pub mod room_state;
 pub mod rooms;
 pub mod rows;
 pub mod sessions;
+pub mod settings;
+pub mod silence;
+pub mod stream;
 pub mod summary;
 pub mod texts;
 pub mod timeline;
+pub mod typing;
 pub mod view;
 pub mod workspaces;
 
@@ -58,10 +71,10 @@ pub use error::{ActionError, ErrorKind};
 
 /// What the edges need of storage's vocabulary; they never see storage itself.
 pub use crate::storage::{
-    Direction, Place,
+    Cursor, Direction, Place,
     accounts::{AccountState, StoredAnswer},
     admin::{AppToken, AuditRow, JobKind, JobState, RegistrationToken},
-    members::{Mute, NotificationMode},
+    members::{Mute, NotificationMode, Silence},
 };
 
 use crate::{
@@ -94,17 +107,24 @@ pub struct Inner {
     pub passwords: passwords::Passwords,
     /// What goes on beside the requests.
     pub jobs: Jobs,
+    /// Keeps media.
+    pub media: media::Media,
     store: Store,
     incognito: Store,
     incognito_rooms: RwLock<HashSet<OwnedRoomId>>,
     /// Rooms whose rows are about to go: nobody enters them any more.
     purging: RwLock<HashSet<OwnedRoomId>>,
     rooms: Rooms,
+    /// The listed rooms, as the directory shows them.
+    pub directory: Arc<directory::Index>,
     sessions: sessions::Sessions,
     gates: gate::Gates,
     capacity: capacity::Capacity,
     answers_kept: AtomicU64,
+    room_guesses: room_passwords::Guesses,
     ids: AtomicU64,
+    live: stream::Live,
+    typing: typing::Typing,
 }
 
 /// What the configuration sets for the actions of a tenant.
@@ -162,6 +182,8 @@ pub struct Parts {
     pub settings: Settings,
     /// Shared by all tenants of the process.
     pub passwords: passwords::Passwords,
+    /// Its media.
+    pub media: media::Media,
 }
 
 impl Actions {
@@ -170,6 +192,7 @@ impl Actions {
     /// # Errors
     /// When storage cannot be read or written.
     pub async fn open(parts: Parts) -> Result<Self, ActionError> {
+        let live = stream::Live::new(&parts.signer);
         let actions = Self(Arc::new(Inner {
             tenant: parts.tenant,
             server_name: parts.signer.server_name().to_owned(),
@@ -179,19 +202,25 @@ impl Actions {
             settings: parts.settings,
             passwords: parts.passwords,
             jobs: Jobs::default(),
+            media: parts.media,
             store: parts.store,
             incognito: parts.incognito,
             incognito_rooms: RwLock::default(),
             purging: RwLock::default(),
             rooms: Rooms::default(),
+            directory: Arc::default(),
             sessions: sessions::Sessions::default(),
             gates: gate::Gates::default(),
             capacity: capacity::Capacity::default(),
             answers_kept: AtomicU64::new(0),
+            room_guesses: room_passwords::Guesses::default(),
             ids: AtomicU64::new(0),
+            live,
+            typing: typing::Typing::default(),
         }));
         purge::load(&actions).await?;
         chores::finish_all(&actions).await?;
+        profile::finish_all(&actions).await?;
         jobs::resume(&actions).await?;
         Ok(actions)
     }
@@ -263,14 +292,30 @@ impl Actions {
         })
     }
 
+    /// Nobody but who asks has this handle, and nothing lives in memory only: closing the tenant would be noticed by nobody.
+    pub fn is_unused(&self) -> bool {
+        Arc::strong_count(&self.0) == 1 && self.incognito_rooms.read().is_empty()
+    }
+
     /// Ends what goes on beside the requests, waits until everything that was submitted is on disk, and closes both stores.
     ///
     /// # Errors
     /// When storage cannot be closed.
     pub async fn close(&self) -> Result<(), ActionError> {
+        self.end_streams().await;
         self.jobs.stop().await;
         self.incognito.close().await?;
         Ok(self.store.close().await?)
+    }
+
+    /// Ends all live streams, and lets no new one begin: the first thing that a server does when it stops.
+    pub async fn end_streams(&self) {
+        self.live.close().await;
+    }
+
+    /// Live streams that are open now: a tenant that has some is not idle.
+    pub fn open_streams(&self) -> usize {
+        self.live.open_streams()
     }
 
     /// Random bytes, as lower-case letters and digits.

@@ -21,6 +21,7 @@ pub mod home;
 pub mod key;
 pub mod keyspace;
 pub mod keyspaces;
+pub mod media;
 pub mod members;
 pub mod memory;
 pub mod range;
@@ -30,10 +31,10 @@ pub mod state;
 mod suite;
 pub mod value;
 
-pub use changes::{Change, ChangeKind, FeedRow, Position};
+pub use changes::{Change, ChangeKind, Cursor, FeedRow, Position};
 pub use commit::{Commit, Effect};
 pub use committer::{Counters, EffectMode, Pending, Permit};
-pub use engine::Engine;
+pub use engine::{Engine, Usage};
 pub use home::{Home, HomeKind};
 pub use key::{Arrival, Key, Place, StartOf};
 pub use keyspace::{Keyspace, KeyspaceInfo, Profile};
@@ -117,12 +118,23 @@ impl From<StorageError> for CommitError {
 }
 
 /// How a store is opened.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct StoreOptions {
     /// When other homes learn of a decision.
     pub effects: EffectMode,
     /// Nodes of state trees in memory; stores of one process share it.
     pub state_cache: StateCache,
+    /// Rows of the feed that are kept; with each new one behind them the oldest goes.
+    pub feed_rows_max: u64,
+}
+
+/// Rows of the feed that are kept when nothing else is said: at 100 bytes each about 100 MB.
+pub const FEED_ROWS_MAX: u64 = 1_000_000;
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { effects: EffectMode::default(), state_cache: StateCache::default(), feed_rows_max: FEED_ROWS_MAX }
+    }
 }
 
 /// The rows of one tenant, or of one incognito room. Cheap to copy.
@@ -141,7 +153,8 @@ impl Store {
     /// # Errors
     /// When the engine cannot be read, or left-over effects cannot be written.
     pub async fn open(engine: Arc<dyn Engine>, options: StoreOptions) -> Result<Self, StorageError> {
-        let committer = Committer::start(Arc::clone(&engine), options.effects, StreamId::ONLY).await?;
+        let committer =
+            Committer::open(Arc::clone(&engine), options.effects, options.feed_rows_max, StreamId::ONLY).await?;
         Ok(Self(Arc::new(Inner { engine, committer, state_cache: options.state_cache.with_own_rows() })))
     }
 
@@ -275,7 +288,7 @@ impl Store {
     }
 
     /// What changed behind a position, oldest first, up to [`Store::position`]. Nothing is skipped or repeated when the
-    /// next call begins behind the last row.
+    /// next call begins behind the last row. Rows beyond the feed's bound are gone: the first row is then not the next one.
     ///
     /// # Errors
     /// When the engine fails or a row is damaged.
@@ -295,6 +308,18 @@ impl Store {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.0.committer.counters()
+    }
+
+    /// The last group could not be written, and none since; what is wrong may have passed.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.0.committer.is_failing()
+    }
+
+    /// What the engine takes up now.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.0.engine.usage()
     }
 
     /// Refuses new commits, waits until the submitted ones are answered, and closes the engine. Afterwards the engine's

@@ -106,6 +106,7 @@ async fn make(actions: &Actions, new: NewAccount, actor: Option<Actor<'_>>) -> R
         display_name: new.display_name,
         created_at: actions.now(),
         personal_workspace: creation::reservation(actions, &workspace, [0; 32]),
+        avatar_url: None,
     };
     let mut commit = Commit::new(Home::person(&user_id));
     commit.require_absent(&ACCOUNT, &()).put(&ACCOUNT, &(), &account).change(ChangeKind::Account, 0);
@@ -148,6 +149,13 @@ pub async fn personal_workspace(actions: &Actions, user_id: &UserId) -> Result<O
     Ok(reservation.room_id)
 }
 
+/// The one local name that the ways to write a name for a log-in stand for, whether or not there is such an account.
+pub fn login_name(actions: &Actions, username: &str) -> String {
+    let local = username.strip_prefix('@').unwrap_or(username);
+    let local = local.strip_suffix(&format!(":{}", actions.server_name)).unwrap_or(local);
+    local.chars().take(NAME_CHARACTERS_MAX + 1).collect::<String>().to_lowercase()
+}
+
 /// Checks a name and password and opens a session.
 ///
 /// # Errors
@@ -158,8 +166,7 @@ pub async fn log_in(
     password: String,
     client: &str,
 ) -> Result<(OwnedUserId, Issued), ActionError> {
-    let local = username.strip_prefix('@').unwrap_or(username);
-    let local = local.strip_suffix(&format!(":{}", actions.server_name)).unwrap_or(local).to_lowercase();
+    let local = login_name(actions, username);
     let user_id = local_name(&local).ok().and_then(|local| user_id(actions, &local));
     let account = match &user_id {
         Some(user_id) => get(actions, user_id).await?,
@@ -416,6 +423,28 @@ pub(super) async fn change(
                 outcome?;
                 return Ok(AccountView { user_id: user_id.to_owned(), account: after });
             }
+        }
+    }
+    Err(ActionError::Busy)
+}
+
+/// Changes what an account says of its owner, and with the same commit what else `apply` puts into it. Its sessions go on.
+///
+/// # Errors
+/// Nobody of that name; [`ActionError::Busy`].
+pub(super) async fn amend(
+    actions: &Actions,
+    user_id: &UserId,
+    apply: impl Fn(&mut Account, &mut Commit),
+) -> Result<(), ActionError> {
+    for _ in 0..CHANGES_MAX {
+        let before = known(actions, user_id).await?;
+        let (mut after, mut commit) = (before.clone(), Commit::new(Home::person(user_id)));
+        apply(&mut after, &mut commit);
+        commit.require_same(&ACCOUNT, &(), &before).put(&ACCOUNT, &(), &after).change(ChangeKind::Account, 0);
+        match actions.store.commit(commit).await {
+            Err(CommitError::Conflict) => {}
+            outcome => return Ok(outcome.map(drop)?),
         }
     }
     Err(ActionError::Busy)

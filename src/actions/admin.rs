@@ -74,11 +74,11 @@ pub async fn rooms(
     let (home, store) = (Home::server(), actions.store());
     let (ids, total) = if search.text.is_none() && search.state.is_none() {
         let wanted = |_: &OwnedRoomId, listing: &RoomListing| is_of_kind(listing);
-        let (page, total) = rows::page(store, &ROOMS, &home, Direction::Up, (offset, limit), wanted).await?;
+        let (page, total) = rows::search(store, &ROOMS, &home, Direction::Up, (offset, limit), wanted).await?;
         (page.into_iter().map(|(room_id, _)| room_id).collect(), total)
     } else {
         let wanted = |_: &OwnedRoomId, listing: &RoomListing| is_of_kind(listing);
-        let (all, _) = rows::page(store, &ROOMS, &home, Direction::Up, (0, usize::MAX), wanted).await?;
+        let (all, _) = rows::search(store, &ROOMS, &home, Direction::Up, (0, usize::MAX), wanted).await?;
         let (mut found, mut total) = (Vec::new(), 0);
         for (room_id, _) in all {
             let Some(summary) = store.get(&SUMMARY, &Home::room(&room_id), &()).await? else { continue };

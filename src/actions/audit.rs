@@ -88,5 +88,5 @@ pub async fn list(
             && is(&filter.action, Some(&row.action))
             && is(&filter.target, row.target.as_deref())
     };
-    rows::page(actions.store(), &AUDIT, &Home::server(), Direction::Down, (offset, limit), wanted).await
+    rows::search(actions.store(), &AUDIT, &Home::server(), Direction::Down, (offset, limit), wanted).await
 }

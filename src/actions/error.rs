@@ -45,6 +45,12 @@ pub enum ActionError {
     /// The caller's role does not suffice.
     #[error("{0}")]
     WorkspaceForbidden(String),
+    /// No such medium, or not for the caller.
+    #[error("no such medium, or you may not read it")]
+    MediaNotFound,
+    /// Bytes of a kind that is not taken here.
+    #[error("{0}")]
+    UnsupportedMedia(String),
     /// No such person on this server.
     #[error("there is no participant `{0}` on this server")]
     ParticipantNotFound(String),
@@ -110,6 +116,8 @@ pub enum ErrorKind {
     RedactForbidden,
     WorkspaceNotFound,
     WorkspaceForbidden,
+    MediaNotFound,
+    UnsupportedMedia,
     ParticipantNotFound,
     NotFound,
     TenantCapacity,
@@ -139,6 +147,8 @@ impl ActionError {
             Self::RedactForbidden(_) => ErrorKind::RedactForbidden,
             Self::WorkspaceNotFound => ErrorKind::WorkspaceNotFound,
             Self::WorkspaceForbidden(_) => ErrorKind::WorkspaceForbidden,
+            Self::MediaNotFound => ErrorKind::MediaNotFound,
+            Self::UnsupportedMedia(_) => ErrorKind::UnsupportedMedia,
             Self::ParticipantNotFound(_) => ErrorKind::ParticipantNotFound,
             Self::NotFound(_) => ErrorKind::NotFound,
             Self::TenantCapacity(_) => ErrorKind::TenantCapacity,

@@ -1,11 +1,23 @@
 //! Incognito rooms: they live in memory, and end without a trace.
 
+use rules::kind::RoomKind;
 use ruma::RoomId;
 
 use super::{
     ActionError, Actions,
     purge::{self, Pass},
 };
+
+/// No text of an incognito room names a medium: media outlive the room.
+///
+/// # Errors
+/// [`ActionError::TypeInvariant`].
+pub fn refuse_media(kind: RoomKind, text: &str) -> Result<(), ActionError> {
+    if kind == RoomKind::Incognito && text.contains("mxc://") {
+        return Err(ActionError::type_invariant("an incognito room refers to no media"));
+    }
+    Ok(())
+}
 
 /// Forgets an incognito room: its rows, and what its members hold of it.
 ///

@@ -51,7 +51,7 @@ pub struct Filter {
 /// [`ActionError::Busy`] when too many wait.
 pub async fn new(actions: &Actions, kind: JobKind, by: &UserId) -> Result<(String, Job), ActionError> {
     let is_waiting = |_: &String, job: &Job| !job.state.is_over();
-    let (_, waiting) = rows::page(actions.store(), &JOBS, &Home::server(), Direction::Up, (0, 0), is_waiting).await?;
+    let (_, waiting) = rows::search(actions.store(), &JOBS, &Home::server(), Direction::Up, (0, 0), is_waiting).await?;
     if waiting >= UNFINISHED_MAX {
         return Err(ActionError::Busy);
     }
@@ -182,7 +182,7 @@ pub async fn keep(actions: &Actions, id: &str, job: &Job) -> Result<(), ActionEr
 async fn sweep(actions: &Actions) -> Result<(), ActionError> {
     let is_over = |_: &String, job: &Job| job.state.is_over();
     let all = (0, usize::MAX);
-    let (finished, total) = rows::page(actions.store(), &JOBS, &Home::server(), Direction::Up, all, is_over).await?;
+    let (finished, total) = rows::search(actions.store(), &JOBS, &Home::server(), Direction::Up, all, is_over).await?;
     let surplus = total.saturating_sub(FINISHED_MAX);
     for (number, (id, job)) in finished.into_iter().enumerate() {
         let is_old = job.finished_at.is_some_and(|at| at.0.saturating_add(FINISHED_KEPT_MS) <= actions.now().0);
@@ -223,7 +223,7 @@ pub async fn list(
             && filter.kind.as_deref().is_none_or(|kind| kind == job.kind.as_str())
     };
     let page = (offset, limit);
-    let (jobs, total) = rows::page(actions.store(), &JOBS, &Home::server(), Direction::Down, page, wanted).await?;
+    let (jobs, total) = rows::search(actions.store(), &JOBS, &Home::server(), Direction::Down, page, wanted).await?;
     Ok((jobs.into_iter().map(|(id, job)| view(actions, id, job)).collect(), total))
 }
 

@@ -327,7 +327,7 @@ async fn people_forget(
             if is_direct {
                 pair_forgets(room, user_id, &mut commit).await?;
             }
-            commit.change(ChangeKind::Rooms, 0);
+            commit.change_about(ChangeKind::Rooms, room.home.clone(), 0);
             commits.push(commit);
         }
         pass.take(&room.store, commits).await?;

@@ -21,7 +21,7 @@ use super::{
     rows,
 };
 use crate::storage::{
-    Commit, CommitError, Home, KeyRange, Limit,
+    ChangeKind, Commit, CommitError, Home, KeyRange, Limit,
     accounts::{Account, AccountState, Session},
     keyspaces::{ACCOUNT, SESSIONS},
 };
@@ -279,6 +279,20 @@ async fn sweep(actions: &Actions) -> Result<(), ActionError> {
     }
 }
 
+/// When a caller's session ends by itself, if it still speaks for them at all: read from storage, because a revocation may just have been written.
+///
+/// # Errors
+/// [`ActionError::InvalidToken`]; when storage cannot be read.
+pub(super) async fn still_good(actions: &Actions, caller: &Caller) -> Result<Option<UnixMs>, ActionError> {
+    let home = Home::person(&caller.user_id);
+    let account = actions.store.get(&ACCOUNT, &home, &()).await?.ok_or_else(invalid)?;
+    if account.state != AccountState::Active {
+        return Err(invalid());
+    }
+    let Some(hash) = &caller.session else { return Ok(None) };
+    Ok(actions.store.get(&SESSIONS, &home, hash).await?.ok_or_else(invalid)?.expires_at)
+}
+
 fn user_of(actions: &Actions, token: &str) -> Option<OwnedUserId> {
     let local = String::from_utf8(BASE64.decode(holder(actions, token)?).ok()?).ok()?;
     accounts::user_id(actions, &local)
@@ -303,7 +317,7 @@ pub(super) fn token(actions: &Actions, holder: &str) -> String {
 /// When storage cannot be written.
 pub async fn revoke(actions: &Actions, user_id: &UserId, hash: [u8; 32]) -> Result<(), ActionError> {
     let mut commit = Commit::new(Home::person(user_id));
-    commit.delete(&SESSIONS, &hash);
+    commit.delete(&SESSIONS, &hash).change(ChangeKind::Account, 0);
     actions.store.commit(commit).await?;
     actions.sessions.revocations.fetch_add(1, Ordering::AcqRel);
     actions.sessions.known.remove(&hash);

@@ -7,7 +7,7 @@ use rules::{
     permission::Membership,
     visibility::{self, HistoryVisibility},
 };
-use ruma::{EventId, OwnedUserId};
+use ruma::{EventId, OwnedEventId, OwnedUserId};
 
 use super::{
     ActionError, Actions, Caller, rooms,
@@ -91,6 +91,14 @@ pub async fn page(
     Ok(TimelinePage { events, next })
 }
 
+/// The id of an event; what is no id names none.
+///
+/// # Errors
+/// [`ActionError::EventNotFound`].
+pub fn parse_id(id: &str) -> Result<OwnedEventId, ActionError> {
+    EventId::parse(id).ok().filter(|_| !id.contains('\0')).ok_or(ActionError::EventNotFound)
+}
+
 /// One event.
 ///
 /// # Errors
@@ -124,6 +132,43 @@ pub async fn visible(
     reader.view(&stored, redaction).await?.ok_or(ActionError::EventNotFound)
 }
 
+/// A stored event for whoever may see it, with its sender's name for the request; none: it is held but not shown.
+///
+/// # Errors
+/// When storage cannot be read.
+pub(super) async fn shown(
+    rows: &Rows<'_>,
+    room: &RoomView,
+    stored: &StoredEvent,
+) -> Result<Option<EventView>, ActionError> {
+    let Some(place) = stored.place else { return Ok(None) };
+    let event = rows::read(stored, rows.home, &room.basis.version)?;
+    let redaction = match room.summary.redactions {
+        0 => None,
+        _ => rows.get(&REDACTIONS, &stored.event_id).await?,
+    };
+    as_shown(stored, event, place, redaction, room).map(Some)
+}
+
+fn as_shown(
+    stored: &StoredEvent,
+    event: Event,
+    place: Place,
+    redaction: Option<Redaction>,
+    room: &RoomView,
+) -> Result<EventView, ActionError> {
+    let event = match &redaction {
+        Some(_) => event.redacted(&room.basis.version).map_err(ActionError::internal)?,
+        None => event,
+    };
+    Ok(EventView {
+        event: Arc::new(event),
+        place,
+        redacted_by: redaction.map(|redaction| redaction.sender),
+        transaction_id: stored.transaction_id.clone(),
+    })
+}
+
 /// Somebody who reads a room.
 pub struct Reader<'a> {
     user_id: &'a OwnedUserId,
@@ -145,9 +190,9 @@ impl<'a> Reader<'a> {
         room: &'a RoomView,
         member: Option<&'a Member>,
     ) -> Result<Self, ActionError> {
-        let standing = room.standing(&caller.user_id, member, caller.is_admin, u64::MAX);
+        let membership = member.map_or(Membership::None, |member| member.membership);
         let Some(member) = member.filter(|member| member.was_joined || member.membership == Membership::Invite) else {
-            standing.joined()?;
+            membership.joined()?;
             return Err(ActionError::internal("a joined member without a row"));
         };
         let sees_all = member.membership == Membership::Join && !room.summary.history_was_narrow;
@@ -177,16 +222,8 @@ impl<'a> Reader<'a> {
             return Ok(None);
         }
         let is_sender = event.sender() == self.user_id;
-        let event = match &redaction {
-            Some(_) => event.redacted(version).map_err(ActionError::internal)?,
-            None => event,
-        };
-        Ok(Some(EventView {
-            event: Arc::new(event),
-            place,
-            redacted_by: redaction.map(|redaction| redaction.sender),
-            transaction_id: stored.transaction_id.clone().filter(|_| is_sender),
-        }))
+        let view = as_shown(stored, event, place, redaction, self.room)?;
+        Ok(Some(EventView { transaction_id: view.transaction_id.filter(|_| is_sender), ..view }))
     }
 
     /// Source: <https://spec.matrix.org/v1.19/client-server-api/#server-behaviour-5>

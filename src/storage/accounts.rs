@@ -21,6 +21,39 @@ pub struct Account {
     pub created_at: UnixMs,
     /// The workspace that came with the account.
     pub personal_workspace: Reservation,
+    /// The picture that others see, a medium of this server.
+    pub avatar_url: Option<String>,
+}
+
+/// An account before there were pictures.
+#[derive(Serialize, Deserialize)]
+struct AccountV1 {
+    password_hash: Option<String>,
+    is_admin: bool,
+    state: AccountState,
+    display_name: Option<String>,
+    created_at: UnixMs,
+    personal_workspace: Reservation,
+}
+
+impl Value for Account {
+    const VERSION: u8 = 2;
+
+    fn upgrade(version: u8, bytes: &[u8]) -> Result<Self, BadValue> {
+        let old = match version {
+            1 => fields::<AccountV1>(bytes)?,
+            other => return Err(BadValue::Version(other)),
+        };
+        Ok(Self {
+            password_hash: old.password_hash,
+            is_admin: old.is_admin,
+            state: old.state,
+            display_name: old.display_name,
+            created_at: old.created_at,
+            personal_workspace: old.personal_workspace,
+            avatar_url: None,
+        })
+    }
 }
 
 /// What an account may do.
@@ -105,8 +138,41 @@ pub struct StoredAnswer {
 
 #[cfg(test)]
 mod tests {
+    use ruma::owned_room_id;
+
     use super::*;
     use crate::storage::value;
+
+    impl Value for AccountV1 {}
+
+    #[test]
+    fn an_account_from_before_there_were_pictures_is_read_as_one_without() {
+        let reservation = || Reservation {
+            room_id: owned_room_id!("!a:b.example"),
+            create_event: "{}".to_owned(),
+            fingerprint: [0; 32],
+            at: UnixMs(1),
+        };
+        let old = AccountV1 {
+            password_hash: Some("hash".to_owned()),
+            is_admin: true,
+            state: AccountState::Active,
+            display_name: Some("Alice".to_owned()),
+            created_at: UnixMs(2),
+            personal_workspace: reservation(),
+        };
+        let now = Account {
+            password_hash: Some("hash".to_owned()),
+            is_admin: true,
+            state: AccountState::Active,
+            display_name: Some("Alice".to_owned()),
+            created_at: UnixMs(2),
+            personal_workspace: reservation(),
+            avatar_url: None,
+        };
+        assert_eq!(value::from_bytes::<Account>(&value::to_bytes(&old).unwrap()).unwrap(), now);
+        assert_eq!(value::from_bytes::<Account>(&value::to_bytes(&now).unwrap()).unwrap(), now);
+    }
 
     #[test]
     fn a_session_of_the_first_version_was_last_used_when_it_began() {

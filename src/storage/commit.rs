@@ -5,39 +5,39 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     CommitError, StorageError,
-    changes::{CHANGE_BYTES, Change, ChangeKind, Position, StoredChange},
+    changes::{CHANGE_BYTES, Change, ChangeKind, Position, StoredChange, StoredChangeV1},
     engine::Batch,
     home::{Home, HomeKind},
     key::{self, Key, StartOf},
     keyspace::{Keyspace, KeyspaceInfo, Profile, RowKey},
-    value::{self, VALUE_BYTES_MAX, Value},
+    value::{self, BadValue, VALUE_BYTES_MAX, Value},
 };
 
 /// Rows of one commit, those of its effects included.
-pub const COMMIT_ROWS_MAX: usize = 1_000;
+pub const COMMIT_ROWS_MAX: usize = 1_200;
 
 /// Bytes of one commit: keys and values of its rows, its conditions and its effects.
 pub const COMMIT_BYTES_MAX: usize = 1024 * 1024;
 
-/// Changes that one commit can name, those of its effects included.
-pub const COMMIT_CHANGES_MAX: usize = 256;
+/// Bytes of the changes that one commit can name, those of its effects included: what one row of the feed can hold.
+pub const COMMIT_CHANGE_BYTES_MAX: usize = VALUE_BYTES_MAX - 64;
 
 /// Bytes of a whole key: keyspace, home and key.
 pub const KEY_BYTES_MAX: usize = 4 * 1024;
 
 /// The largest decision is a new room with all its invitations: about 12 events of its own and one for each invited
-/// person. An event is up to 7 rows (itself, its id, its place, a member or a reservation, state key, state nodes, a
-/// request's answer), an invited person 1 row and 1 change more, and the room about 20. An invitation's rows have
-/// about 3 KiB: the event with its signature 1.5 KiB, a node row 0.5 KiB, the rest keys.
+/// person. An event is up to 9 rows (itself, its id, its place, a member or a reservation, state key, state nodes, a
+/// request's answer, a medium that it names and where that is looked for), an invited person 1 row and 1 change more,
+/// and the room about 20. An invitation's rows have about 3 KiB: the event with its signature 1.5 KiB, a node row
+/// 0.5 KiB, the rest keys.
 const _: () = {
     const INVITED: usize = 100;
     const EVENTS: usize = INVITED + 12;
-    assert!(EVENTS * 7 + INVITED + 20 <= COMMIT_ROWS_MAX);
-    assert!(EVENTS * 7 * 1024 + INVITED * 1024 <= COMMIT_BYTES_MAX);
-    assert!(INVITED + 20 <= COMMIT_CHANGES_MAX);
+    assert!(EVENTS * 9 + INVITED + 20 <= COMMIT_ROWS_MAX);
+    assert!(EVENTS * 8 * 1024 + INVITED * 1024 <= COMMIT_BYTES_MAX);
+    // A change names a room and a person; ids have up to 255 bytes.
+    assert!((INVITED + 20) * (2 * 255 + CHANGE_BYTES) <= COMMIT_CHANGE_BYTES_MAX);
     assert!(VALUE_BYTES_MAX + KEY_BYTES_MAX <= COMMIT_BYTES_MAX);
-    // A commit's part of the feed row. Ids have up to 255 bytes.
-    assert!(COMMIT_CHANGES_MAX * (255 + CHANGE_BYTES) <= VALUE_BYTES_MAX);
 };
 
 /// A condition on a row of the commit's home.
@@ -73,6 +73,7 @@ pub struct Commit {
     pub(crate) batch: Batch,
     pub(crate) effects: Vec<Effect>,
     pub(crate) changes: Vec<Change>,
+    pub(crate) is_touch: bool,
     hooks: Vec<Hook>,
     size: Size,
     mistake: Option<CommitError>,
@@ -89,10 +90,17 @@ impl Commit {
             batch: Batch::default(),
             effects: Vec::new(),
             changes: Vec::new(),
+            is_touch: false,
             hooks: Vec::new(),
             size: Size::default(),
             mistake: None,
         }
+    }
+
+    /// Makes a row in the feed even when there is nothing to write: what is acknowledged then shows that the store takes writes.
+    pub fn touch(&mut self) -> &mut Self {
+        self.is_touch = true;
+        self
     }
 
     /// Whose rows it writes.
@@ -203,15 +211,25 @@ impl Commit {
         }
         self.size.rows += effect.size.rows;
         self.size.bytes += effect.size.bytes;
-        self.size.changes += effect.changes.len();
+        self.size.changes += effect.changes.iter().map(Change::bytes).sum::<usize>();
         self.effects.push(Effect { mistake: None, ..effect });
         self
     }
 
     /// Says in the feed what of this home changed, up to which number.
     pub fn change(&mut self, kind: ChangeKind, number: u64) -> &mut Self {
-        self.size.changes += 1;
-        self.changes.push(Change { home: self.home.clone(), kind, number });
+        self.say(kind, None, number)
+    }
+
+    /// [`Commit::change`], about a room or a person.
+    pub fn change_about(&mut self, kind: ChangeKind, about: Home, number: u64) -> &mut Self {
+        self.say(kind, Some(about), number)
+    }
+
+    fn say(&mut self, kind: ChangeKind, about: Option<Home>, number: u64) -> &mut Self {
+        let change = Change { home: self.home.clone(), kind, about, first: number, number };
+        self.size.changes += change.bytes();
+        self.changes.push(change);
         self
     }
 
@@ -237,7 +255,7 @@ impl Commit {
     pub(crate) fn mistake(&self) -> Option<CommitError> {
         let too_large = self.size.rows > COMMIT_ROWS_MAX
             || self.size.bytes > COMMIT_BYTES_MAX
-            || self.size.changes > COMMIT_CHANGES_MAX;
+            || self.size.changes > COMMIT_CHANGE_BYTES_MAX;
         self.mistake.clone().or_else(|| too_large.then_some(CommitError::TooLarge))
     }
 
@@ -285,7 +303,7 @@ impl Effect {
     /// Says in the feed what of the effect's home changed, up to which number.
     #[must_use]
     pub fn change(mut self, kind: ChangeKind, number: u64) -> Self {
-        self.changes.push(Change { home: self.home.clone(), kind, number });
+        self.changes.push(Change { home: self.home.clone(), kind, about: None, first: number, number });
         self
     }
 
@@ -306,6 +324,7 @@ impl Effect {
 pub(crate) struct Size {
     pub(crate) rows: usize,
     pub(crate) bytes: usize,
+    /// Bytes of its changes in a row of the feed.
     pub(crate) changes: usize,
 }
 
@@ -365,7 +384,26 @@ pub(crate) struct StoredEffect {
     writes: Vec<(bool, Vec<u8>, Option<Vec<u8>>)>,
     changes: Vec<StoredChange>,
 }
-impl Value for StoredEffect {}
+impl Value for StoredEffect {
+    const VERSION: u8 = 2;
+
+    fn upgrade(version: u8, bytes: &[u8]) -> Result<Self, BadValue> {
+        match version {
+            1 => value::fields::<StoredEffectV1>(bytes).map(|old| Self {
+                writes: old.writes,
+                changes: old.changes.into_iter().map(StoredChange::from).collect(),
+            }),
+            other => Err(BadValue::Version(other)),
+        }
+    }
+}
+
+/// As it was before a change said what it is about.
+#[derive(Serialize, Deserialize)]
+struct StoredEffectV1 {
+    writes: Vec<(bool, Vec<u8>, Option<Vec<u8>>)>,
+    changes: Vec<StoredChangeV1>,
+}
 
 impl From<&Effect> for StoredEffect {
     fn from(effect: &Effect) -> Self {
@@ -386,5 +424,18 @@ impl StoredEffect {
             batch.write(RowKey { profile: if is_log { Profile::Log } else { Profile::Rows }, bytes }, value);
         }
         Some((batch, self.changes.iter().map(StoredChange::read).collect::<Option<_>>()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_effect_of_the_first_version_is_still_read() {
+        let old = StoredEffectV1 { writes: vec![(false, vec![40, 1], None)], changes: Vec::new() };
+        let bytes = postcard::to_extend(&old, vec![1]).unwrap();
+        let (batch, changes) = value::from_bytes::<StoredEffect>(&bytes).unwrap().read().unwrap();
+        assert_eq!((batch.writes.len(), changes.len()), (1, 0));
     }
 }

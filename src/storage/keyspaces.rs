@@ -14,6 +14,7 @@
 //! | `sent_under` | room | person, transaction id → event |
 //! | `room_settings` | room | → settings of this server for it |
 //! | `workspace_rooms` | room (a space) | room → |
+//! | `room_media` | room | medium, event that names it → what its sender called it |
 //! | `event_ids` | content | event id → room, arrival |
 //! | `account` | person | → account |
 //! | `sessions` | person | hash of a token → session |
@@ -24,8 +25,12 @@
 //! | `direct_rooms` | person | other person, room → |
 //! | `creations` | person | request → reserved room |
 //! | `answers` | person | request → stored answer |
+//! | `uploads` | person | medium → what it was uploaded as |
+//! | `profile_changed` | person | → the person's rooms may not know yet |
 //! | `names` | server | local name → |
 //! | `aliases` | name (the alias) | → room |
+//! | `media_rooms` | name (the medium) | room whose `room_media` may have it → |
+//! | `media_people` | name (the medium) | person whose picture it may be → what they called it |
 //! | `rooms` | server | room → listing |
 //! | `chores` | server | room, space → work that is left |
 //! | `jobs` | server | id → long work and what became of it |
@@ -43,6 +48,7 @@ use super::{
     chores::Chore,
     history::{EventAt, Redaction, RoomListing, RoomSettings, SentUnder, StoredEvent, Summary, Tip},
     keyspace::keyspaces,
+    media::{MediumInfo, Sha256, Uploaded},
     members::{InRoom, Member, Personal},
     state::NodeRow,
     value::Value,
@@ -52,14 +58,9 @@ impl Value for StoredEvent {}
 impl Value for EventAt {}
 impl Value for Redaction {}
 impl Value for Tip {}
-impl Value for Summary {}
-impl Value for RoomSettings {}
 impl Value for RoomListing {}
 impl Value for SentUnder {}
-impl Value for Member {}
 impl Value for InRoom {}
-impl Value for Personal {}
-impl Value for Account {}
 impl Value for Reservation {}
 impl Value for StoredAnswer {}
 impl Value for Chore {}
@@ -106,6 +107,15 @@ keyspaces! {
     /// The nodes of a room's state trees, as many as one update made.
     21 STATE_NODES: u64 => NodeRow, in Room, as Log;
 
+    /// The media that a room's events name, by those who could read them: while a row is there, the members of the room can.
+    22 ROOM_MEDIA: (Sha256, OwnedEventId) => MediumInfo, in Room, as Rows;
+
+    /// The rooms whose media may have a medium: where to look, no more.
+    31 MEDIA_ROOMS: OwnedRoomId => (), in Name, as Rows;
+
+    /// The people whose picture a medium may be, and what they called it.
+    32 MEDIA_PEOPLE: OwnedUserId => MediumInfo, in Name, as Rows;
+
     /// Where each event is.
     30 EVENT_IDS: OwnedEventId => EventAt, in Content, as Rows;
 
@@ -135,6 +145,12 @@ keyspaces! {
 
     /// Answers to requests with an `Idempotency-Key`.
     47 ANSWERS: String => StoredAnswer, in Person, as Rows;
+
+    /// The media that a person uploaded.
+    49 UPLOADS: Sha256 => Uploaded, in Person, as Rows;
+
+    /// The person's profile changed, and not all of their rooms know it yet.
+    50 PROFILE_CHANGED: () => (), in Person, as Rows;
 
     /// The local names that are taken, for good.
     60 NAMES: String => (), in Server, as Rows;

@@ -130,6 +130,9 @@ impl MemoryEngine {
             };
         }
         rows.insert(group.feed.0.clone(), group.feed.1.clone());
+        if let Some(forgotten) = &group.forgotten {
+            rows.remove(forgotten);
+        }
         Ok(())
     }
 

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     actions::{
-        AccountState,
+        AccountState, ActionError, Actions,
         accounts::{self, AccountView, NewAccount, Search},
         audit::Actor,
         registration,
@@ -88,7 +88,13 @@ pub(super) async fn log_in(
 ) -> Result<Response, V1Error> {
     state.limits.login_from(state.address(peer, &headers))?;
     let LogIn { username, password, cookie } = body.value;
-    let (user_id, issued) = accounts::log_in(&actions, &username, password, client(&headers)).await?;
+    let name = accounts::login_name(&actions, &username);
+    state.limits.login_as(&actions.tenant, &name)?;
+    let logged_in = accounts::log_in(&actions, &username, password, client(&headers)).await;
+    if let Err(ActionError::InvalidToken(_)) = &logged_in {
+        state.limits.login_failed(&actions.tenant, &name);
+    }
+    let (user_id, issued) = logged_in?;
     let session = Data::json(Session::new(user_id, &issued));
     if cookie == Some(true) {
         let cookie = set_cookie(&issued.token, is_loopback);
@@ -123,6 +129,7 @@ pub(super) async fn log_out(
 pub(super) struct Me {
     participant_id: OwnedUserId,
     display_name: Option<String>,
+    avatar_url: Option<String>,
     is_admin: bool,
     tenant: String,
     personal_workspace_id: ruma::OwnedRoomId,
@@ -131,10 +138,16 @@ pub(super) struct Me {
 /// `GET /v1/me`
 pub(super) async fn me(Signed { actions, caller, .. }: Signed) -> Result<Answer<Data<Me>>, V1Error> {
     let own = accounts::own(&actions, &caller).await?;
-    let personal_workspace_id = accounts::personal_workspace(&actions, &caller.user_id).await?;
+    me_of(&actions, own).await
+}
+
+/// The caller, as the caller sees themselves.
+pub(super) async fn me_of(actions: &Actions, own: AccountView) -> Result<Answer<Data<Me>>, V1Error> {
+    let personal_workspace_id = accounts::personal_workspace(actions, &own.user_id).await?;
     Ok(Data::json(Me {
         participant_id: own.user_id,
         display_name: own.account.display_name,
+        avatar_url: own.account.avatar_url,
         is_admin: own.account.is_admin,
         tenant: actions.tenant.clone(),
         personal_workspace_id,
@@ -219,7 +232,7 @@ pub(super) async fn list(
     Parameters(find): Parameters<Find>,
 ) -> Result<Answer<List<Participant>>, V1Error> {
     let (offset, limit) = page::range(find.offset, find.limit)?;
-    let search = Search { text: find.q, state: find.state.map(AccountState::from) };
+    let search = Search { text: page::search(find.q)?, state: find.state.map(AccountState::from) };
     let page = accounts::list(&actions, &caller, &search, offset, limit).await?;
     Ok(List::json(page.accounts.into_iter().map(Participant::from).collect(), page.total))
 }

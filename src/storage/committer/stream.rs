@@ -1,6 +1,7 @@
 //! One stream and the groups that are written to it. Runs on the committer's thread; nothing else writes the stream.
 
 use std::{
+    collections::{HashMap, HashSet},
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
@@ -15,14 +16,14 @@ use tokio::sync::watch;
 use super::{Counting, EffectMode, Submission};
 use crate::storage::{
     CommitError, StorageError,
-    changes::{Change, Changes, GroupId, Position, StreamId},
+    changes::{self, Change, Changes, GroupId, Position, StreamId},
     commit::{EFFECTS, Effect, Size, StoredEffect},
     engine::{ApplyError, Batch, Engine, Group, RowRange},
     home::Home,
     key,
     keyspace::RowKey,
     range::{Direction, Limit, behind},
-    value::{self, VALUE_BYTES_MAX},
+    value,
 };
 
 /// Commits of one group.
@@ -34,14 +35,8 @@ const GROUP_ROWS_MAX: usize = 4_096;
 /// Bytes of one group; the last commit may pass it.
 const GROUP_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// Changes of one group: what one feed row can hold.
-const GROUP_CHANGES_MAX: usize = 320;
-
-const _: () = {
-    use crate::storage::{changes::CHANGE_BYTES, commit::COMMIT_CHANGES_MAX};
-    assert!(COMMIT_CHANGES_MAX <= GROUP_CHANGES_MAX);
-    assert!(GROUP_CHANGES_MAX * (255 + CHANGE_BYTES) + 64 <= VALUE_BYTES_MAX);
-};
+/// Bytes of the changes of one group: what one feed row can hold.
+const GROUP_CHANGE_BYTES_MAX: usize = crate::storage::commit::COMMIT_CHANGE_BYTES_MAX;
 
 /// What is known of the stream's end.
 enum Standing {
@@ -57,6 +52,7 @@ enum Standing {
 pub(super) struct Stream {
     engine: Arc<dyn Engine>,
     effects: EffectMode,
+    feed_rows_max: u64,
     id: StreamId,
     epoch: u64,
     last: u64,
@@ -68,18 +64,20 @@ pub(super) struct Stream {
 impl Stream {
     pub(super) fn new(
         engine: Arc<dyn Engine>,
-        effects: EffectMode,
+        (effects, feed_rows_max): (EffectMode, u64),
         (id, epoch): (StreamId, u64),
         publish: watch::Sender<Position>,
         counting: Arc<Counting>,
     ) -> Self {
         let last = publish.borrow().number();
-        Self { engine, effects, id, epoch, last, standing: Standing::Unsettled, publish, counting }
+        Self { engine, effects, feed_rows_max, id, epoch, last, standing: Standing::Unsettled, publish, counting }
     }
 
     /// Applies the effects that a crash left over.
     pub(super) fn open(&mut self) -> Result<(), StorageError> {
-        self.settle()
+        let settled = self.settle();
+        self.publish();
+        settled
     }
 
     pub(super) fn group(&self, first: Box<Submission>) -> Waiting {
@@ -94,20 +92,31 @@ impl Stream {
     pub(super) fn run(&mut self, group: Waiting) {
         let mut submissions = group.submissions;
         let verdicts = self.decide(&mut submissions);
-        for (mut submission, verdict) in submissions.into_iter().zip(verdicts) {
+        let (mut done, mut conflicts, mut refused) = (0, 0, 0);
+        for (submission, verdict) in submissions.iter_mut().zip(&verdicts) {
             match verdict {
-                Ok(_) => self.counting.acknowledged(),
-                Err(CommitError::Conflict) => self.counting.conflicted(),
-                Err(_) => {}
+                Ok(_) => done += 1,
+                Err(CommitError::Conflict) => conflicts += 1,
+                Err(_) => refused += 1,
             }
             for hook in submission.commit.take_hooks() {
-                if catch_unwind(AssertUnwindSafe(|| hook(&verdict))).is_err() {
+                if catch_unwind(AssertUnwindSafe(|| hook(verdict))).is_err() {
                     tracing::error!("A hook of a commit panicked; the commit itself stands as it was answered");
                 }
             }
+        }
+        self.counting.answered(done, conflicts, refused);
+        // Who follows the feed finds what hooks have put in memory; who is answered finds the position.
+        self.publish();
+        for (submission, verdict) in submissions.into_iter().zip(verdicts) {
             // Nobody may be waiting any more.
             let _ = submission.answer.send(verdict);
         }
+    }
+
+    fn publish(&self) {
+        let position = Position::new(self.id, self.last);
+        self.publish.send_if_modified(|published| std::mem::replace(published, position) != position);
     }
 
     fn decide(&mut self, submissions: &mut [Submission]) -> Vec<Result<Position, CommitError>> {
@@ -116,16 +125,15 @@ impl Stream {
             return all(CommitError::Fenced);
         }
         if let Err(error) = self.settle() {
+            self.counting.failing();
             return all(error.into());
         }
-        let required = submissions.iter().flat_map(|one| one.commit.requires.iter().map(|require| require.key.clone()));
-        let stored = match block_on(self.engine.get(required.collect())) {
+        let stored = match self.required(submissions) {
             Ok(stored) => stored,
             Err(error) => return all(error.into()),
         };
         let mut plan = Plan::new(self.effects, self.last + 1);
-        let mut stored = stored.into_iter();
-        let refusals: Vec<_> = submissions.iter_mut().map(|one| plan.add(one, &mut stored).err()).collect();
+        let refusals: Vec<_> = submissions.iter_mut().map(|one| plan.add(one, &stored).err()).collect();
         let outcome = if plan.batch.is_empty() && plan.changes.is_none() { Ok(()) } else { self.write(plan) };
         let position = Position::new(self.id, self.last);
         let verdict = |refusal: Option<CommitError>| match (refusal, &outcome) {
@@ -134,6 +142,15 @@ impl Stream {
             (None, Err(error)) => Err(error.clone()),
         };
         refusals.into_iter().map(verdict).collect()
+    }
+
+    /// The rows of all conditions as they are stored, each read once: the commits to one room all rest on its tip.
+    fn required(&self, submissions: &[Submission]) -> Result<HashMap<RowKey, Option<Vec<u8>>>, StorageError> {
+        let requires = submissions.iter().flat_map(|one| &one.commit.requires);
+        let keys: HashSet<&RowKey> = requires.map(|require| &require.key).collect();
+        let keys: Vec<RowKey> = keys.into_iter().cloned().collect();
+        let stored = block_on(self.engine.get(keys.clone()))?;
+        Ok(keys.into_iter().zip(stored).collect())
     }
 
     /// Writes a group and then, if they wait, its effects.
@@ -154,13 +171,16 @@ impl Stream {
         let position = Position::new(self.id, number);
         let id = GroupId(rand::random());
         let feed = changes.row(position, self.epoch, id).map_err(|error| CommitError::Invalid(error.to_string()))?;
+        let bytes = batch.bytes() + feed.1.len();
         let started = Instant::now();
-        let applied = self.engine.apply(&Group { stream: self.id, number, epoch: self.epoch, id, feed, batch });
-        self.counting.applied(started.elapsed(), applied.is_ok());
+        let forgotten = number.checked_sub(self.feed_rows_max).filter(|number| *number > 0);
+        let forgotten = forgotten.map(|number| changes::row_key(Position::new(self.id, number)));
+        let group = Group { stream: self.id, number, epoch: self.epoch, id, feed, forgotten, batch };
+        let applied = self.engine.apply(&group);
+        self.counting.applied(started.elapsed(), bytes, applied.is_ok());
         match applied {
             Ok(()) => {
                 self.last = number;
-                self.publish.send_replace(position);
                 Ok(())
             }
             Err(ApplyError::Taken) => {
@@ -186,10 +206,7 @@ impl Stream {
             return Ok(());
         }
         let (last, _) = block_on(self.engine.last(self.id))?;
-        if last > self.last {
-            self.last = last;
-            self.publish.send_replace(Position::new(self.id, last));
-        }
+        self.last = self.last.max(last);
         self.standing = Standing::Known;
         let left_over = self.left_over_effects().and_then(|effects| {
             self.apply_effects(effects).map_err(|error| StorageError::Engine(format!("left-over effects: {error}")))
@@ -294,7 +311,7 @@ impl Waiting {
     pub(super) fn take(&mut self, next: Box<Submission>) -> Result<(), Box<Submission>> {
         let size = next.commit.size();
         let same_home = self.submissions.last().is_none_or(|last| last.commit.home() == next.commit.home());
-        if self.size.changes + size.changes > GROUP_CHANGES_MAX || !(self.mixes_homes || same_home) {
+        if self.size.changes + size.changes > GROUP_CHANGE_BYTES_MAX || !(self.mixes_homes || same_home) {
             return Err(next);
         }
         self.size.rows += size.rows;
@@ -321,23 +338,26 @@ impl Plan {
         Self { effects, number, batch: Batch::default(), changes: None, waiting: Vec::new(), next_effect: 0 }
     }
 
-    /// Adds one commit if its conditions hold on what is stored and on what the group has written so far. Takes the
-    /// stored value of each of its conditions from `stored`.
+    /// Adds one commit if its conditions hold on what is stored and on what the group has written so far.
     fn add(
         &mut self,
         submission: &mut Submission,
-        stored: &mut impl Iterator<Item = Option<Vec<u8>>>,
+        stored: &HashMap<RowKey, Option<Vec<u8>>>,
     ) -> Result<(), CommitError> {
         let commit = &mut submission.commit;
-        let mut holds = true;
-        for (require, stored) in commit.requires.iter().zip(stored) {
-            holds &= require.holds(self.batch.value_of(&require.key).unwrap_or(stored.as_deref()));
-        }
+        let stored = |key: &RowKey| stored.get(key).and_then(Option::as_deref);
+        let holds = commit
+            .requires
+            .iter()
+            .all(|require| require.holds(self.batch.value_of(&require.key).unwrap_or_else(|| stored(&require.key))));
         if let Some(mistake) = commit.mistake() {
             return Err(mistake);
         }
         if !holds {
             return Err(CommitError::Conflict);
+        }
+        if commit.is_touch {
+            self.changes.get_or_insert_default();
         }
         let effects = std::mem::take(&mut commit.effects);
         match self.effects {

@@ -123,7 +123,8 @@ async fn a_strict_engine_refuses_a_batch_of_two_homes() {
     batch.write(CARDS.row_key(&person("alice"), &room_id("r")), Some(vec![1, 0]));
     let position = Position::new(StreamId::ONLY, 1);
     let feed = Changes::default().row(position, 1, GroupId([1; 16])).unwrap();
-    let group = Group { stream: StreamId::ONLY, number: 1, epoch: 1, id: GroupId([1; 16]), feed, batch };
+    let group =
+        Group { stream: StreamId::ONLY, number: 1, epoch: 1, id: GroupId([1; 16]), feed, forgotten: None, batch };
     assert!(matches!(engine.apply(&group), Err(ApplyError::Unavailable(_))));
     // So would a store that applies effects at once.
     let options = StoreOptions { effects: EffectMode::Inline, ..StoreOptions::default() };

@@ -5,14 +5,16 @@ use std::{collections::HashMap, sync::Arc};
 use parking_lot::Mutex;
 
 use crate::storage::{
-    ChangeKind, Commit, CommitError, Home, Limit, Position,
-    suite::{Backend, NOTES, answers, as_one_group, for_each_backend, note, open, room, write_note},
+    ChangeKind, Commit, CommitError, Home, Limit, Position, Store, StoreOptions,
+    suite::{Backend, NOTES, answers, as_one_group, for_each_backend, note, open, read_note, room, write_note},
 };
 
 for_each_backend!(
     the_feed_neither_skips_nor_repeats_under_concurrency,
     a_group_is_one_position_and_one_row,
     hooks_run_in_order_before_the_answer,
+    hooks_run_before_followers_are_told,
+    the_feed_forgets_its_oldest_rows,
     a_dropped_request_still_runs_its_hook,
     a_panicking_hook_hurts_nobody,
     a_barrier_waits_and_leaves_no_trace,
@@ -98,14 +100,38 @@ async fn hooks_run_in_order_before_the_answer(backend: impl Backend) {
     assert_eq!(*told.lock(), expected);
 }
 
+async fn hooks_run_before_followers_are_told(backend: impl Backend) {
+    let store = open(&backend).await;
+    let follower = store.watch_position();
+    let (told, is_told) = tokio::sync::oneshot::channel();
+    let mut commit = note(&room("r"), "a", "one");
+    commit.then(move |_| told.send(*follower.borrow()).unwrap());
+    store.commit(commit).await.unwrap();
+    assert_eq!(is_told.await.unwrap(), Position::START);
+}
+
+async fn the_feed_forgets_its_oldest_rows(backend: impl Backend) {
+    let options = StoreOptions { effects: backend.effects(), feed_rows_max: 3, ..StoreOptions::default() };
+    let store = Store::open(backend.engine(), options).await.unwrap();
+    for number in 0..5 {
+        write_note(&store, &room("r"), "a", &number.to_string()).await;
+    }
+    let feed = store.feed(Position::START, Limit::max()).await.unwrap();
+    assert_eq!(feed.iter().map(|row| row.position.number()).collect::<Vec<_>>(), [3, 4, 5]);
+}
+
 async fn a_dropped_request_still_runs_its_hook(backend: impl Backend) {
     let store = open(&backend).await;
     let (told, is_told) = tokio::sync::oneshot::channel();
     let mut commit = note(&room("r"), "a", "one");
     commit.then(move |outcome| told.send(outcome.clone()).unwrap());
     drop(store.reserve().await.unwrap().submit(commit));
-    let position = is_told.await.unwrap().unwrap();
-    assert!(store.position().has_reached(position), "hooks run after the group is visible");
+    is_told.await.unwrap().unwrap();
+    assert_eq!(
+        read_note(&store, &room("r"), "a").await.as_deref(),
+        Some("one"),
+        "hooks run after the group is written"
+    );
 }
 
 async fn a_panicking_hook_hurts_nobody(backend: impl Backend) {

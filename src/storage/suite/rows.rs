@@ -3,7 +3,7 @@
 use crate::storage::{
     Change, ChangeKind, Commit, CommitError, Direction, Effect, Home, HomeKind, KeyRange, Keyspace, Limit, Place,
     Position, Profile, StorageError, Store, Value,
-    commit::{COMMIT_BYTES_MAX, COMMIT_CHANGES_MAX, COMMIT_ROWS_MAX, KEY_BYTES_MAX},
+    commit::{COMMIT_BYTES_MAX, COMMIT_CHANGE_BYTES_MAX, COMMIT_ROWS_MAX, KEY_BYTES_MAX},
     key::hex,
     range::Page,
     suite::{
@@ -280,7 +280,7 @@ async fn what_is_too_large_is_refused(backend: impl Backend) {
         bytes.put(&NOTES, &number.to_string(), &text(50_000));
     }
     let mut changes = Commit::new(home.clone());
-    for _ in 0..=COMMIT_CHANGES_MAX {
+    for _ in 0..=COMMIT_CHANGE_BYTES_MAX / CHANGE_BYTES {
         changes.change(ChangeKind::Events, 1);
     }
     let mut effect = Commit::new(home.clone());
@@ -300,13 +300,15 @@ async fn the_largest_commit_is_accepted(backend: impl Backend) {
     for number in 0..COMMIT_ROWS_MAX {
         commit.put(&NOTES, &format!("{number:04}"), &"x".repeat(per_row));
     }
-    for number in 0..COMMIT_CHANGES_MAX {
-        commit.change(ChangeKind::Events, u64::try_from(number).unwrap());
+    let mut change = Change { home: home.clone(), kind: ChangeKind::Events, about: None, first: 0, number: 0 };
+    change.number = u64::try_from(COMMIT_CHANGE_BYTES_MAX / change.bytes()).unwrap() - 1;
+    for number in 0..=change.number {
+        commit.change(ChangeKind::Events, number);
     }
     store.commit(commit).await.unwrap();
     assert_eq!(read_note(&store, &home, "0999").await.map(|text| text.len()), Some(per_row));
     let feed = store.feed(Position::START, Limit::max()).await.unwrap();
-    assert_eq!(feed[0].changes, [Change { home, kind: ChangeKind::Events, number: 255 }]);
+    assert_eq!(feed[0].changes, [change]);
 }
 
 async fn damaged_rows_are_errors_that_name_them(backend: impl Backend) {

@@ -117,6 +117,25 @@ impl Caller {
         self.awaits(&text(&jobs.first().expect("a job of the kind")["id"])).await
     }
 
+    /// Uploads bytes as a file of this type and answers what became of them.
+    pub(crate) async fn uploads(&self, bytes: &[u8], content_type: &str) -> Value {
+        let caller = self.with_header("content-type", content_type);
+        caller.send("POST", "/v1/media", Some(bytes.to_vec())).await.created()
+    }
+
+    /// Sends a message that names a medium and answers the event's id.
+    pub(crate) async fn shows(&self, room: &str, mxc: &str) -> String {
+        let content = json!({"msgtype": "m.image", "body": "a picture", "url": mxc});
+        let body = json!({"type": "m.room.message", "content": content});
+        text(&self.post(&format!("/v1/rooms/{room}/messages"), body).await.created()["event_id"])
+    }
+
+    /// Tries to set the picture of a room.
+    pub(crate) async fn sets_avatar(&self, room: &str, image: Vec<u8>) -> Answer {
+        let caller = self.with_header("content-type", "image/png");
+        caller.send("PUT", &format!("/v1/rooms/{room}/avatar"), Some(image)).await
+    }
+
     /// Makes a room and answers its id.
     pub(crate) async fn creates(&self, body: Value) -> String {
         text(&self.post("/v1/rooms", body).await.created()["id"])

@@ -1,0 +1,152 @@
+//! Live streams, as server-sent events or over a WebSocket, and what of the moment they tell: who types, who is active.
+
+use axum::{
+    Json as Answer,
+    body::{Body, Bytes},
+    extract::{FromRequestParts, Request, State, ws::WebSocketUpgrade},
+    http::{HeaderMap, HeaderValue, header, request::Parts},
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+use std::time::Duration;
+
+use super::{
+    error::V1Error,
+    path::Ids,
+    wire::{Active, Data, List, Nothing},
+};
+use crate::{
+    actions::{
+        ActionError, Actions, presence,
+        stream::{self, From, Stream},
+        typing,
+    },
+    api::{
+        ApiState,
+        body::{Json, Parameters},
+        caller::{self, Anyone, Signed},
+        error::Problem,
+        page::Paging,
+    },
+};
+
+mod frame;
+mod socket;
+
+/// How often a stream of events says that it is alive, when it has nothing else to say.
+const HEARTBEAT: Duration = Duration::from_secs(25);
+/// The header with which a browser goes on where it left off.
+const LAST_EVENT_ID: &str = "last-event-id";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Query {
+    from: Option<String>,
+}
+
+/// `GET /v1/stream`
+pub(super) async fn open(State(state): State<ApiState>, request: Request) -> Result<Response, V1Error> {
+    let (mut parts, _) = request.into_parts();
+    let is_upgrade = caller::is_upgrade(&parts.headers);
+    if is_upgrade && !caller::has_token(&parts, &state) {
+        return nameless(state, parts).await;
+    }
+    let (actions, caller) = caller::of_request(&parts, &state).await?;
+    let from = asked(&mut parts, &state).await?.read(&actions)?;
+    let upgrade = if is_upgrade { Some(upgrade(&mut parts, &state).await?) } else { None };
+    let stream = stream::open(&actions, caller, from).await?;
+    Ok(match upgrade {
+        Some(upgrade) => upgrade.on_upgrade(move |socket| socket::serve(socket, stream)),
+        None => events(stream),
+    })
+}
+
+/// A WebSocket whose first frame says who it is.
+async fn nameless(state: ApiState, mut parts: Parts) -> Result<Response, V1Error> {
+    if let Some(address) = state.address_of(&parts) {
+        state.limits.request_from(address)?;
+    }
+    Anyone::from_request_parts(&mut parts, &state).await?;
+    let asked = asked(&mut parts, &state).await?;
+    let upgrade = upgrade(&mut parts, &state).await?;
+    let waiting = socket::Waiting::take()?;
+    Ok(upgrade.on_upgrade(move |socket| socket::admit(socket, waiting, state, parts, asked)))
+}
+
+async fn upgrade(parts: &mut Parts, state: &ApiState) -> Result<WebSocketUpgrade, Problem> {
+    let upgrade = WebSocketUpgrade::from_request_parts(parts, state).await;
+    let upgrade = upgrade.map_err(|rejection| ActionError::invalid("Upgrade", rejection.body_text()))?;
+    Ok(socket::sized(upgrade))
+}
+
+/// Where a client says that it left off, and in which field.
+struct Asked(Option<(&'static str, String)>);
+
+/// What a browser remembers is newer than what its address says.
+async fn asked(parts: &mut Parts, state: &ApiState) -> Result<Asked, V1Error> {
+    let Parameters(query) = Parameters::<Query>::from_request_parts(parts, state).await?;
+    let last = parts.headers.get(LAST_EVENT_ID).filter(|last| !last.is_empty());
+    let last = last.map(|last| ("Last-Event-ID", String::from_utf8_lossy(last.as_bytes()).into_owned()));
+    Ok(Asked(last.or_else(|| query.from.map(|from| ("from", from)))))
+}
+
+impl Asked {
+    fn read(self, actions: &Actions) -> Result<Option<From>, ActionError> {
+        let Some((field, text)) = self.0 else { return Ok(None) };
+        let problem = "is no cursor; take the `cursor` of an earlier frame, or none to begin now";
+        From::parse(actions, &text).map(Some).ok_or_else(|| ActionError::invalid(field, problem))
+    }
+}
+
+/// The frames as server-sent events, for as long as both sides stay.
+fn events(stream: Stream) -> Response {
+    let chunks = futures_util::stream::unfold(stream, |mut stream| async move {
+        let bytes = match tokio::time::timeout(HEARTBEAT, stream.next()).await {
+            Ok(Ok(frame)) => frame::rendered(stream.actions(), &frame)?.event.clone(),
+            // An event without data only moves on what a browser remembers.
+            Err(_silence) => Bytes::from(format!(":\nid: {}\n\n", stream.progress())),
+            Ok(Err(_end)) => return None,
+        };
+        Some((Ok::<_, std::convert::Infallible>(bytes), stream))
+    });
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Some proxies collect answers before they pass them on.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    (headers, Body::from_stream(chunks)).into_response()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Types {
+    typing: bool,
+    timeout_ms: Option<u64>,
+}
+
+/// `PUT /v1/rooms/{room_id}/typing`
+pub(super) async fn set_typing(
+    Signed { actions, caller, .. }: Signed,
+    Ids(room): Ids<String>,
+    body: Json<Types>,
+) -> Result<Response, V1Error> {
+    let timeout_ms = body.value.timeout_ms.unwrap_or(typing::TIMEOUT_MS_DEFAULT);
+    if !(1..=typing::TIMEOUT_MS_MAX).contains(&timeout_ms) {
+        let problem = format!("must be from 1 to {}", typing::TIMEOUT_MS_MAX);
+        return Err(ActionError::invalid("timeout_ms", problem).into());
+    }
+    typing::set(&actions, &caller, &room, body.value.typing.then_some(timeout_ms)).await?;
+    Ok(Data::json(Nothing {}).into_response())
+}
+
+/// `GET /v1/rooms/{room_id}/active`
+pub(super) async fn active(
+    Signed { actions, caller, .. }: Signed,
+    Ids(room): Ids<String>,
+    Parameters(paging): Parameters<Paging>,
+) -> Result<Answer<List<Active>>, V1Error> {
+    let (offset, limit) = paging.read()?;
+    let active = presence::active(&actions, &caller, &room).await?;
+    let total = active.len();
+    Ok(List::json(active.into_iter().skip(offset).take(limit).map(Active::from).collect(), total))
+}
