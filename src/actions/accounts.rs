@@ -7,6 +7,7 @@ use super::{
     audit::{Act, Actor},
     capacity, creation,
     passwords::PASSWORD_CHARACTERS_MAX,
+    profile,
     sessions::{self, Issued},
     workspaces,
 };
@@ -412,11 +413,14 @@ pub(super) async fn change(
         let mut commit = Commit::new(Home::person(user_id));
         commit.require_same(&ACCOUNT, &(), &before).put(&ACCOUNT, &(), &after).change(ChangeKind::Account, 0);
         sessions::end_in(actions, user_id, &mut commit, kept).await?;
+        if after.avatar_url.is_none() {
+            profile::forget_picture(actions, &user_id.to_owned(), &before, &mut commit);
+        }
         if let Some(act) = &act {
             act.clone().record(actions, &mut commit);
         }
         let outcome = actions.store.commit(commit).await;
-        sessions::end_sessions_of(actions, user_id, kept);
+        sessions::end_sessions_of(actions, user_id);
         match outcome {
             Err(CommitError::Conflict) => {}
             outcome => {

@@ -70,19 +70,6 @@ impl Writer {
         Ok(writer.filter(|_| !actions.is_purging(&room.id)))
     }
 
-    /// [`Writer::enter`], even when the room's rows are about to go.
-    async fn enter_even_purging(actions: &Actions, room: &Arc<Room>) -> Result<Option<Self>, ActionError> {
-        let mut writer = Self::enter_any(actions, room).await?;
-        if writer.working.view.is_none() {
-            writer.working.view = room.view().await?;
-        }
-        let Some(view) = writer.working.view.as_deref().cloned() else { return Ok(None) };
-        writer.base = Some(view.tip.clone());
-        writer.base_summary = Some(Arc::clone(&view.summary));
-        writer.next = Some(view);
-        Ok(Some(writer))
-    }
-
     async fn enter_any(actions: &Actions, room: &Arc<Room>) -> Result<Self, ActionError> {
         let working = room.enter().await?;
         Ok(Self {

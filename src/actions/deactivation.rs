@@ -31,6 +31,7 @@ pub async fn deactivate(actions: &Actions, caller: &Caller) -> Result<(), Action
         Ok(Some(Account {
             password_hash: None,
             display_name: None,
+            avatar_url: None,
             state: AccountState::Deactivated,
             ..account.clone()
         }))

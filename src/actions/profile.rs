@@ -3,7 +3,7 @@
 
 use futures_util::future::join_all;
 use rules::{draft::Draft, kind::RoomKind, permission::Membership, visibility::membership_of};
-use ruma::{CanonicalJsonObject, OwnedRoomId, UserId};
+use ruma::{CanonicalJsonObject, OwnedRoomId, OwnedUserId, UserId};
 
 use super::{
     ActionError, Actions, Caller,
@@ -16,6 +16,7 @@ use super::{
 };
 use crate::storage::{
     Commit, Effect, Home, Limit,
+    accounts::Account,
     keyspaces::{MEDIA_PEOPLE, PROFILE_CHANGED},
     media::home,
 };
@@ -61,10 +62,7 @@ pub async fn set(actions: &Actions, caller: &Caller, new: NewProfile) -> Result<
             account.display_name.clone_from(name);
         }
         if let Some(url) = &url {
-            let former = account.avatar_url.take().and_then(|url| media::parse(actions, &url));
-            if let Some(media::Address::Ours(former)) = former {
-                commit.effect(Effect::new(home(&former)).delete(&MEDIA_PEOPLE, user_id));
-            }
+            forget_picture(actions, user_id, account, commit);
             if let Some((sha256, info)) = &picture {
                 commit.effect(Effect::new(home(sha256)).put(&MEDIA_PEOPLE, user_id, info));
             }
@@ -75,6 +73,14 @@ pub async fn set(actions: &Actions, caller: &Caller, new: NewProfile) -> Result<
     .await?;
     try_carry(actions, user_id).await;
     accounts::own(actions, caller).await
+}
+
+/// The medium that was the person's picture no longer is: others read it for that reason no more.
+pub(super) fn forget_picture(actions: &Actions, user_id: &OwnedUserId, account: &Account, commit: &mut Commit) {
+    let former = account.avatar_url.as_deref().and_then(|url| media::parse(actions, url));
+    if let Some(media::Address::Ours(former)) = former {
+        commit.effect(Effect::new(home(&former)).delete(&MEDIA_PEOPLE, user_id));
+    }
 }
 
 /// Tells the rooms what a crash kept from them.

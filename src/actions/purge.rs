@@ -24,14 +24,17 @@ use crate::{
         accounts::AccountState,
         admin::{Job, JobKind, JobState, Purge},
         keyspaces::{
-            ALIASES, CHORES, DIRECT_PAIRS, DIRECT_ROOMS, IN_ROOMS, JOBS, MEMBERS, MENTIONS, PERSONAL, PURGED, ROOMS,
-            WORKSPACE_ROOMS,
+            ALIASES, CHORES, DIRECT_PAIRS, DIRECT_ROOMS, IN_ROOMS, JOBS, MEDIA_ROOMS, MEMBERS, MENTIONS, PERSONAL,
+            PURGED, ROOM_MEDIA, ROOMS, WORKSPACE_ROOMS,
         },
+        media,
     },
 };
 
 /// People who leave in one commit: an event of each, with its rows.
 const LEAVES_AT_A_TIME: usize = 50;
+/// References to media that are looked at in one step.
+const MEDIA_AT_A_TIME: usize = 100;
 /// Commits about people that are under way at the same time.
 const PEOPLE_AT_A_TIME: usize = 100;
 
@@ -291,7 +294,7 @@ pub async fn remove_rows(actions: &Actions, room: &Room, pass: &mut Pass<'_>) ->
     let is_direct = view.as_ref().is_some_and(|view| view.is_direct());
     people_forget(actions, room, is_direct, pass).await?;
     names_forget(room, pass).await?;
-    // Media: the references of the room go here, while its events can still be read.
+    media_forget(room, pass).await?;
     if let Some(space) = view.as_ref().and_then(|view| view.summary.workspace_id.clone()) {
         workspace_forgets(actions, room, &space, pass).await?;
     }
@@ -371,6 +374,29 @@ async fn names_forget(room: &Room, pass: &mut Pass<'_>) -> Result<(), ActionErro
             Some((home, ..)) if page.more => after = Some(home),
             _ => return Ok(()),
         }
+    }
+}
+
+/// The media that the room's events name are no longer looked for here. What was uploaded stays with who uploaded it.
+async fn media_forget(room: &Room, pass: &mut Pass<'_>) -> Result<(), ActionError> {
+    let (mut rest, mut last_medium) = (KeyRange::all(), None);
+    loop {
+        let page =
+            room.store.scan(&ROOM_MEDIA, &room.home, rest.clone(), Direction::Up, Limit::rows(MEDIA_AT_A_TIME)).await?;
+        let Some(last) = page.rows.last().map(|(last, _)| last.clone()) else { return Ok(()) };
+        let mut commits = Vec::new();
+        for ((sha256, _), _) in &page.rows {
+            if last_medium.replace(*sha256) != Some(*sha256) {
+                let mut commit = Commit::new(media::home(sha256));
+                commit.delete(&MEDIA_ROOMS, &room.id);
+                commits.push(commit);
+            }
+        }
+        pass.take(&room.store, commits).await?;
+        if !page.more {
+            return Ok(());
+        }
+        rest = rest.after(&last);
     }
 }
 

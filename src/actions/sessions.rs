@@ -343,9 +343,9 @@ pub async fn end_in(
     Ok(())
 }
 
-/// An account has changed and its sessions may have ended, but for the one that is kept: what is known of them in memory is forgotten. With [`revoke`] the only
-/// place where sessions end.
-pub fn end_sessions_of(actions: &Actions, user_id: &UserId, _kept: Option<[u8; 32]>) {
+/// An account has changed and sessions of it may have ended: what is known of them in memory is forgotten. With [`revoke`] the only place where sessions end;
+/// live streams learn of both from the feed.
+pub fn end_sessions_of(actions: &Actions, user_id: &UserId) {
     actions.sessions.revocations.fetch_add(1, Ordering::AcqRel);
     actions.sessions.known.retain(|_, known| known.user_id != *user_id);
 }

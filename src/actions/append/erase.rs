@@ -17,6 +17,21 @@ use crate::{
 /// Rows of content that one commit removes.
 const IDS_AT_A_TIME: usize = 500;
 
+impl Writer {
+    /// [`Writer::enter`], even when the room's rows are about to go.
+    pub(super) async fn enter_even_purging(actions: &Actions, room: &Arc<Room>) -> Result<Option<Self>, ActionError> {
+        let mut writer = Self::enter_any(actions, room).await?;
+        if writer.working.view.is_none() {
+            writer.working.view = room.view().await?;
+        }
+        let Some(view) = writer.working.view.as_deref().cloned() else { return Ok(None) };
+        writer.base = Some(view.tip.clone());
+        writer.base_summary = Some(Arc::clone(&view.summary));
+        writer.next = Some(view);
+        Ok(Some(writer))
+    }
+}
+
 /// Lets people leave a room that is about to go, decline its invite or withdraw a knock; answers how many did. Whom the rules do not let leave stays.
 ///
 /// # Errors

@@ -16,7 +16,7 @@ async fn try_log_in(server: &TestServer, name: &str, password: &str) -> crate::c
 #[tokio::test]
 async fn a_disabled_account_can_do_nothing_until_it_is_enabled() {
     let mut server = server().await;
-    let (admin, bob) = (server.admin("root").await, server.account("bob").await);
+    let (admin, bob) = (server.admin("chief").await, server.account("bob").await);
     bob.get("/v1/me").await.ok();
     assert_eq!(set(&admin, "bob", "disable").await["state"], "disabled");
     assert_eq!(set(&admin, "bob", "disable").await["state"], "disabled");
@@ -34,8 +34,8 @@ async fn a_disabled_account_can_do_nothing_until_it_is_enabled() {
 #[tokio::test]
 async fn nobody_disables_himself_or_somebody_who_does_not_exist() {
     let server = server().await;
-    let (admin, bob) = (server.admin("root").await, server.account("bob").await);
-    admin.post_nothing("/v1/admin/participants/root/disable").await.invalid("participant_id");
+    let (admin, bob) = (server.admin("chief").await, server.account("bob").await);
+    admin.post_nothing("/v1/admin/participants/chief/disable").await.invalid("participant_id");
     for (what, who) in
         [("disable", "nobody"), ("enable", "@eve:elsewhere.example"), ("disable", "@eve:elsewhere.example")]
     {
@@ -45,9 +45,9 @@ async fn nobody_disables_himself_or_somebody_who_does_not_exist() {
     let body = json!({"password": PASSWORD});
     admin.put("/v1/admin/participants/nobody/password", body.clone()).await.refused(404, "SW_PARTICIPANT_NOT_FOUND");
     for (method, path, body) in [
-        ("POST", "/v1/admin/participants/root/disable", None),
+        ("POST", "/v1/admin/participants/chief/disable", None),
         ("POST", "/v1/admin/participants/bob/enable", None),
-        ("PUT", "/v1/admin/participants/root/password", Some(body.to_string().into_bytes())),
+        ("PUT", "/v1/admin/participants/chief/password", Some(body.to_string().into_bytes())),
     ] {
         bob.send(method, path, body).await.refused(403, "SW_AUTH_INSUFFICIENT_PERMISSION");
     }
@@ -56,7 +56,7 @@ async fn nobody_disables_himself_or_somebody_who_does_not_exist() {
 #[tokio::test]
 async fn a_password_set_by_an_administrator_ends_all_sessions() {
     let server = server().await;
-    let (admin, bob) = (server.admin("root").await, server.account("bob").await);
+    let (admin, bob) = (server.admin("chief").await, server.account("bob").await);
     let path = "/v1/admin/participants/bob/password";
     admin.put(path, json!({"password": ""})).await.invalid("password");
     bob.get("/v1/me").await.ok();
@@ -72,7 +72,7 @@ async fn a_password_set_by_an_administrator_ends_all_sessions() {
 #[tokio::test]
 async fn what_its_owner_deactivated_no_administrator_brings_back() {
     let server = server().await;
-    let (admin, bob) = (server.admin("root").await, server.account("bob").await);
+    let (admin, bob) = (server.admin("chief").await, server.account("bob").await);
     bob.delete("/v1/me").await.ok();
     for what in ["disable", "enable"] {
         admin.post_nothing(&format!("/v1/admin/participants/bob/{what}")).await.invalid("participant_id");
@@ -86,7 +86,7 @@ async fn what_its_owner_deactivated_no_administrator_brings_back() {
 #[tokio::test]
 async fn participants_are_found_by_state_and_by_a_part_of_either_name() {
     let server = server().await;
-    let admin = server.admin("root").await;
+    let admin = server.admin("chief").await;
     server.accounts("tent", 4).await;
     let body = json!({"username": "zoe", "password": PASSWORD, "display_name": "Zoë of the TENTS"});
     server.nameless().post("/v1/auth/register", body).await.created();
@@ -112,7 +112,7 @@ async fn participants_are_found_by_state_and_by_a_part_of_either_name() {
 #[tokio::test]
 async fn an_app_token_opens_nothing_and_after_its_deletion_is_unknown() {
     let mut server = server().await;
-    let admin = server.admin("root").await;
+    let admin = server.admin("chief").await;
     let made = admin.post("/v1/admin/app-tokens", json!({"name": "Shop"})).await.created();
     let listed = admin.get("/v1/admin/app-tokens").await;
     assert!(!String::from_utf8_lossy(&listed.body).contains(&text(&made["access_token"])));
@@ -127,7 +127,7 @@ async fn an_app_token_opens_nothing_and_after_its_deletion_is_unknown() {
             .replace("{room_id}", MISSING_ROOM)
             .replace("{workspace_id}", MISSING_ROOM)
             .replace("{event_id}", super::MISSING_EVENT)
-            .replace("{participant_id}", "root")
+            .replace("{participant_id}", "chief")
             .replace("{id}", "any")
             .replace("{type}", "com.example.any")
             .replace("{key}", "any");
@@ -146,7 +146,7 @@ async fn an_app_token_opens_nothing_and_after_its_deletion_is_unknown() {
 #[tokio::test]
 async fn only_administrators_see_and_do_what_is_theirs() {
     let server = server().await;
-    let (admin, bob) = (server.admin("root").await, server.account("bob").await);
+    let (admin, bob) = (server.admin("chief").await, server.account("bob").await);
     let room = admin.group("Tents").await;
     let administration = contract().operations().filter(|(_, path)| path.starts_with("/v1/admin/"));
     for (method, template) in administration {
@@ -160,7 +160,7 @@ async fn only_administrators_see_and_do_what_is_theirs() {
 #[tokio::test]
 async fn the_list_of_rooms_has_hidden_ones_and_never_incognito_ones() {
     let server = server().await;
-    let (admin, alice, bob) = (server.admin("root").await, server.account("alice").await, server.account("bob").await);
+    let (admin, alice, bob) = (server.admin("chief").await, server.account("alice").await, server.account("bob").await);
     let hidden = alice.group("Hidden Felt").await;
     let open = alice.public("Open").await;
     let direct = alice.direct(&bob).await;
