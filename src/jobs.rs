@@ -79,6 +79,16 @@ impl Jobs {
         !self.tasks.is_empty()
     }
 
+    /// Jobs that have their turn now.
+    pub fn running(&self) -> usize {
+        JOBS_AT_ONCE.saturating_sub(self.turns.available_permits())
+    }
+
+    /// All work beside the requests: jobs with and without their turn, and tidying.
+    pub fn tasks(&self) -> usize {
+        self.tasks.len()
+    }
+
     /// Ends all work and waits for it.
     pub async fn stop(&self) {
         self.stopping.cancel();

@@ -15,6 +15,12 @@ pub struct Figures {
     pub rooms_in_memory: usize,
     /// Writers that wait for the lane of a room.
     pub writers_waiting: usize,
+    /// Open streams.
+    pub streams: usize,
+    /// Jobs that have their turn.
+    pub jobs_running: usize,
+    /// All work beside the requests.
+    pub tasks: usize,
     /// The last write to the durable store succeeded.
     pub is_writable: bool,
     /// What the durable store takes up.
@@ -24,7 +30,15 @@ pub struct Figures {
 /// The figures of now.
 pub fn read(actions: &Actions) -> Figures {
     let (rooms_in_memory, writers_waiting) = actions.rooms.figures();
-    Figures { rooms_in_memory, writers_waiting, is_writable: !actions.store.is_failing(), usage: actions.store.usage() }
+    Figures {
+        rooms_in_memory,
+        writers_waiting,
+        streams: actions.open_streams(),
+        jobs_running: actions.jobs.running(),
+        tasks: actions.jobs.tasks(),
+        is_writable: !actions.store.is_failing(),
+        usage: actions.store.usage(),
+    }
 }
 
 /// Whether the durable store takes writes. After a failed one it is tried: what was wrong may have passed, and somebody has to find out.

@@ -3,6 +3,10 @@
 use std::{
     collections::HashMap,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -106,7 +110,7 @@ pub(super) async fn layer(State(state): State<ApiState>, request: Request, next:
         user.id = tracing::field::Empty,
     );
     let is_call = !calls::is_upload(&method, route);
-    let request = with_times(request, state.times, is_call);
+    let (request, is_slow) = with_times(request, state.times, is_call);
     let running = next.run(request).instrument(span.clone());
     let mut response = if is_call {
         match tokio::time::timeout(state.times.whole, running).await {
@@ -116,6 +120,9 @@ pub(super) async fn layer(State(state): State<ApiState>, request: Request, next:
     } else {
         running.await
     };
+    if response.status().is_client_error() && is_slow.is_some_and(|is_slow| is_slow.load(Ordering::Relaxed)) {
+        response = v1::error::slow_body().into_response();
+    }
     let failure = response.extensions_mut().remove::<Failure>();
     if failure.is_some() {
         response = v1::error::failed(id.to_str().unwrap_or_default()).into_response();
@@ -172,19 +179,16 @@ fn request_id(state: &ApiState, request: &Request) -> HeaderValue {
     HeaderValue::try_from(word).unwrap_or(const { HeaderValue::from_static("none") })
 }
 
-/// The request with a body that does not wait for ever.
-fn with_times(request: Request, times: Times, is_call: bool) -> Request {
+/// The request with a body that does not wait for ever, and whether it gave up.
+fn with_times(request: Request, times: Times, is_call: bool) -> (Request, Option<Arc<AtomicBool>>) {
     if request.body().is_end_stream() {
-        return request;
+        return (request, None);
     }
     let end = is_call.then(|| Instant::now() + times.whole * 3 / 4);
-    request.map(|body| Body::new(Timed { body, part: times.body_part, end, waiting: None }))
+    let is_slow = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&is_slow);
+    (request.map(|body| Body::new(Timed { body, part: times.body_part, end, waiting: None, told })), Some(is_slow))
 }
-
-/// The client did not send the body of its request in time.
-#[derive(Debug, thiserror::Error)]
-#[error("the body did not arrive in time")]
-pub(crate) struct SlowBody;
 
 /// A body that fails when it does not arrive in time.
 struct Timed {
@@ -193,6 +197,7 @@ struct Timed {
     /// When all of it has to be there.
     end: Option<Instant>,
     waiting: Option<Pin<Box<Sleep>>>,
+    told: Arc<AtomicBool>,
 }
 
 impl HttpBody for Timed {
@@ -212,7 +217,10 @@ impl HttpBody for Timed {
             let next = Instant::now() + this.part;
             Box::pin(sleep_until(this.end.map_or(next, |end| end.min(next))))
         });
-        waiting.as_mut().poll(context).map(|()| Some(Err(axum::Error::new(SlowBody))))
+        waiting.as_mut().poll(context).map(|()| {
+            this.told.store(true, Ordering::Relaxed);
+            Some(Err(axum::Error::new("it did not arrive in time")))
+        })
     }
 
     fn is_end_stream(&self) -> bool {

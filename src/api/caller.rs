@@ -130,11 +130,12 @@ pub(crate) fn has_token(parts: &Parts, state: &ApiState) -> bool {
     parts.headers.contains_key(header::AUTHORIZATION) || cookie(&parts.headers, is_local).is_some()
 }
 
-/// Who a token speaks for that came otherwise than in a header, over a connection that this request began.
+/// Who a token speaks for that came otherwise than in a header, over a stream that this request opened.
 pub(crate) async fn of_token(token: &str, parts: &Parts, state: &ApiState) -> Result<(Actions, Caller), Problem> {
     let actions = tenant(state, Some(token), host(parts, state).as_deref()).await?;
     let caller = sessions::caller(&actions, token).await?;
     state.limits.request_of(&caller.user_id)?;
+    state.limits.deeds_of(&caller.user_id, Deed::Stream, 1)?;
     Ok((actions, caller))
 }
 

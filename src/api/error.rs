@@ -7,7 +7,6 @@ use axum::{
     http::StatusCode,
 };
 
-use super::around::SlowBody;
 use crate::actions::{ActionError, ErrorKind};
 
 /// A request that was not done, before a dialect gives it a body.
@@ -131,18 +130,10 @@ impl From<ActionError> for Problem {
     }
 }
 
-/// The body was given up because it did not arrive.
-pub(crate) fn is_slow(error: &(dyn std::error::Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| error.source()).any(<dyn std::error::Error>::is::<SlowBody>)
-}
-
 impl From<BytesRejection> for Problem {
     fn from(rejection: BytesRejection) -> Self {
         if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
             return ActionError::ContentTooLarge("the body is larger than this server takes".to_owned()).into();
-        }
-        if is_slow(&rejection) {
-            return Self::new(ProblemKind::SlowBody, "the body did not arrive in time; send the request again");
         }
         ActionError::invalid("body", rejection.body_text()).into()
     }

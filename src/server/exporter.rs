@@ -83,6 +83,9 @@ fn tell(tenant: Option<&str>, figures: &[Figures]) {
     let count = |of: fn(&Figures) -> usize| number(figures.iter().map(of).sum::<usize>());
     gauge!("yurt_rooms_in_memory", labels.clone()).set(count(|figures| figures.rooms_in_memory));
     gauge!("yurt_lane_writers_waiting", labels.clone()).set(count(|figures| figures.writers_waiting));
+    gauge!("yurt_streams", labels.clone()).set(count(|figures| figures.streams));
+    gauge!("yurt_jobs_running", labels.clone()).set(count(|figures| figures.jobs_running));
+    gauge!("yurt_background_tasks", labels.clone()).set(count(|figures| figures.tasks));
     gauge!("yurt_store_live_bytes", labels.clone()).set(sum(|figures| figures.usage.live_bytes));
     gauge!("yurt_store_memtable_bytes", labels.clone()).set(sum(|figures| figures.usage.memtable_bytes));
     gauge!("yurt_store_file_bytes", labels.clone()).set(sum(|figures| figures.usage.file_bytes));

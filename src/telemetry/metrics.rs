@@ -77,8 +77,9 @@ fn describe() {
     describe_gauge!("yurt_store_files", "Files of the database");
     describe_gauge!("yurt_block_cache_bytes", "Bytes of blocks in memory, of all databases");
     describe_gauge!("yurt_password_runs", "Passwords that are hashed now, or wait for it");
-    describe_gauge!("yurt_streams", "Open streams, by transport");
-    describe_gauge!("yurt_jobs", "Jobs by state");
+    describe_gauge!("yurt_streams", "Open streams");
+    describe_gauge!("yurt_jobs_running", "Jobs that have their turn");
+    describe_gauge!("yurt_background_tasks", "Work beside the requests: jobs with and without their turn, and tidying");
     describe_gauge!("process_resident_memory_bytes", "Memory of the process that is in RAM");
     describe_gauge!("process_open_fds", "Open files and connections of the process");
 }

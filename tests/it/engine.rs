@@ -450,7 +450,8 @@ async fn a_purged_room_leaves_no_row_and_takes_in_nothing_more_of_its_peers() {
     assert_eq!(id, None);
     assert_eq!(scene.receive(late).await, Remote::Ignored);
     let via = ["peer.example".to_owned()];
-    let joined = async |caller| members::join(&scene.actions, caller, scene.room_id.as_str(), &via).await.unwrap_err();
+    let joined =
+        async |caller| members::join(&scene.actions, caller, scene.room_id.as_str(), &via, None).await.unwrap_err();
     assert_eq!(joined(&scene.alice).await.kind(), ErrorKind::RoomNotFound);
     assert_eq!(joined(&admin).await.kind(), ErrorKind::FederationDisabled);
 }
@@ -461,7 +462,7 @@ async fn an_event_of_a_peer_never_opens_our_media() {
     let actions = &scene.actions;
     accounts::create(actions, NewAccount { username: "bob".to_owned(), ..NewAccount::default() }).await.unwrap();
     let bob = Caller::local(&accounts::user_id(actions, "bob").unwrap(), false);
-    members::join(actions, &bob, scene.room_id.as_str(), &[]).await.unwrap();
+    members::join(actions, &bob, scene.room_id.as_str(), &[], None).await.unwrap();
     let body = futures_util::stream::iter([Ok::<_, std::io::Error>(bytes::Bytes::from_static(b"felt"))]);
     let medium = media::upload(actions, &scene.alice, body, None, None).await.unwrap();
     let content = || object(json!({ "msgtype": "m.image", "body": "felt", "url": medium.mxc }));

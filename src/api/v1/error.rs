@@ -112,6 +112,11 @@ pub(crate) fn took_too_long() -> V1Error {
     Problem::busy("this took too long; what was begun may still be done, so look before you try again").into()
 }
 
+/// The answer to a request whose body did not arrive in time.
+pub(crate) fn slow_body() -> V1Error {
+    Problem::new(ProblemKind::SlowBody, "the body did not arrive in time; send the request again").into()
+}
+
 /// The answer to a request that failed inside.
 pub(crate) fn failed(request_id: &str) -> V1Error {
     let kind = ProblemKind::Action(ErrorKind::Internal);

@@ -77,6 +77,16 @@ async fn a_body_that_stops_is_given_up_with_an_answer() {
 }
 
 #[tokio::test]
+async fn an_upload_that_stops_is_given_up_with_the_same_answer() {
+    let server = server_with(Setup { limits: "enabled = false\nbody_timeout_s = 1", ..Setup::default() }).await;
+    let alice = server.account("alice").await;
+    let token = alice.token.as_deref().expect("a token");
+    let head = format!("POST /v1/media HTTP/1.1\r\nHost: yurt.test\r\nAuthorization: Bearer {token}\r\n");
+    let answer = until_closed(&mut sent(&server, &format!("{head}Content-Length: 100\r\n\r\nfelt")).await).await;
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("SW_REQUEST_INVALID"), "{answer}");
+}
+
+#[tokio::test]
 async fn a_body_that_trickles_is_given_up_with_an_answer() {
     let server = server_with(Setup { limits: "enabled = false\nrequest_timeout_s = 2", ..Setup::default() }).await;
     let (mut reading, mut writing) = sent(&server, POST).await.into_split();

@@ -55,6 +55,9 @@ async fn figures_tell_of_requests_commits_stores_and_tenants() {
     assert_eq!(figure("yurt_store_writable{tenant=\"main\"}"), 1.0);
     assert!(figure("yurt_store_memtable_bytes{tenant=\"main\"}") > 0.0);
     assert!(figure("yurt_rooms_in_memory{tenant=\"main\"}") >= 1.0);
+    for (name, value) in [("yurt_streams", 0.0), ("yurt_jobs_running", 0.0), ("yurt_lane_writers_waiting", 0.0)] {
+        assert_eq!(figure(&format!("{name}{{tenant=\"main\"}}")), value);
+    }
     assert!(figure("yurt_connections") >= 1.0 && figure("process_open_fds") > 10.0);
     assert!(figure("process_resident_memory_bytes") > 1_000_000.0);
     assert!(!text.contains(room.trim_start_matches('!')) && !text.contains("root"), "no ids");

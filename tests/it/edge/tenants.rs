@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use yurt::tenants::IDLE_MAX;
 
-use crate::client::{Caller, PASSWORD, Setup, TestServer, server, server_with, together};
+use crate::client::{Caller, LOOK_PAUSE, LOOKS_MAX, PASSWORD, Setup, TestServer, server, server_with, together};
 
 const TWO: &str = "[[tenant]]\nname = \"second\"\nserver_name = \"other.test\"\n";
 
@@ -19,6 +19,18 @@ async fn account_at(server: &TestServer, host: &str, name: &str) -> Caller {
 fn open(server: &TestServer) -> Vec<String> {
     let tenants = server.running().tenants().all();
     tenants.filter(|(_, actions)| actions.is_some()).map(|(config, _)| config.name.clone()).collect()
+}
+
+/// Has unused tenants closed until these are left: work beside the last request may take a moment to end.
+async fn closes_all_but(server: &TestServer, left: &[&str]) {
+    for _ in 0..LOOKS_MAX {
+        server.running().tenants().close_idle().await;
+        if open(server) == left {
+            return;
+        }
+        tokio::time::sleep(LOOK_PAUSE).await;
+    }
+    assert_eq!(open(server), left);
 }
 
 #[tokio::test]
@@ -35,8 +47,7 @@ async fn a_tenant_is_opened_by_its_first_request_and_closed_when_nobody_comes_an
     server.running().tenants().close_idle().await;
     assert_eq!(open(&server), ["main", "second"], "not yet");
     server.advance(Duration::from_secs(2));
-    server.running().tenants().close_idle().await;
-    assert_eq!(open(&server), ["main"]);
+    closes_all_but(&server, &["main"]).await;
     assert_eq!(there.hears(&room).await, ["hello"]);
     assert_eq!(open(&server), ["main", "second"]);
 }
@@ -70,8 +81,7 @@ async fn a_tenant_stays_open_while_somebody_holds_it_or_something_lives_in_memor
     let held = server.actions().await;
     for (held, expected) in [(Some(held), vec!["main", "second"]), (None, vec!["second"])] {
         server.advance(IDLE_MAX + Duration::from_secs(1));
-        server.running().tenants().close_idle().await;
-        assert_eq!(open(&server), expected);
+        closes_all_but(&server, &expected).await;
         drop(held);
     }
     there.sees(&room).await;

@@ -1,6 +1,15 @@
 //! What people say of themselves, and how their rooms learn of it.
 
+use ruma::UserId;
 use serde_json::{Value, json};
+use yurt::{
+    actions::accounts,
+    storage::{
+        Commit, Home,
+        accounts::Account,
+        keyspaces::{ACCOUNT, PROFILE_CHANGED},
+    },
+};
 
 use crate::client::{Answer, Caller, SERVER_NAME, png, server, text};
 
@@ -144,4 +153,23 @@ async fn an_incognito_room_learns_the_name_and_never_the_picture() {
     let events = alice.timeline(&early).await.len();
     changes(&alice, json!({"avatar_url": null})).await.ok();
     assert_eq!(alice.timeline(&early).await.len(), events);
+}
+
+#[tokio::test]
+async fn what_a_crash_kept_from_the_rooms_they_learn_at_the_next_start() {
+    let mut server = server().await;
+    let alice = server.account("alice").await;
+    let room = alice.group("Tents").await;
+    let (user_id, actions) = (UserId::parse(&alice.id).expect("an id"), server.actions().await);
+    let before = accounts::get(&actions, &user_id).await.expect("storage").expect("an account");
+    let mut commit = Commit::new(Home::person(&user_id));
+    let after = Account { display_name: Some("Alice".to_owned()), ..before };
+    commit.put(&ACCOUNT, &(), &after).put(&PROFILE_CHANGED, &(), &());
+    actions.store().commit(commit).await.expect("storage");
+    drop(actions);
+    assert_eq!(member(&alice, &room, &alice).await["display_name"], json!(null));
+    server.restart().await;
+    assert_eq!(member(&alice, &room, &alice).await["display_name"], "Alice");
+    let left = server.actions().await.store().get(&PROFILE_CHANGED, &Home::person(&user_id), &()).await;
+    assert_eq!(left.expect("storage"), None);
 }
