@@ -131,8 +131,10 @@ def choose_path(case):
     path = case.operation.path
     parameters = case.path_parameters
     if "room_id" in parameters and known():
-        changes = not CHANGES.isdisjoint(path.split("/")) or "/admin/" in path
-        if changes and case.operation.method.upper() != "GET" and chance.random() < 0.7:
+        changes = case.operation.method.upper() != "GET" and not CHANGES.isdisjoint(path.split("/"))
+        # What an administrator deletes is gone for the rest of the run.
+        deletes = case.operation.method.upper() == "DELETE" and path == "/v1/admin/rooms/{room_id}"
+        if deletes or (changes and chance.random() < 0.7):
             parameters["room_id"] = world.room()
         else:
             parameters["room_id"] = world.shared if chance.random() < 0.6 else chance.choice(world.rooms)
