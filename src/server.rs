@@ -1,6 +1,6 @@
 //! Builds everything, serves it, stops it cleanly. May import everything; nothing but the command line imports it.
 
-use std::{net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
 use tokio::{net::TcpListener, sync::watch};
@@ -10,38 +10,32 @@ use tokio_util::{
 };
 
 use crate::{
-    actions::{
-        ActionError, Actions, Parts, Registration, Settings, images::Images, media::Media, passwords::Passwords,
-    },
+    actions::{ActionError, Actions},
     api,
     clock::{self, Clock},
     config::{self, Config},
     control::{self, Answer, Listening, Request},
-    data_folder::{DataFolder, FolderError, TenantFolder},
-    random::{self, Random},
-    storage::{
-        EffectMode, Engine, FEED_ROWS_MAX, StorageError, Store, StoreOptions,
-        media::{MediaError, MediaPlace, MediaStore, S3Place},
-        memory::MemoryEngine,
-        rocksdb::{Budget, RocksEngine, Shared},
-        state::StateCache,
-    },
+    data_folder::{DataFolder, FolderError},
+    storage::StorageError,
     telemetry::metrics::Exporter,
-    tenants::{Opener, Tenants},
+    tenants::Tenants,
 };
 
 mod admission;
 mod exporter;
 mod line;
 mod listener;
+mod opening;
 mod tls;
 
 pub use admission::raise_open_files;
+pub use opening::Engines;
 pub use tls::CertificateError;
 
 use admission::Admission;
 use line::Patience;
 use listener::{Listener, Phase};
+use opening::{Common, open_tenants, settings};
 use tls::Certificate;
 
 /// Why the server does not start, or not stop cleanly: one line that says what to do.
@@ -92,137 +86,6 @@ pub enum ServerError {
     /// A key that cannot sign.
     #[error("the signing key of tenant `{0}` cannot be used")]
     Key(String),
-}
-
-/// What all tenants of the process share.
-#[derive(Clone)]
-struct Common {
-    clock: Arc<dyn Clock>,
-    random: Arc<dyn Random>,
-    engines: Engines,
-    passwords: Passwords,
-    images: Images,
-    state_cache: StateCache,
-}
-
-/// Rows of the feed of incognito rooms that are kept: streams follow it closely and never go back.
-const INCOGNITO_FEED_ROWS_MAX: u64 = 10_000;
-
-/// Where durable rows are kept.
-#[derive(Clone)]
-pub enum Engines {
-    /// In RocksDB, in the folder of each tenant.
-    Rocks(Shared),
-    /// In memory, and every commit has one home: for tests, which say which engine a tenant gets.
-    StrictMemory(Arc<dyn Fn(&str) -> MemoryEngine + Send + Sync>),
-}
-
-impl Engines {
-    /// RocksDB with the default budget for the whole process.
-    ///
-    /// # Errors
-    /// When the engine cannot be set up.
-    pub fn rocks() -> Result<Self, ServerError> {
-        Ok(Self::Rocks(Shared::new(Budget::default())?))
-    }
-}
-
-impl Common {
-    fn new(clock: Arc<dyn Clock>, engines: Engines) -> Self {
-        Self {
-            clock,
-            random: Arc::new(random::System::default()),
-            engines,
-            passwords: Passwords::default(),
-            images: Images::default(),
-            state_cache: StateCache::default(),
-        }
-    }
-
-    async fn open(
-        &self,
-        (settings, media): (Settings, config::Media),
-        tenant: &config::Tenant,
-        folder: &Folder,
-    ) -> Result<Actions, ServerError> {
-        let bad_key = || ServerError::Key(tenant.name.clone());
-        let key = folder.keys.current();
-        let signer = rules::signature::Signer::new(tenant.server_name.clone(), key.version(), &key.seed());
-        let wrong = |error: ActionError| ServerError::Tenant { tenant: tenant.name.clone(), error };
-        let (engine, effects): (Arc<dyn Engine>, EffectMode) = match &self.engines {
-            Engines::Rocks(shared) => {
-                (Arc::new(open_rocks(folder.database.clone(), shared.clone()).await?), EffectMode::Inline)
-            }
-            Engines::StrictMemory(engine_of) => (Arc::new(engine_of(&tenant.name)), EffectMode::Deferred),
-        };
-        let options =
-            |effects, feed_rows_max| StoreOptions { effects, state_cache: self.state_cache.clone(), feed_rows_max };
-        let store = Store::open(engine, options(effects, FEED_ROWS_MAX)).await?;
-        let in_memory = options(EffectMode::Inline, INCOGNITO_FEED_ROWS_MAX);
-        let incognito = Store::open(Arc::new(MemoryEngine::new()), in_memory).await?;
-        let media = self.open_media(&media, tenant, folder).await?;
-        let parts = Parts {
-            tenant: tenant.name.clone(),
-            signer: signer.map_err(|_unusable| bad_key())?,
-            store,
-            incognito,
-            clock: Arc::clone(&self.clock),
-            random: Arc::clone(&self.random),
-            settings,
-            passwords: self.passwords.clone(),
-            media,
-        };
-        Actions::open(parts).await.map_err(wrong)
-    }
-
-    /// The tenant's media: in its folder, or under its name in the bucket of all.
-    async fn open_media(
-        &self,
-        config: &config::Media,
-        tenant: &config::Tenant,
-        folder: &Folder,
-    ) -> Result<Media, ServerError> {
-        let place = if config.s3_bucket.is_empty() {
-            MediaPlace::Folder(folder.media.clone())
-        } else {
-            MediaPlace::S3(S3Place {
-                bucket: config.s3_bucket.clone(),
-                prefix: tenant.name.clone(),
-                endpoint: config.s3_endpoint.clone(),
-                region: config.s3_region.clone(),
-                access_key_id: config.s3_access_key_id.clone(),
-                secret_access_key: config.s3_secret_access_key.0.clone(),
-            })
-        };
-        let wrong = |error: MediaError| ServerError::Tenant { tenant: tenant.name.clone(), error: error.into() };
-        let store = MediaStore::open(place).await.map_err(wrong)?;
-        Ok(Media { store, images: self.images.clone(), upload_bytes_max: config.upload_bytes_max })
-    }
-}
-
-type Folder = TenantFolder;
-
-/// RocksDB replays its log while opening: that is not for the threads that serve.
-async fn open_rocks(path: PathBuf, shared: Shared) -> Result<RocksEngine, ServerError> {
-    let opened = tokio::task::spawn_blocking(move || RocksEngine::open(&path, &shared)).await;
-    Ok(opened.map_err(|error| ServerError::Task(error.to_string()))??)
-}
-
-fn settings(config: &Config, tenant: &config::Tenant) -> Settings {
-    Settings {
-        max_participants: tenant.max_participants,
-        max_accounts: tenant.max_accounts,
-        max_rooms: tenant.max_rooms,
-        registration: match config.accounts.registration {
-            config::Registration::Closed => Registration::Closed,
-            config::Registration::Token => Registration::Token,
-            config::Registration::Open => Registration::Open,
-        },
-        token_lifetime_ms: Some(config.accounts.token_lifetime_s)
-            .filter(|seconds| *seconds > 0)
-            .map(|seconds| seconds.saturating_mul(1_000)),
-        reserved_aliases: config.accounts.reserved_aliases.clone(),
-    }
 }
 
 /// How long requests under way may take after the wish to stop: a client that dawdles must not hold the server.
@@ -418,36 +281,6 @@ async fn look_after(tenants: Tenants, certificate: Option<Certificate>, stopping
             _ = tenant_ticks.tick() => tenants.close_idle().await,
         }
     }
-}
-
-/// The tenants of the configuration. The only one is opened at once, so that what is wrong with it shows at the start.
-async fn open_tenants(config: &Config, common: &Common, folder: &DataFolder) -> Result<Tenants, ServerError> {
-    let mut tenants = Vec::new();
-    for tenant in &config.tenant {
-        let on_disk = Arc::new(folder.open_tenant(tenant, common.clock.now(), &*common.random)?);
-        tenants.push((tenant.clone(), opener_of(config, tenant, common, &on_disk)));
-    }
-    let tenants = Tenants::new(tenants, Arc::clone(&common.clock));
-    if let [only] = config.tenant.as_slice() {
-        let opened = match tenants.named(&only.name) {
-            Some(tenant) => tenant.actions().await.map(drop),
-            None => Ok(()),
-        };
-        opened.map_err(|error| ServerError::Tenant { tenant: only.name.clone(), error })?;
-    }
-    Ok(tenants)
-}
-
-fn opener_of(config: &Config, tenant: &config::Tenant, common: &Common, folder: &Arc<Folder>) -> Opener {
-    let (settings, section) = ((settings(config, tenant), config.media.clone()), tenant.clone());
-    let (common, folder) = (common.clone(), Arc::clone(folder));
-    Box::new(move || {
-        let (settings, section) = (settings.clone(), section.clone());
-        let (common, folder) = (common.clone(), Arc::clone(&folder));
-        let opening: Pin<Box<dyn Future<Output = Result<Actions, ActionError>> + Send>> =
-            Box::pin(async move { common.open(settings, &section, &folder).await.map_err(ActionError::internal) });
-        opening
-    })
 }
 
 fn listen_for_commands(folder: &DataFolder, tenants: &Tenants) -> Result<Listening, ServerError> {

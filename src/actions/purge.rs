@@ -236,6 +236,7 @@ pub async fn work(actions: &Actions, job_id: &str, room_id: &OwnedRoomId) -> Res
     };
     actions.purging.write().remove(room_id);
     actions.rooms.remove(room_id);
+    actions.directory.remove(room_id);
     Ok(json!({ "room_id": room_id, "bytes": bytes }).to_string())
 }
 

@@ -85,7 +85,7 @@ async fn what_was_refused_is_not_written_down() {
         .post("/v1/admin/participants", json!({"username": "bob", "password": PASSWORD}))
         .await
         .refused(409, "SW_NAME_TAKEN");
-    admin.post_nothing("/v1/admin/participants/root/disable").await.invalid("participant_id");
+    admin.post_nothing(&format!("/v1/admin/participants/{}/disable", admin.id)).await.invalid("participant_id");
     admin.delete(&format!("/v1/admin/rooms/{}", super::MISSING_ROOM)).await.no_such_room();
     assert_eq!(audit(&admin, "").await, before);
 }
