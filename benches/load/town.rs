@@ -110,7 +110,9 @@ async fn join(actions: &Actions, room_id: &OwnedRoomId, mut people: Vec<OwnedUse
         let (actions, room_id) = (actions.clone(), room_id.clone());
         tasks.push(tokio::spawn(async move {
             for person in some {
-                members::join(&actions, &Caller::local(&person, false), room_id.as_str(), &[]).await.expect("a join");
+                members::join(&actions, &Caller::local(&person, false), room_id.as_str(), &[], None)
+                    .await
+                    .expect("a join");
             }
         }));
     }

@@ -196,7 +196,7 @@ async fn a_dropped_store_finishes_what_was_submitted(backend: impl Backend) {
 }
 
 /// After an end that nobody waited for, the folder may be free only a moment later.
-async fn open_again(backend: &impl Backend) -> crate::storage::Store {
+async fn open_again(backend: &impl Backend) -> Store {
     loop {
         if backend.is_free() {
             return open(backend).await;

@@ -280,7 +280,7 @@ async fn what_is_too_large_is_refused(backend: impl Backend) {
         bytes.put(&NOTES, &number.to_string(), &text(50_000));
     }
     let mut changes = Commit::new(home.clone());
-    for _ in 0..=COMMIT_CHANGE_BYTES_MAX / CHANGE_BYTES {
+    for _ in 0..=COMMIT_CHANGE_BYTES_MAX / crate::storage::changes::CHANGE_BYTES {
         changes.change(ChangeKind::Events, 1);
     }
     let mut effect = Commit::new(home.clone());
