@@ -78,14 +78,14 @@ async fn the_record_is_paged_and_searched() {
 #[tokio::test]
 async fn what_was_refused_is_not_written_down() {
     let server = server().await;
-    let admin = server.admin("root").await;
+    let admin = server.admin("chief").await;
     server.account("bob").await;
     let before = audit(&admin, "").await;
     admin
         .post("/v1/admin/participants", json!({"username": "bob", "password": PASSWORD}))
         .await
         .refused(409, "SW_NAME_TAKEN");
-    admin.post_nothing("/v1/admin/participants/root/disable").await.invalid("participant_id");
+    admin.post_nothing("/v1/admin/participants/chief/disable").await.invalid("participant_id");
     admin.delete(&format!("/v1/admin/rooms/{}", super::MISSING_ROOM)).await.no_such_room();
     assert_eq!(audit(&admin, "").await, before);
 }
