@@ -78,7 +78,7 @@ async fn the_record_is_paged_and_searched() {
 #[tokio::test]
 async fn what_was_refused_is_not_written_down() {
     let server = server().await;
-    let admin = server.admin("root").await;
+    let admin = server.admin("chief").await;
     server.account("bob").await;
     let before = audit(&admin, "").await;
     admin
