@@ -1,7 +1,11 @@
 # make run    installs what is missing, builds, and serves from config.toml with data in ./data; stdout is the server's alone
 # make test   installs what is missing, and runs all tests, those of the API a second time on the strict memory engine
-# make lint   formatting and clippy, warnings denied
-# make bench  all benches
+# make lint   formatting, clippy and the linter of the API's description, warnings denied
+# make bench  all benches; YURT_BENCH=quick makes the load on the running server short (two minutes instead of ten)
+#
+# make api-lint   only the last of make lint
+# make api-test   holds a running server to the API's description for some minutes; API_TEST='--seed random' varies it
+# make fuzz       runs each fuzz target for FUZZ_SECONDS, or only those in TARGETS; wants cargo-fuzz and a nightly toolchain
 #
 # One cargo profile (dev) and the same features everywhere: RocksDB's C++ takes minutes to build, and is built once.
 
@@ -18,10 +22,20 @@ export CARGO_INCREMENTAL := 0
 CARGO ?= cargo
 CONFIG ?= config.toml
 
+# Further arguments for tests/api/run.py.
+API_TEST ?=
+
+TARGETS ?= config feed ids pdus requests rows
+FUZZ_SECONDS ?= 60
+
+# Yurt has no unsafe code, so that no sanitizer could find more than the targets' own checks do.
+FUZZ := cargo +nightly fuzz
+FUZZ_RUN := $(FUZZ) run --sanitizer none
+
 # What the build needs from Debian: a C++ compiler, and libclang, with which bindgen reads RocksDB's header.
 PACKAGES := g++ libclang-dev make pkg-config
 
-.PHONY: run test lint bench dependencies rust-components
+.PHONY: run test lint bench api-lint api-test fuzz dependencies rust-components python
 
 run: dependencies
 	@$(CARGO) run --locked --bin yurt -- serve --config $(CONFIG)
@@ -30,10 +44,32 @@ test: dependencies
 	$(CARGO) test --locked --workspace
 	YURT_TEST_STORE=memory $(CARGO) test --locked --test it -- v1:: engine:: --skip leaves_no_byte_behind
 
-lint: dependencies rust-components
+lint: dependencies rust-components api-lint
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
 	@if command -v cargo-deny > /dev/null; then cargo-deny check; fi
+
+api-lint: python
+	@tools=$$(.ci/api-tools); \
+	PATH=$$tools/bin:$$PATH REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true $$tools/node_modules/.bin/redocly lint v1
+
+api-test: dependencies python
+	$(CARGO) build --locked --bin yurt
+	@tools=$$(.ci/api-tools); $$tools/bin/python tests/api/run.py "$${CARGO_TARGET_DIR:-target}/debug/yurt" $(API_TEST)
+
+# The targets are built with other flags than Yurt, in a folder of their own; RocksDB's C++ is the one that Yurt's build made.
+fuzz: export CARGO_TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+fuzz: export ROCKSDB_STATIC := 1
+fuzz: dependencies
+	$(CARGO) build --locked --lib
+	@export ROCKSDB_LIB_DIR=$$(dirname "$$(ls -t "$$CARGO_TARGET_DIR"/debug/build/librocksdb-sys-*/out/librocksdb.a | head -1)"); \
+	export CARGO_TARGET_DIR=$$CARGO_TARGET_DIR/fuzz; \
+	$(FUZZ) build --sanitizer none; \
+	YURT_FUZZ_CORPUS=fuzz/corpus $(FUZZ_RUN) requests; \
+	for target in $(TARGETS); do \
+	  mkdir -p fuzz/corpus/$$target fuzz/seeds/$$target; \
+	  $(FUZZ_RUN) $$target fuzz/corpus/$$target fuzz/seeds/$$target -- -max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=4096; \
+	done
 
 bench: dependencies
 	$(CARGO) bench --locked --workspace --profile dev
@@ -62,3 +98,6 @@ rust-components:
 	@if ! $(CARGO) fmt --version > /dev/null 2>&1 || ! $(CARGO) clippy --version > /dev/null 2>&1; then \
 	  rustup component add rustfmt clippy; \
 	fi
+
+python:
+	@if ! python3 -c 'import ensurepip, venv' 2> /dev/null; then $(MAKE) --no-print-directory dependencies PACKAGES=python3-venv; fi

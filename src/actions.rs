@@ -4,7 +4,10 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use parking_lot::RwLock;
@@ -12,20 +15,31 @@ use rules::{UnixMs, signature::Signer};
 use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, ServerName, UserId};
 
 pub mod accounts;
+pub mod admin;
 pub mod aliases;
+pub mod announcements;
+pub mod app_tokens;
 pub mod append;
+pub mod audit;
+pub mod avatars;
 pub mod caller;
 pub mod capacity;
 pub mod chores;
 pub mod creation;
+pub mod deactivation;
 pub mod direct;
 pub mod directory;
 pub mod error;
+pub mod figures;
 pub mod gate;
+pub mod images;
 pub mod incognito;
+pub mod jobs;
+pub mod knocks;
 pub mod lane;
 pub mod levels;
 pub mod lifecycle;
+pub mod media;
 pub mod members;
 pub mod merge;
 pub mod messages;
@@ -33,11 +47,17 @@ pub mod passwords;
 pub mod permissions;
 pub mod personal;
 pub mod presence;
+pub mod profile;
+pub mod purge;
+pub mod registration;
 pub mod requests;
+pub mod room_passwords;
 pub mod room_state;
 pub mod rooms;
 pub mod rows;
 pub mod sessions;
+pub mod settings;
+pub mod silence;
 pub mod stream;
 pub mod summary;
 pub mod texts;
@@ -53,11 +73,13 @@ pub use error::{ActionError, ErrorKind};
 pub use crate::storage::{
     Cursor, Direction, Place,
     accounts::{AccountState, StoredAnswer},
-    members::{Mute, NotificationMode},
+    admin::{AppToken, AuditRow, JobKind, JobState, RegistrationToken},
+    members::{Mute, NotificationMode, Silence},
 };
 
 use crate::{
     clock::Clock,
+    jobs::Jobs,
     random::Random,
     storage::{Home, Store, keyspaces::ALIASES},
 };
@@ -83,14 +105,24 @@ pub struct Inner {
     pub settings: Settings,
     /// Runs argon2id, a few at a time.
     pub passwords: passwords::Passwords,
+    /// What goes on beside the requests.
+    pub jobs: Jobs,
+    /// Keeps media.
+    pub media: media::Media,
     store: Store,
     incognito: Store,
     incognito_rooms: RwLock<HashSet<OwnedRoomId>>,
+    /// Rooms whose rows are about to go: nobody enters them any more.
+    purging: RwLock<HashSet<OwnedRoomId>>,
     rooms: Rooms,
+    /// The listed rooms, as the directory shows them.
+    pub directory: Arc<directory::Index>,
     sessions: sessions::Sessions,
     gates: gate::Gates,
     capacity: capacity::Capacity,
     answers_kept: AtomicU64,
+    room_guesses: room_passwords::Guesses,
+    ids: AtomicU64,
     live: stream::Live,
     typing: typing::Typing,
 }
@@ -150,6 +182,8 @@ pub struct Parts {
     pub settings: Settings,
     /// Shared by all tenants of the process.
     pub passwords: passwords::Passwords,
+    /// Its media.
+    pub media: media::Media,
 }
 
 impl Actions {
@@ -167,18 +201,27 @@ impl Actions {
             random: parts.random,
             settings: parts.settings,
             passwords: parts.passwords,
+            jobs: Jobs::default(),
+            media: parts.media,
             store: parts.store,
             incognito: parts.incognito,
             incognito_rooms: RwLock::default(),
+            purging: RwLock::default(),
             rooms: Rooms::default(),
+            directory: Arc::default(),
             sessions: sessions::Sessions::default(),
             gates: gate::Gates::default(),
             capacity: capacity::Capacity::default(),
             answers_kept: AtomicU64::new(0),
+            room_guesses: room_passwords::Guesses::default(),
+            ids: AtomicU64::new(0),
             live,
             typing: typing::Typing::default(),
         }));
+        purge::load(&actions).await?;
         chores::finish_all(&actions).await?;
+        profile::finish_all(&actions).await?;
+        jobs::resume(&actions).await?;
         Ok(actions)
     }
 
@@ -206,6 +249,17 @@ impl Actions {
             return Ok(self.incognito.get(&ALIASES, &Home::name(reference), &()).await?.is_some());
         }
         Ok(RoomId::parse(reference).is_ok_and(|room_id| self.incognito_rooms.read().contains(&room_id)))
+    }
+
+    /// The room's rows are about to go, or are gone.
+    pub fn is_purging(&self, room_id: &RoomId) -> bool {
+        self.purging.read().contains(room_id)
+    }
+
+    /// An id that sorts by the time at which it was made, and within a millisecond by the order in which this process made it.
+    pub fn timed_id(&self) -> String {
+        let count = self.ids.fetch_add(1, Ordering::Relaxed) & 0xff_ffff;
+        format!("{:012x}{count:06x}{}", self.now().0, self.random_word(8))
     }
 
     /// The durable store: everything but incognito rooms.
@@ -238,12 +292,18 @@ impl Actions {
         })
     }
 
-    /// Waits until everything that was submitted is on disk, and closes both stores.
+    /// Nobody but who asks has this handle, and nothing lives in memory only: closing the tenant would be noticed by nobody.
+    pub fn is_unused(&self) -> bool {
+        Arc::strong_count(&self.0) == 1 && self.incognito_rooms.read().is_empty()
+    }
+
+    /// Ends what goes on beside the requests, waits until everything that was submitted is on disk, and closes both stores.
     ///
     /// # Errors
     /// When storage cannot be closed.
     pub async fn close(&self) -> Result<(), ActionError> {
         self.end_streams().await;
+        self.jobs.stop().await;
         self.incognito.close().await?;
         Ok(self.store.close().await?)
     }

@@ -4,55 +4,106 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    ops::Deref,
     sync::Arc,
+    time::Duration,
 };
 
 use axum::{
     Router,
     extract::{ConnectInfo, DefaultBodyLimit, Request, State},
-    http::{HeaderMap, HeaderValue, Method, header, request::Parts},
+    http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::{
     catch_panic::CatchPanicLayer,
-    cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer},
+    cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer, ExposeHeaders},
 };
+use tracing::Instrument as _;
 
 use crate::{
     actions::ActionError,
     config::{Config, Network},
+    random::Random,
     tenants::Tenants,
 };
 
+mod around;
 mod body;
 mod caller;
+mod calls;
 mod error;
+mod file;
 mod idempotency;
 mod limits;
 mod page;
-mod time;
+pub(crate) mod time;
 pub mod v1;
+
+pub use limits::network_of;
+
+/// How long a browser may remember what it may send to us.
+const PREFLIGHT_KEPT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Put into a request that came over TLS.
+#[derive(Clone, Copy)]
+pub struct Secure;
+
+/// What the edge of the process gives to the dialects.
+pub struct Given {
+    /// The tenants.
+    pub tenants: Tenants,
+    /// What callers begin runs as one of these tasks: who closes the stores waits for them first.
+    pub tasks: TaskTracker,
+    /// The dice.
+    pub random: Arc<dyn Random>,
+    /// Cancelled when the server stops: what would go on for ever ends then.
+    pub stopping: CancellationToken,
+    /// Whether somebody reads the figures.
+    pub has_figures: bool,
+}
 
 /// What all handlers share. Cheap to copy.
 #[derive(Clone)]
-pub(crate) struct ApiState {
+pub(crate) struct ApiState(Arc<Shared>);
+
+/// What the copies of [`ApiState`] share.
+pub(crate) struct Shared {
     pub(crate) tenants: Tenants,
-    pub(crate) limits: Arc<limits::Limits>,
-    pub(crate) origins: Arc<[String]>,
-    trusted_proxies: Arc<[Network]>,
+    pub(crate) limits: limits::Limits,
+    pub(crate) origins: Vec<String>,
+    /// Cancelled when the server stops.
+    pub(crate) stopping: CancellationToken,
+    trusted_proxies: Vec<Network>,
     tasks: TaskTracker,
+    random: Arc<dyn Random>,
+    times: around::Times,
+    figures: Option<around::RouteFigures>,
 }
 
-impl ApiState {
+impl Deref for ApiState {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl Shared {
     /// The request came through a proxy whose headers count.
     pub(crate) fn is_proxied(&self, parts: &Parts) -> bool {
-        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
+        self.is_from_proxy(&parts.extensions)
+    }
+
+    /// [`Shared::is_proxied`], by the marks of the request.
+    fn is_from_proxy(&self, marks: &Extensions) -> bool {
+        let peer = marks.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
         peer.is_some_and(|peer| self.is_trusted(peer))
     }
 
-    /// [`ApiState::address`] of a request.
+    /// [`Shared::address`] of a request.
     pub(crate) fn address_of(&self, parts: &Parts) -> Option<IpAddr> {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>()?;
         Some(self.address(peer.0, &parts.headers))
@@ -67,12 +118,11 @@ impl ApiState {
         let entries = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
         let entries: Vec<&str> = entries.flat_map(|value| value.split(',')).map(str::trim).collect();
         for entry in entries.into_iter().rev() {
-            let address = entry.parse().or_else(|_| entry.parse::<SocketAddr>().map(|address| address.ip()));
-            match address {
-                Ok(address) if self.is_trusted(address) => {}
-                Ok(address) => return address,
+            match forwarded(entry) {
+                Some(address) if self.is_trusted(address) => {}
+                Some(address) => return address,
                 // What stands further left was written by whoever asked.
-                Err(_) => return peer,
+                None => return peer,
             }
         }
         peer
@@ -83,17 +133,27 @@ impl ApiState {
     }
 }
 
+/// An entry of `X-Forwarded-For`: an address with or without a port, one of IPv6 with or without brackets.
+fn forwarded(entry: &str) -> Option<IpAddr> {
+    let bare = entry.strip_prefix('[').and_then(|entry| entry.strip_suffix(']')).unwrap_or(entry);
+    bare.parse().or_else(|_| entry.parse::<SocketAddr>().map(|address| address.ip())).ok()
+}
+
 /// The router of all dialects that the configuration switches on.
-///
-/// What callers begin runs as one of `tasks`: who closes the stores waits for them first.
-pub fn router(config: &Config, tenants: Tenants, tasks: TaskTracker) -> Router {
-    let state = ApiState {
+pub fn router(config: &Config, given: Given) -> Router {
+    let Given { tenants, tasks, random, stopping, has_figures } = given;
+    let times = around::Times { body_part: config.limits.body_timeout(), whole: config.limits.request_timeout() };
+    let state = ApiState(Arc::new(Shared {
         tenants,
-        limits: Arc::new(limits::Limits::new(&config.limits)),
+        limits: limits::Limits::new(&config.limits),
         origins: config.cors.origins.iter().map(|origin| origin.to_lowercase()).collect(),
-        trusted_proxies: config.listen.trusted_proxies.clone().into(),
+        stopping,
+        trusted_proxies: config.listen.trusted_proxies.clone(),
         tasks,
-    };
+        random,
+        times,
+        figures: has_figures.then(|| around::RouteFigures::new(v1::routes())),
+    }));
     v1::router()
         .layer(middleware::from_fn_with_state(state.clone(), idempotency::layer))
         .layer(middleware::from_fn_with_state(state.clone(), completed))
@@ -101,6 +161,7 @@ pub fn router(config: &Config, tenants: Tenants, tasks: TaskTracker) -> Router {
         .layer(middleware::from_fn_with_state(config.limits.body_bytes_max, body::refuse_announced))
         .layer(CatchPanicLayer::custom(v1::error::panicked))
         .layer(cors(config))
+        .layer(middleware::from_fn_with_state(state.clone(), around::layer))
         .with_state(state)
 }
 
@@ -109,7 +170,7 @@ async fn completed(State(state): State<ApiState>, request: Request, next: Next) 
     if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
         return next.run(request).await;
     }
-    match state.tasks.spawn(next.run(request)).await {
+    match state.tasks.spawn(next.run(request).in_current_span()).await {
         Ok(response) => response,
         Err(broken) => v1::error::V1Error::from(ActionError::internal(broken)).into_response(),
     }
@@ -118,14 +179,75 @@ async fn completed(State(state): State<ApiState>, request: Request, next: Next) 
 /// Pages of other origins may call with the user's credentials only when they are listed.
 fn cors(config: &Config) -> CorsLayer {
     let origins: Vec<HeaderValue> = config.cors.origins.iter().filter_map(|origin| origin.parse().ok()).collect();
+    let methods = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+    let named = HeaderName::from_static;
     CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))
         .allow_credentials(true)
-        .allow_methods(AllowMethods::list([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE]))
+        .allow_methods(AllowMethods::list(methods))
         .allow_headers(AllowHeaders::list([
             header::AUTHORIZATION,
             header::CONTENT_TYPE,
-            header::HeaderName::from_static("idempotency-key"),
-            header::HeaderName::from_static("last-event-id"),
+            header::IF_NONE_MATCH,
+            header::RANGE,
+            named("idempotency-key"),
+            named("last-event-id"),
         ]))
+        .expose_headers(ExposeHeaders::list([
+            header::CONTENT_DISPOSITION,
+            header::CONTENT_RANGE,
+            header::ETAG,
+            header::RETRY_AFTER,
+            around::REQUEST_ID,
+        ]))
+        .max_age(PREFLIGHT_KEPT_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shared(trusted_proxies: &[&str]) -> Shared {
+        let second = Duration::from_secs(1);
+        Shared {
+            tenants: Tenants::new(Vec::new(), Arc::new(crate::clock::Manual::default())),
+            limits: limits::Limits::new(&crate::config::Limits::default()),
+            origins: Vec::new(),
+            stopping: CancellationToken::new(),
+            trusted_proxies: trusted_proxies.iter().map(|network| network.parse().unwrap()).collect(),
+            tasks: TaskTracker::new(),
+            random: Arc::new(crate::random::Seeded::new(1)),
+            times: around::Times { body_part: second, whole: second },
+            figures: None,
+        }
+    }
+
+    #[test]
+    fn the_address_is_the_last_one_that_no_trusted_proxy_has() {
+        let shared = shared(&["10.0.0.0/8", "fd00::/8"]);
+        // peer, values of X-Forwarded-For, the address that counts
+        let cases: [(&str, &[&str], &str); 13] = [
+            ("203.0.113.9:1", &["198.51.100.1"], "203.0.113.9"),
+            ("10.0.0.1:1", &[], "10.0.0.1"),
+            ("10.0.0.1:1", &["198.51.100.1"], "198.51.100.1"),
+            ("10.0.0.1:1", &["6.6.6.6, 198.51.100.1"], "198.51.100.1"),
+            ("10.0.0.1:1", &["6.6.6.6, 198.51.100.1, 10.0.0.7"], "198.51.100.1"),
+            ("10.0.0.1:1", &["6.6.6.6", "198.51.100.1 ,10.0.0.7"], "198.51.100.1"),
+            ("10.0.0.1:1", &["198.51.100.1:4711"], "198.51.100.1"),
+            ("10.0.0.1:1", &["2001:db8::1"], "2001:db8::1"),
+            ("10.0.0.1:1", &["[2001:db8::1]"], "2001:db8::1"),
+            ("[fd00::1]:1", &["[2001:db8::1]:4711"], "2001:db8::1"),
+            ("[::ffff:10.0.0.1]:1", &["198.51.100.1"], "198.51.100.1"),
+            ("10.0.0.1:1", &["6.6.6.6, unknown"], "10.0.0.1"),
+            ("10.0.0.1:1", &["10.0.0.2, 10.0.0.3"], "10.0.0.1"),
+        ];
+        for (peer, values, counts) in cases {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append("x-forwarded-for", value.parse().unwrap());
+            }
+            let address = shared.address(peer.parse().unwrap(), &headers);
+            assert_eq!(address, counts.parse::<IpAddr>().unwrap(), "{peer} {values:?}");
+        }
+    }
 }

@@ -3,7 +3,9 @@
 //! `config.toml` in the root shows each key; a test keeps it equal to the defaults here. A key that changes nothing does not
 //! exist. May import: ruma (server names), serde, toml. Nothing of the server.
 //!
-//! * `sections`: the sections `[listen]`, `[accounts]`, `[cors]`, `[limits]`, `[log]`.
+//! * `sections`: the sections `[listen]`, `[accounts]`, `[cors]`, `[log]`.
+//! * `limits`: the section `[limits]`.
+//! * `media`: the section `[media]`.
 //! * `tenant`: a `[[tenant]]`.
 //! * `network`: ranges of addresses.
 //! * `reading`: from text and environment to a [`Config`], with errors that name the line and the nearest known key.
@@ -15,13 +17,17 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+mod limits;
+mod media;
 mod network;
 mod reading;
 mod sections;
 mod tenant;
 
+pub use limits::Limits;
+pub use media::{Media, Secret};
 pub use network::Network;
-pub use sections::{Accounts, Cors, Limits, Listen, Log, LogFormat, Registration};
+pub use sections::{Accounts, Cors, Listen, Log, LogFormat, Registration};
 pub use tenant::Tenant;
 
 /// All settings of one process.
@@ -39,6 +45,8 @@ pub struct Config {
     pub cors: Cors,
     /// How much one caller may ask for.
     pub limits: Limits,
+    /// Files that people upload.
+    pub media: Media,
     /// What is written to stderr.
     pub log: Log,
     /// The servers that this process is: at least one.
@@ -53,6 +61,7 @@ impl Default for Config {
             accounts: Accounts::default(),
             cors: Cors::default(),
             limits: Limits::default(),
+            media: Media::default(),
             log: Log::default(),
             tenant: Vec::new(),
         }
@@ -67,7 +76,16 @@ impl Config {
     pub fn load(file: &Path, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(file)
             .map_err(|source| ConfigError::Unreadable { file: file.to_owned(), source })?;
-        reading::read(&text, &file.display().to_string(), environment)
+        Self::read(&text, &file.display().to_string(), environment)
+    }
+
+    /// [`Config::load`] of a text; `name` stands for the file in messages.
+    pub(crate) fn read(
+        text: &str,
+        name: &str,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        reading::read(text, name, environment)
     }
 
     /// Checks what the type of a value cannot say.
@@ -78,9 +96,11 @@ impl Config {
         if self.data_dir.as_os_str().is_empty() {
             return Err(Problem::new("data_dir", "must not be empty; name a folder such as `data`"));
         }
+        self.listen.check()?;
         self.accounts.check()?;
         self.cors.check()?;
         self.limits.check()?;
+        self.media.check()?;
         self.log.targets()?;
         self.check_tenants()
     }

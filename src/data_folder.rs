@@ -1,7 +1,7 @@
 //! The data folder: whose it is, and that one process uses it at a time.
 //!
 //! `lock` is held while a process uses the folder; `control.sock` belongs to `control`; `tenants/NAME/` is a tenant: its keys
-//! (see `keys`), the `server_name` it had at its first start, and its database in `db/`.
+//! (see `keys`), the `server_name` it had at its first start, its database in `db/`, and its media in `media/`.
 //! May import: `config` (a tenant), `clock`, `random`, the keys of `federation`.
 
 use std::{
@@ -60,18 +60,23 @@ impl DataFolder {
         remember_server_name(&path, tenant)?;
         let on_disk = KeysOnDisk::of(&self.path, tenant);
         let (keys, retired) = on_disk.take_up(now, random)?;
-        Ok(TenantFolder { database: path.join(DATABASE), keys, retired })
+        Ok(TenantFolder { database: path.join(DATABASE), media: path.join(MEDIA), keys, retired })
     }
 }
 
 /// The folder of a tenant's database, within the tenant's own.
 const DATABASE: &str = "db";
 
+/// The folder of a tenant's media, within the tenant's own.
+const MEDIA: &str = "media";
+
 /// A tenant's part of the data folder.
 #[derive(Debug)]
 pub struct TenantFolder {
     /// The folder of its database. It is made by the database.
     pub database: PathBuf,
+    /// The folder of its media. It is made when they are opened.
+    pub media: PathBuf,
     /// The keys that it signs with.
     pub keys: SigningKeys,
     /// The keys that it signed with once.

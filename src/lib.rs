@@ -6,6 +6,9 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod data_folder;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
+pub mod jobs;
 pub mod live;
 pub mod random;
 pub mod server;

@@ -10,6 +10,7 @@ use std::{future::Future, path::PathBuf, pin::Pin, sync::Arc};
 use tokio::sync::watch;
 
 pub mod accounts;
+pub mod admin;
 pub mod changes;
 pub mod chores;
 pub mod commit;
@@ -20,6 +21,7 @@ pub mod home;
 pub mod key;
 pub mod keyspace;
 pub mod keyspaces;
+pub mod media;
 pub mod members;
 pub mod memory;
 pub mod range;
@@ -32,7 +34,7 @@ pub mod value;
 pub use changes::{Change, ChangeKind, Cursor, FeedRow, Position};
 pub use commit::{Commit, Effect};
 pub use committer::{Counters, EffectMode, Pending, Permit};
-pub use engine::Engine;
+pub use engine::{Engine, Usage};
 pub use home::{Home, HomeKind};
 pub use key::{Arrival, Key, Place, StartOf};
 pub use keyspace::{Keyspace, KeyspaceInfo, Profile};
@@ -152,7 +154,7 @@ impl Store {
     /// When the engine cannot be read, or left-over effects cannot be written.
     pub async fn open(engine: Arc<dyn Engine>, options: StoreOptions) -> Result<Self, StorageError> {
         let committer =
-            Committer::start(Arc::clone(&engine), options.effects, options.feed_rows_max, StreamId::ONLY).await?;
+            Committer::open(Arc::clone(&engine), options.effects, options.feed_rows_max, StreamId::ONLY).await?;
         Ok(Self(Arc::new(Inner { engine, committer, state_cache: options.state_cache.with_own_rows() })))
     }
 
@@ -229,6 +231,33 @@ impl Store {
         Ok(HomesPage { rows: rows.collect::<Result<_, _>>()?, more: page.more })
     }
 
+    /// Bytes of the keys and values that a commit would remove: what a deletion frees.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub async fn weigh(&self, commit: &Commit) -> Result<u64, StorageError> {
+        let engine = &self.0.engine;
+        let bytes_of = |key: &[u8], value: &[u8]| u64::try_from(key.len() + value.len()).unwrap_or(u64::MAX);
+        let mut bytes = 0_u64;
+        let removed: Vec<_> =
+            commit.batch.writes.iter().filter(|(_, value)| value.is_none()).map(|(key, _)| key.clone()).collect();
+        for (key, value) in removed.iter().zip(engine.get(removed.clone()).await?) {
+            bytes = bytes.saturating_add(value.map_or(0, |value| bytes_of(&key.bytes, &value)));
+        }
+        for prefix in &commit.batch.prefixes {
+            let mut range = RowRange::prefix(prefix);
+            loop {
+                let page = engine.scan(range.clone(), Direction::Up, Limit::max()).await?;
+                bytes = page.rows.iter().fold(bytes, |sum, (key, value)| sum.saturating_add(bytes_of(key, value)));
+                match page.rows.into_iter().next_back() {
+                    Some((last, _)) if page.more => range.start = range::behind(last),
+                    _ => break,
+                }
+            }
+        }
+        Ok(bytes)
+    }
+
     /// Commits and waits for the answer.
     ///
     /// # Errors
@@ -279,6 +308,18 @@ impl Store {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.0.committer.counters()
+    }
+
+    /// The last group could not be written, and none since; what is wrong may have passed.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.0.committer.is_failing()
+    }
+
+    /// What the engine takes up now.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.0.engine.usage()
     }
 
     /// Refuses new commits, waits until the submitted ones are answered, and closes the engine. Afterwards the engine's

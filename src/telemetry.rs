@@ -1,4 +1,4 @@
-//! Where log records go: to stderr, filtered and formed by the section `[log]`.
+//! Where log records go: to stderr, filtered and formed by the section `[log]`. Figures are in `metrics`.
 //!
 //! May import: `config`, tracing-subscriber.
 
@@ -12,6 +12,8 @@ use tracing_subscriber::{
 };
 
 use crate::config::{Log, LogFormat, Problem};
+
+pub mod metrics;
 
 /// Sends the process's log records to stderr from now on. Called again, it changes nothing: the first caller decides.
 ///

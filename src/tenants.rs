@@ -2,14 +2,29 @@
 //!
 //! A tenant is a whole server. It is opened at its first request; everything below knows only its own.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use tokio::sync::OnceCell;
+use parking_lot::RwLock;
+use tokio::sync::{Mutex, Semaphore};
 
 use crate::{
-    actions::{ActionError, Actions, sessions},
+    actions::{ActionError, Actions, figures, sessions},
+    clock::Clock,
     config,
 };
+
+/// Tenants that are opened at the same time: each replays its log.
+const OPENINGS_MAX: usize = 4;
+/// How long a tenant that nobody uses stays open.
+pub const IDLE_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// Opens one tenant's store and makes its actions.
 pub type Opener = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Actions, ActionError>> + Send>> + Send + Sync>;
@@ -19,30 +34,60 @@ pub struct Tenant {
     /// Its section of the configuration.
     pub config: config::Tenant,
     opener: Opener,
-    actions: OnceCell<Actions>,
+    clock: Arc<dyn Clock>,
+    openings: Arc<Semaphore>,
+    opened: RwLock<Option<Actions>>,
+    /// Held by who opens or closes it.
+    turn: Mutex<()>,
+    /// When it was last asked for, in milliseconds.
+    used_at: AtomicU64,
 }
 
 impl Tenant {
-    /// A tenant that is not opened yet.
-    pub fn new(config: config::Tenant, opener: Opener) -> Self {
-        Self { config, opener, actions: OnceCell::new() }
-    }
-
     /// The tenant's actions; its store is opened if it is not.
     ///
     /// # Errors
     /// When the store cannot be opened.
     pub async fn actions(self: &Arc<Self>) -> Result<Actions, ActionError> {
-        if let Some(actions) = self.actions.get() {
-            return Ok(actions.clone());
+        self.used_at.store(self.clock.now().0, Ordering::Relaxed);
+        if let Some(actions) = self.if_open() {
+            return Ok(actions);
         }
         // A caller who hangs up must not leave a store half open: opening goes on without him.
         let tenant = Arc::clone(self);
-        let opening = tokio::spawn(async move {
-            let opened = tenant.actions.get_or_try_init(|| (tenant.opener)()).await;
-            opened.cloned()
-        });
+        let opening = tokio::spawn(async move { tenant.open().await });
         opening.await.map_err(ActionError::internal)?
+    }
+
+    async fn open(&self) -> Result<Actions, ActionError> {
+        let _turn = self.turn.lock().await;
+        if let Some(actions) = self.if_open() {
+            return Ok(actions);
+        }
+        let _place = self.openings.acquire().await.map_err(ActionError::internal)?;
+        let actions = (self.opener)().await?;
+        *self.opened.write() = Some(actions.clone());
+        Ok(actions)
+    }
+
+    fn if_open(&self) -> Option<Actions> {
+        self.opened.read().clone()
+    }
+
+    /// Closes the tenant if nobody has used it since then. Who comes in between waits for the end and opens it again.
+    async fn close_unused_since(&self, since: u64) {
+        let Ok(_turn) = self.turn.try_lock() else { return };
+        let unused = {
+            let mut opened = self.opened.write();
+            let is_unused = self.used_at.load(Ordering::Relaxed) <= since;
+            opened.take_if(|actions| is_unused && actions.is_unused())
+        };
+        if let Some(actions) = unused {
+            tracing::info!(tenant = %self.config.name, "Tenant `{}` is closed: nobody has used it for long", self.config.name);
+            if let Err(error) = actions.close().await {
+                tracing::error!(tenant = %self.config.name, %error, "Tenant `{}` was not closed cleanly", self.config.name);
+            }
+        }
     }
 
     /// The names under which clients reach this tenant.
@@ -63,7 +108,12 @@ impl Tenant {
 
 /// All tenants of this process.
 #[derive(Clone)]
-pub struct Tenants(Arc<[Arc<Tenant>]>);
+pub struct Tenants(Arc<All>);
+
+struct All {
+    tenants: Vec<Arc<Tenant>>,
+    clock: Arc<dyn Clock>,
+}
 
 /// Why a request is for no tenant.
 #[derive(Debug)]
@@ -75,9 +125,20 @@ pub enum NoTenant {
 }
 
 impl Tenants {
-    /// The tenants of the configuration.
-    pub fn new(tenants: Vec<Tenant>) -> Self {
-        Self(tenants.into_iter().map(Arc::new).collect())
+    /// The tenants of the configuration, none of them open.
+    pub fn new(tenants: Vec<(config::Tenant, Opener)>, clock: Arc<dyn Clock>) -> Self {
+        let openings = Arc::new(Semaphore::new(OPENINGS_MAX));
+        let tenant = |(config, opener)| Tenant {
+            config,
+            opener,
+            clock: Arc::clone(&clock),
+            openings: Arc::clone(&openings),
+            opened: RwLock::default(),
+            turn: Mutex::default(),
+            used_at: AtomicU64::new(0),
+        };
+        let tenants = tenants.into_iter().map(|tenant_of| Arc::new(tenant(tenant_of))).collect();
+        Self(Arc::new(All { tenants, clock }))
     }
 
     /// The tenant of a request, by its token and its `Host`.
@@ -86,7 +147,7 @@ impl Tenants {
     /// [`NoTenant`].
     pub fn of_request(&self, token: Option<&str>, host: Option<&str>) -> Result<&Arc<Tenant>, NoTenant> {
         let by_token = token.and_then(sessions::tenant_of).and_then(|name| self.named(name));
-        let by_host = match &*self.0 {
+        let by_host = match self.0.tenants.as_slice() {
             [only] => Some(only),
             _ => host.and_then(|host| self.of_host(host)),
         };
@@ -100,32 +161,71 @@ impl Tenants {
 
     /// The tenant of a host: the one that has it to the letter, else the only one that has it but for the port.
     fn of_host(&self, host: &str) -> Option<&Arc<Tenant>> {
-        let exact = self.0.iter().find(|tenant| tenant.is_named(host));
-        let mut others = self.0.iter().filter(|tenant| tenant.is_named_without_port(host));
+        let exact = self.0.tenants.iter().find(|tenant| tenant.is_named(host));
+        let mut others = self.0.tenants.iter().filter(|tenant| tenant.is_named_without_port(host));
         exact.or_else(|| others.next().filter(|_| others.next().is_none()))
     }
 
     /// The tenant of this name.
     pub fn named(&self, name: &str) -> Option<&Arc<Tenant>> {
-        self.0.iter().find(|tenant| tenant.config.name == name)
+        self.0.tenants.iter().find(|tenant| tenant.config.name == name)
+    }
+
+    /// All of them, with the actions of those that are open. Asking is no use of them.
+    pub fn all(&self) -> impl Iterator<Item = (&config::Tenant, Option<Actions>)> {
+        self.0.tenants.iter().map(|tenant| (&tenant.config, tenant.if_open()))
+    }
+
+    /// How many open tenants cannot be written.
+    pub async fn failing(&self) -> usize {
+        let mut failing = 0;
+        for (_, actions) in self.all() {
+            if let Some(actions) = actions
+                && !figures::can_write(&actions).await
+            {
+                failing += 1;
+            }
+        }
+        failing
+    }
+
+    /// Closes the tenants that nobody has used for [`IDLE_MAX`]. The only one of a process stays open.
+    pub async fn close_idle(&self) {
+        let idle_max = u64::try_from(IDLE_MAX.as_millis()).unwrap_or(u64::MAX);
+        let Some(since) = self.0.clock.now().0.checked_sub(idle_max).filter(|_| self.0.tenants.len() > 1) else {
+            return;
+        };
+        for tenant in &self.0.tenants {
+            tenant.close_unused_since(since).await;
+        }
     }
 
     /// Ends the live streams of all tenants that are open: their connections would not end by themselves.
     pub async fn end_streams(&self) {
-        for actions in self.0.iter().filter_map(|tenant| tenant.actions.get()) {
-            actions.end_streams().await;
+        for tenant in &self.0.tenants {
+            let opened = tenant.opened.read().clone();
+            if let Some(actions) = opened {
+                actions.end_streams().await;
+            }
         }
     }
 
     /// Closes the stores of all tenants that are open.
-    pub async fn close(&self) {
-        for tenant in self.0.iter() {
-            if let Some(actions) = tenant.actions.get()
+    ///
+    /// # Errors
+    /// The first tenant that cannot be closed, after all others.
+    pub async fn close(&self) -> Result<(), (String, ActionError)> {
+        let mut closed = Ok(());
+        for tenant in &self.0.tenants {
+            let _turn = tenant.turn.lock().await;
+            let opened = tenant.opened.write().take();
+            if let Some(actions) = opened
                 && let Err(error) = actions.close().await
             {
-                tracing::error!(tenant = %tenant.config.name, %error, "Tenant `{}` was not closed cleanly", tenant.config.name);
+                closed = closed.and(Err((tenant.config.name.clone(), error)));
             }
         }
+        closed
     }
 }
 
@@ -140,14 +240,15 @@ fn without_port(host: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Manual;
 
     fn tenants(names: &[(&str, &str, &[&str])]) -> Tenants {
-        let tenant = |(name, server_name, hosts): &(&str, &str, &[&str])| {
+        let tenant = |(name, server_name, hosts): &(&str, &str, &[&str])| -> (config::Tenant, Opener) {
             let mut config = config::Tenant::new(name, server_name.parse().unwrap());
             config.hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
-            Tenant::new(config, Box::new(|| Box::pin(async { Err(ActionError::Busy) })))
+            (config, Box::new(|| Box::pin(async { Err(ActionError::Busy) })))
         };
-        Tenants::new(names.iter().map(tenant).collect())
+        Tenants::new(names.iter().map(tenant).collect(), Arc::new(Manual::default()))
     }
 
     fn tenants_on_one_host() -> Tenants {

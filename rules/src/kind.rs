@@ -19,6 +19,15 @@ pub const ARCHIVED: &str = "io.yurt.archived";
 /// The type of the state event that closes a room for good.
 pub const CLOSED: &str = "io.yurt.closed";
 
+/// The type of the state event that every member of a room shall have read.
+pub const ANNOUNCEMENT: &str = "io.yurt.announcement";
+
+/// The type of the state event with a text that clients keep with a room.
+pub const CUSTOM: &str = "io.yurt.custom";
+
+/// The type of the state event that keeps somebody from speaking; its state key is a user id without the `@`.
+pub const SILENCE: &str = "io.yurt.silence";
+
 /// The type that a create event gives a space.
 const SPACE: &str = "m.space";
 
@@ -210,6 +219,30 @@ impl RoomState {
     }
 }
 
+/// Why a room of this kind and join rule takes no password. None: it does.
+#[must_use]
+pub fn refused_password(kind: RoomKind, join_rule: &str) -> Option<&'static str> {
+    match (kind, join_rule) {
+        (RoomKind::Group, "invite") => None,
+        (RoomKind::Group, "public") => Some("a public room is open to all and takes no password"),
+        (RoomKind::Group, "knock" | "knock_restricted") => {
+            Some("a room that takes knocks takes no password; set `members_only` to false first")
+        }
+        _ => Some("only a group that is entered by invite takes a password"),
+    }
+}
+
+/// Why a room of this kind and join rule cannot be made to take knocks. None: it can, or does.
+#[must_use]
+pub fn refused_members_only(kind: RoomKind, join_rule: &str, has_password: bool) -> Option<&'static str> {
+    match (kind, join_rule, has_password) {
+        (RoomKind::Group, "public", _) => Some("a public room is open to all; there is nothing to knock for"),
+        (RoomKind::Group, _, true) => Some("a room with a password takes no knocks; take the password away first"),
+        (RoomKind::Group, _, false) => None,
+        _ => Some("only a group can be set to `members_only`"),
+    }
+}
+
 /// Why a state event of this type is not sent as plain state: the call to use instead. None: it may be.
 #[must_use]
 pub fn refused_state_type(event_type: &str, kind: RoomKind, has_password: bool) -> Option<&'static str> {
@@ -224,8 +257,8 @@ pub fn refused_state_type(event_type: &str, kind: RoomKind, has_password: bool) 
         },
         ARCHIVED => Some("POST /v1/rooms/{id}/archive or rejoin"),
         CLOSED => Some("POST /v1/rooms/{id}/close"),
-        "io.yurt.silence" => Some("PUT /v1/rooms/{id}/members/{participant_id}/silence"),
-        "io.yurt.announcement" => Some("PUT /v1/rooms/{id}/announcement"),
+        SILENCE => Some("PUT /v1/rooms/{id}/members/{participant_id}/silence"),
+        ANNOUNCEMENT => Some("PUT /v1/rooms/{id}/announcement"),
         _ if event_type.starts_with("io.yurt.") => Some("PATCH /v1/rooms/{id}"),
         _ if event_type.starts_with("m.space.") => Some("PUT /v1/rooms/{id}/workspace"),
         _ => None,

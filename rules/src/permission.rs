@@ -51,6 +51,22 @@ impl Membership {
             _ => return None,
         })
     }
+
+    /// The person is in the room.
+    ///
+    /// # Errors
+    /// [`Reason::Membership`] with the way in.
+    pub fn joined(self) -> Result<(), Denial> {
+        let message = match self {
+            Self::Join => return Ok(()),
+            Self::Invite => "you are invited to this room; join it first",
+            Self::Knock => "you asked to join this room and were not let in yet",
+            Self::Ban => "you are banned from this room",
+            Self::Leave => "you have left this room; join it again first",
+            Self::None => "you are not a member of this room; join it first",
+        };
+        Err(Denial::new(Reason::Membership, message))
+    }
 }
 
 /// Everything that a person may be allowed or refused in a room; the keys of `/permissions`.
@@ -262,7 +278,7 @@ pub const MODERATOR_LEVEL: i64 = 50;
 pub const ADMIN_LEVEL: i64 = 100;
 
 impl Standing<'_> {
-    /// May this person do that?
+    /// May this person do that? What is done already may be done again by every member: it changes nothing.
     ///
     /// # Errors
     /// The first thing in the way, in the order membership, type, freezing, silence, level, capacity.
@@ -274,6 +290,12 @@ impl Standing<'_> {
             _ => self.joined()?,
         }
         self.type_knows(act)?;
+        match (act, self.state) {
+            (Act::Archive, RoomState::Archived) | (Act::Close, RoomState::Closed) | (Act::Rejoin, RoomState::Open) => {
+                return Ok(());
+            }
+            _ => {}
+        }
         match act {
             Act::Export => return self.may_export(),
             Act::Rejoin => return self.may_rejoin(),
@@ -333,17 +355,9 @@ impl Standing<'_> {
     /// The person is in the room.
     ///
     /// # Errors
-    /// [`Reason::Membership`] with the way in.
+    /// As [`Membership::joined`].
     pub fn joined(&self) -> Result<(), Denial> {
-        let message = match self.membership {
-            Membership::Join => return Ok(()),
-            Membership::Invite => "you are invited to this room; join it first",
-            Membership::Knock => "you asked to join this room and were not let in yet",
-            Membership::Ban => "you are banned from this room",
-            Membership::Leave => "you have left this room; join it again first",
-            Membership::None => "you are not a member of this room; join it first",
-        };
-        Err(Denial::new(Reason::Membership, message))
+        self.membership.joined()
     }
 
     /// The room takes shared writes.
@@ -374,10 +388,12 @@ impl Standing<'_> {
             (RoomKind::Incognito, Act::Archive | Act::Rejoin) => {
                 "an incognito room leaves no trace and cannot be archived; close it with POST …/close"
             }
+            (RoomKind::Incognito, Act::Avatar) => "an incognito room refers to no media",
             (RoomKind::Incognito, Act::Move) => "an incognito room belongs to no workspace",
             (RoomKind::Incognito, Act::Export) => "an incognito room leaves no trace and cannot be exported",
             (RoomKind::Workspace, Act::Send) => "a workspace holds rooms, not messages; write into one of its rooms",
-            (RoomKind::Workspace, Act::Archive | Act::Rejoin | Act::Close | Act::Export | Act::Move) => {
+            (RoomKind::Workspace, Act::Silence) => "nobody speaks in a workspace; silence people in its rooms",
+            (RoomKind::Workspace, Act::Settings | Act::Archive | Act::Close | Act::Export | Act::Move) => {
                 "this is a workspace; use the calls under /v1/workspaces"
             }
             _ => return Ok(()),
@@ -414,6 +430,9 @@ impl Standing<'_> {
         if self.state == RoomState::Closed {
             return self.not_frozen();
         }
+        if self.kind == RoomKind::Workspace && !self.level.reaches(ADMIN_LEVEL) {
+            return Err(Denial::level("restoring a workspace", ADMIN_LEVEL, self.level));
+        }
         self.level_for(Act::Archive)?;
         if self.levels_are_lifted { self.level_for(Act::PowerLevels) } else { Ok(()) }
     }
@@ -434,11 +453,13 @@ impl Standing<'_> {
             Membership::Ban => return self.joined(),
             Membership::Invite => {}
             Membership::None | Membership::Leave | Membership::Knock if self.door == Door::Public => {}
+            _ if self.door == Door::Knock => {
+                let message = "this room is entered by invite only; ask for one with POST …/knock";
+                return Err(Denial::new(Reason::Membership, message));
+            }
             _ => {
-                return Err(Denial::new(
-                    Reason::Membership,
-                    "this room is entered by invite only; ask a member for one",
-                ));
+                let message = "this room is entered by invite only; ask a member for one";
+                return Err(Denial::new(Reason::Membership, message));
             }
         }
         self.not_frozen()?;
@@ -449,13 +470,14 @@ impl Standing<'_> {
     }
 
     fn may_knock(&self) -> Result<(), Denial> {
-        if self.membership == Membership::Ban {
-            return self.joined();
+        match self.membership {
+            Membership::Knock => return Ok(()),
+            Membership::Ban => return self.joined(),
+            Membership::Join | Membership::Invite => {
+                return Err(Denial::new(Reason::Membership, "you are already let in; there is nothing to ask for"));
+            }
+            Membership::None | Membership::Leave => self.not_frozen()?,
         }
-        if matches!(self.membership, Membership::Join | Membership::Invite) {
-            return Err(Denial::new(Reason::Membership, "you are already let in; there is nothing to ask for"));
-        }
-        self.not_frozen()?;
         match self.door {
             Door::Knock => Ok(()),
             Door::Public => Err(Denial::new(Reason::Membership, "this room is open to all; join it")),

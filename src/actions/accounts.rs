@@ -1,22 +1,25 @@
-//! Accounts: registration, log-in, the profile, and what admins and the command line do with them.
+//! Accounts: making them, log-in, passwords, and what admins and the command line do with them.
 
 use ruma::{OwnedRoomId, OwnedUserId, UserId};
 
 use super::{
-    ActionError, Actions, Caller, Registration, capacity, creation,
+    ActionError, Actions, Caller,
+    audit::{Act, Actor},
+    capacity, creation,
     passwords::PASSWORD_CHARACTERS_MAX,
-    rows,
     sessions::{self, Issued},
     workspaces,
 };
 use crate::storage::{
-    ChangeKind, Commit, CommitError, Home, KeyRange,
+    ChangeKind, Commit, CommitError, Direction, Home, KeyRange, Limit,
     accounts::{Account, AccountState},
-    keyspaces::{ACCOUNT, NAMES, SESSIONS},
+    keyspaces::{ACCOUNT, NAMES},
 };
 
 /// Characters of a local name.
 pub const NAME_CHARACTERS_MAX: usize = 64;
+/// How often a change of an account is tried again because another one came between.
+const CHANGES_MAX: usize = 16;
 /// Characters of a display name.
 pub const DISPLAY_NAME_CHARACTERS_MAX: usize = 256;
 
@@ -63,40 +66,27 @@ pub fn user_id(actions: &Actions, local: &str) -> Option<OwnedUserId> {
     UserId::parse(format!("@{local}:{}", actions.server_name)).ok()
 }
 
-/// Makes an account for whoever asks over the network.
-///
-/// # Errors
-/// Registration is closed, or wants a registration token; as [`create`].
-pub async fn register(
-    actions: &Actions,
-    new: NewAccount,
-    registration_token: Option<&str>,
-) -> Result<(OwnedUserId, Issued), ActionError> {
-    match (actions.settings.registration, registration_token) {
-        (Registration::Open, _) => {}
-        (Registration::Token, _) => {
-            let refused = "registration needs a valid `registration_token`; ask the admin of this server for one";
-            return Err(ActionError::InsufficientPermission(refused.to_owned()));
-        }
-        (Registration::Closed, _) => {
-            let refused = "registration is closed here; ask the admin of this server for an account";
-            return Err(ActionError::InsufficientPermission(refused.to_owned()));
-        }
-    }
-    let made = create(actions, NewAccount { is_admin: false, ..new }).await?;
-    let issued = sessions::issue(actions, &made.user_id, "registration").await?;
-    Ok((made.user_id, issued))
-}
-
 /// Makes an account with its personal workspace.
 ///
 /// # Errors
 /// A name that is taken or malformed; a password that is empty or too long; the tenant's limit.
 pub async fn create(actions: &Actions, new: NewAccount) -> Result<AccountView, ActionError> {
+    make(actions, new, None).await
+}
+
+/// [`create`], in the name of an admin or of the command line.
+///
+/// # Errors
+/// As [`create`].
+pub async fn create_by(actions: &Actions, actor: Actor<'_>, new: NewAccount) -> Result<AccountView, ActionError> {
+    make(actions, new, Some(actor)).await
+}
+
+async fn make(actions: &Actions, new: NewAccount, actor: Option<Actor<'_>>) -> Result<AccountView, ActionError> {
     let local = local_name(&new.username)?;
     let user_id = user_id(actions, &local).ok_or_else(|| ActionError::invalid("username", "is no local name"))?;
     let password_hash = match new.password {
-        Some(password) => Some(hash(actions, password).await?),
+        Some(password) => Some(hash(actions, "password", password).await?),
         None => None,
     };
     if new.display_name.as_ref().is_some_and(|name| name.chars().count() > DISPLAY_NAME_CHARACTERS_MAX) {
@@ -116,9 +106,14 @@ pub async fn create(actions: &Actions, new: NewAccount) -> Result<AccountView, A
         display_name: new.display_name,
         created_at: actions.now(),
         personal_workspace: creation::reservation(actions, &workspace, [0; 32]),
+        avatar_url: None,
     };
     let mut commit = Commit::new(Home::person(&user_id));
     commit.require_absent(&ACCOUNT, &()).put(&ACCOUNT, &(), &account).change(ChangeKind::Account, 0);
+    if let Some(actor) = actor {
+        let details = vec![("is_admin", account.is_admin.to_string())];
+        Act { actor, action: "participant.create", target: user_id.to_string(), details }.record(actions, &mut commit);
+    }
     actions.store.commit(commit).await?;
     personal_workspace(actions, &user_id).await?;
     Ok(AccountView { user_id, account })
@@ -154,13 +149,24 @@ pub async fn personal_workspace(actions: &Actions, user_id: &UserId) -> Result<O
     Ok(reservation.room_id)
 }
 
+/// The one local name that the ways to write a name for a log-in stand for, whether or not there is such an account.
+pub fn login_name(actions: &Actions, username: &str) -> String {
+    let local = username.strip_prefix('@').unwrap_or(username);
+    let local = local.strip_suffix(&format!(":{}", actions.server_name)).unwrap_or(local);
+    local.chars().take(NAME_CHARACTERS_MAX + 1).collect::<String>().to_lowercase()
+}
+
 /// Checks a name and password and opens a session.
 ///
 /// # Errors
 /// [`ActionError::InvalidToken`], alike for unknown names, wrong passwords and accounts that may not log in.
-pub async fn log_in(actions: &Actions, username: &str, password: String) -> Result<(OwnedUserId, Issued), ActionError> {
-    let local = username.strip_prefix('@').unwrap_or(username);
-    let local = local.strip_suffix(&format!(":{}", actions.server_name)).unwrap_or(local).to_lowercase();
+pub async fn log_in(
+    actions: &Actions,
+    username: &str,
+    password: String,
+    client: &str,
+) -> Result<(OwnedUserId, Issued), ActionError> {
+    let local = login_name(actions, username);
     let user_id = local_name(&local).ok().and_then(|local| user_id(actions, &local));
     let account = match &user_id {
         Some(user_id) => get(actions, user_id).await?,
@@ -172,7 +178,7 @@ pub async fn log_in(actions: &Actions, username: &str, password: String) -> Resu
     let is_right = actions.passwords.verify(password, hash).await?;
     match (user_id, account) {
         (Some(user_id), Some(account)) if is_right => {
-            let issued = sessions::issue_while(actions, &user_id, "login", &account).await?;
+            let issued = sessions::issue_while(actions, &user_id, client, &account).await?;
             Ok((user_id, issued))
         }
         _ => Err(ActionError::InvalidToken("wrong user name or password".to_owned())),
@@ -199,93 +205,264 @@ pub fn must_be_admin(caller: &Caller) -> Result<(), ActionError> {
     Err(ActionError::InsufficientPermission("this call is for admins of this server".to_owned()))
 }
 
-/// Makes an account in the name of an admin.
-///
-/// # Errors
-/// As [`create`]; a caller who is no admin.
-pub async fn create_by(actions: &Actions, caller: &Caller, new: NewAccount) -> Result<AccountView, ActionError> {
-    must_be_admin(caller)?;
-    create(actions, new).await
+/// Which accounts are looked for.
+#[derive(Clone, Debug, Default)]
+pub struct Search {
+    /// A part of the id or of the display name, whatever the case.
+    pub text: Option<String>,
+    /// Only accounts in this state.
+    pub state: Option<AccountState>,
 }
 
-/// All accounts, by name.
+/// Accounts, by name. Without a search only the page is read; a search reads every account, a part at a time.
 ///
 /// # Errors
 /// A caller who is no admin.
 pub async fn list(
     actions: &Actions,
     caller: &Caller,
-    search: Option<&str>,
+    search: &Search,
     offset: usize,
     limit: usize,
 ) -> Result<AccountPage, ActionError> {
     must_be_admin(caller)?;
-    let names = rows::all(&actions.store, &NAMES, &Home::server(), KeyRange::all()).await?;
-    let search = search.map(str::to_lowercase);
-    let (mut accounts, mut total) = (Vec::new(), 0);
-    for (local, ()) in names {
-        if search.as_ref().is_some_and(|search| !local.contains(search)) {
-            continue;
-        }
-        let Some(user_id) = user_id(actions, &local) else { continue };
-        let Some(account) = get(actions, &user_id).await? else { continue };
-        if total >= offset && accounts.len() < limit {
+    let (page, total) = if search.text.is_none() && search.state.is_none() {
+        let total = usize::try_from(capacity::accounts(actions).await?).map_err(ActionError::internal)?;
+        (by_name(actions, offset, limit).await?, total)
+    } else {
+        let found = find(actions, search).await?;
+        let total = found.len();
+        (found.into_iter().skip(offset).take(limit).collect(), total)
+    };
+    let mut accounts = Vec::with_capacity(page.len());
+    for user_id in page {
+        // A crash may have left a name that was taken for an account that was not made.
+        if let Some(account) = get(actions, &user_id).await? {
             accounts.push(AccountView { user_id, account });
         }
-        total += 1;
     }
     Ok(AccountPage { accounts, total })
+}
+
+async fn by_name(actions: &Actions, offset: usize, limit: usize) -> Result<Vec<OwnedUserId>, ActionError> {
+    let (mut page, mut passed, mut rest) = (Vec::new(), 0, KeyRange::all());
+    loop {
+        let part = Limit::rows(offset.saturating_add(limit).saturating_sub(passed));
+        let part = actions.store.scan(&NAMES, &Home::server(), rest.clone(), Direction::Up, part).await?;
+        let last = part.rows.last().map(|(last, ())| last.clone());
+        for (local, ()) in part.rows {
+            if passed >= offset {
+                page.extend(user_id(actions, &local));
+            }
+            passed += 1;
+        }
+        match last {
+            Some(last) if part.more && passed < offset.saturating_add(limit) => rest = rest.after(&last),
+            _ => return Ok(page),
+        }
+    }
+}
+
+/// The ids of all accounts that are looked for, sorted.
+async fn find(actions: &Actions, search: &Search) -> Result<Vec<OwnedUserId>, ActionError> {
+    let text = search.text.as_ref().map(|text| text.to_lowercase());
+    let mut found = Vec::new();
+    let mut after: Option<Home> = None;
+    loop {
+        let page = actions.store.scan_homes(&ACCOUNT, after.as_ref().map(|home| (home, &())), Limit::max()).await?;
+        for (home, (), account) in &page.rows {
+            let Some(user_id) = home.as_person() else { continue };
+            let has_text = |text: &String| {
+                let name = account.display_name.as_deref().unwrap_or_default();
+                user_id.as_str().contains(text) || name.to_lowercase().contains(text)
+            };
+            if text.as_ref().is_none_or(has_text) && search.state.is_none_or(|state| state == account.state) {
+                found.push(user_id);
+            }
+        }
+        match page.rows.into_iter().next_back() {
+            Some((home, ..)) if page.more => after = Some(home),
+            _ => break,
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// Sets a password, which also unlocks the account; all sessions end.
 ///
 /// # Errors
-/// Nobody of that name; a password that is empty or too long.
-pub async fn set_password(actions: &Actions, user_id: &UserId, password: String) -> Result<(), ActionError> {
-    let hash = hash(actions, password).await?;
-    change(actions, user_id, move |account, commit| {
-        account.password_hash = Some(hash.clone());
-        if account.state == AccountState::Locked {
-            account.state = AccountState::Active;
-        }
-        commit.delete_all(&SESSIONS);
+/// Nobody of that name; a deactivated account; a password that is empty or too long.
+pub async fn set_password(
+    actions: &Actions,
+    actor: Actor<'_>,
+    user_id: &UserId,
+    password: String,
+) -> Result<AccountView, ActionError> {
+    must_be_lasting(&known(actions, user_id).await?, user_id)?;
+    let hash = hash(actions, "password", password).await?;
+    let act = Act { actor, action: "participant.password", target: user_id.to_string(), details: Vec::new() };
+    change(actions, user_id, None, Some(act), |account| {
+        must_be_lasting(account, user_id)?;
+        let state = match account.state {
+            AccountState::Locked => AccountState::Active,
+            other => other,
+        };
+        Ok(Some(Account { password_hash: Some(hash.clone()), state, ..account.clone() }))
     })
     .await
 }
 
-async fn change(
+/// Gives the caller another password; all other sessions end.
+///
+/// # Errors
+/// A wrong old password; a new one that is empty or too long.
+pub async fn change_own_password(
+    actions: &Actions,
+    caller: &Caller,
+    old: String,
+    new: String,
+) -> Result<(), ActionError> {
+    let new = checked("new", new)?;
+    let wrong = || ActionError::InsufficientPermission("`old` is not your password".to_owned());
+    let account = own(actions, caller).await?.account;
+    let old: String = old.chars().take(PASSWORD_CHARACTERS_MAX + 1).collect();
+    if !actions.passwords.verify(old, account.password_hash.clone()).await? {
+        return Err(wrong());
+    }
+    let hash = hash(actions, "new", new).await?;
+    change(actions, &caller.user_id, caller.session, None, |present| {
+        if present.password_hash != account.password_hash || present.state != AccountState::Active {
+            return Err(wrong());
+        }
+        Ok(Some(Account { password_hash: Some(hash.clone()), ..present.clone() }))
+    })
+    .await
+    .map(drop)
+}
+
+/// Takes everything from an account until it is enabled again; all its sessions end.
+///
+/// # Errors
+/// A caller who is no admin, or who would disable himself; an account that can do nothing anyway.
+pub async fn disable(actions: &Actions, caller: &Caller, user_id: &UserId) -> Result<AccountView, ActionError> {
+    must_be_admin(caller)?;
+    if caller.user_id == *user_id {
+        return Err(ActionError::invalid("participant_id", "you cannot disable yourself; ask another admin"));
+    }
+    set_state(actions, caller, user_id, "participant.disable", AccountState::Disabled).await
+}
+
+/// Gives a disabled account back what it had; its people log in anew.
+///
+/// # Errors
+/// As [`disable`].
+pub async fn enable(actions: &Actions, caller: &Caller, user_id: &UserId) -> Result<AccountView, ActionError> {
+    must_be_admin(caller)?;
+    set_state(actions, caller, user_id, "participant.enable", AccountState::Active).await
+}
+
+async fn set_state(
+    actions: &Actions,
+    caller: &Caller,
+    user_id: &UserId,
+    action: &'static str,
+    wanted: AccountState,
+) -> Result<AccountView, ActionError> {
+    let actor = Actor::Admin(&caller.user_id);
+    let act = Act { actor, action, target: user_id.to_string(), details: Vec::new() };
+    change(actions, user_id, None, Some(act), |account| {
+        must_be_lasting(account, user_id)?;
+        if account.state == AccountState::Locked {
+            let locked = format!("{user_id} is locked and can do nothing until an admin sets a password");
+            return Err(ActionError::invalid("participant_id", locked));
+        }
+        Ok((account.state != wanted).then(|| Account { state: wanted, ..account.clone() }))
+    })
+    .await
+}
+
+async fn known(actions: &Actions, user_id: &UserId) -> Result<Account, ActionError> {
+    get(actions, user_id).await?.ok_or_else(|| ActionError::ParticipantNotFound(user_id.to_string()))
+}
+
+fn must_be_lasting(account: &Account, user_id: &UserId) -> Result<(), ActionError> {
+    if account.state != AccountState::Deactivated {
+        return Ok(());
+    }
+    Err(ActionError::invalid("participant_id", format!("{user_id} was deactivated by its owner, for good")))
+}
+
+/// Changes an account and ends its sessions, but for the one that is kept; none: there is nothing to change.
+///
+/// # Errors
+/// Nobody of that name; what `apply` says.
+pub(super) async fn change(
+    actions: &Actions,
+    user_id: &UserId,
+    kept: Option<[u8; 32]>,
+    act: Option<Act<'_>>,
+    apply: impl Fn(&Account) -> Result<Option<Account>, ActionError>,
+) -> Result<AccountView, ActionError> {
+    for _ in 0..CHANGES_MAX {
+        let before = known(actions, user_id).await?;
+        let Some(after) = apply(&before)? else {
+            return Ok(AccountView { user_id: user_id.to_owned(), account: before });
+        };
+        let mut commit = Commit::new(Home::person(user_id));
+        commit.require_same(&ACCOUNT, &(), &before).put(&ACCOUNT, &(), &after).change(ChangeKind::Account, 0);
+        sessions::end_in(actions, user_id, &mut commit, kept).await?;
+        if let Some(act) = &act {
+            act.clone().record(actions, &mut commit);
+        }
+        let outcome = actions.store.commit(commit).await;
+        sessions::end_sessions_of(actions, user_id, kept);
+        match outcome {
+            Err(CommitError::Conflict) => {}
+            outcome => {
+                outcome?;
+                return Ok(AccountView { user_id: user_id.to_owned(), account: after });
+            }
+        }
+    }
+    Err(ActionError::Busy)
+}
+
+/// Changes what an account says of its owner, and with the same commit what else `apply` puts into it. Its sessions go on.
+///
+/// # Errors
+/// Nobody of that name; [`ActionError::Busy`].
+pub(super) async fn amend(
     actions: &Actions,
     user_id: &UserId,
     apply: impl Fn(&mut Account, &mut Commit),
 ) -> Result<(), ActionError> {
-    let home = Home::person(user_id);
-    loop {
-        let before =
-            get(actions, user_id).await?.ok_or_else(|| ActionError::ParticipantNotFound(user_id.to_string()))?;
-        let mut after = before.clone();
-        let mut commit = Commit::new(home.clone());
-        commit.require_same(&ACCOUNT, &(), &before);
+    for _ in 0..CHANGES_MAX {
+        let before = known(actions, user_id).await?;
+        let (mut after, mut commit) = (before.clone(), Commit::new(Home::person(user_id)));
         apply(&mut after, &mut commit);
-        commit.put(&ACCOUNT, &(), &after).change(ChangeKind::Account, 0);
+        commit.require_same(&ACCOUNT, &(), &before).put(&ACCOUNT, &(), &after).change(ChangeKind::Account, 0);
         match actions.store.commit(commit).await {
             Err(CommitError::Conflict) => {}
-            outcome => {
-                outcome?;
-                sessions::forget_all(actions);
-                return Ok(());
-            }
+            outcome => return Ok(outcome.map(drop)?),
         }
     }
+    Err(ActionError::Busy)
 }
 
-async fn hash(actions: &Actions, password: String) -> Result<String, ActionError> {
+async fn hash(actions: &Actions, field: &str, password: String) -> Result<String, ActionError> {
+    let password = checked(field, password)?;
+    actions.passwords.hash(password, crate::random::bytes(&*actions.random)).await
+}
+
+fn checked(field: &str, password: String) -> Result<String, ActionError> {
     if password.is_empty() {
-        return Err(ActionError::invalid("password", "must not be empty"));
+        return Err(ActionError::invalid(field, "must not be empty"));
     }
     if password.chars().count() > PASSWORD_CHARACTERS_MAX {
-        return Err(ActionError::invalid("password", format!("at most {PASSWORD_CHARACTERS_MAX} characters")));
+        return Err(ActionError::invalid(field, format!("at most {PASSWORD_CHARACTERS_MAX} characters")));
     }
-    actions.passwords.hash(password, crate::random::bytes(&*actions.random)).await
+    Ok(password)
 }
 
 /// A local name as it is stored.

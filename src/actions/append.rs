@@ -9,6 +9,7 @@ use rules::{
     authorization,
     draft::{self, Around, Draft},
     event::Event,
+    kind::RoomKind,
     limits::PREV_EVENTS_MAX,
     permission::Standing,
     state::{StateKey, StateMap, change_of},
@@ -19,7 +20,9 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::{
     Actions, Caller,
+    directory::Relisted,
     error::ActionError,
+    figures,
     lane::{Room, Working},
     rows::{Rows, state_key},
     summary::{self, Basis},
@@ -36,9 +39,10 @@ use crate::storage::{
 
 mod effects;
 mod erase;
+mod references;
 mod remote;
 
-pub use erase::erase;
+pub use erase::{erase, leave};
 pub use remote::{Remote, remote};
 
 /// The lane of one room, held, and what shall be written.
@@ -62,6 +66,12 @@ impl Writer {
     /// # Errors
     /// [`ActionError::Busy`] when the turn does not come; when storage cannot be read.
     pub async fn enter(actions: &Actions, room: &Arc<Room>) -> Result<Option<Self>, ActionError> {
+        let writer = Self::enter_even_purging(actions, room).await?;
+        Ok(writer.filter(|_| !actions.is_purging(&room.id)))
+    }
+
+    /// [`Writer::enter`], even when the room's rows are about to go.
+    async fn enter_even_purging(actions: &Actions, room: &Arc<Room>) -> Result<Option<Self>, ActionError> {
         let mut writer = Self::enter_any(actions, room).await?;
         if writer.working.view.is_none() {
             writer.working.view = room.view().await?;
@@ -155,8 +165,7 @@ impl Writer {
     /// # Errors
     /// As [`Writer::view`].
     pub fn standing(&self, caller: &Caller, member: Option<&Member>) -> Result<Standing<'_>, ActionError> {
-        let max = self.actions.settings.max_participants;
-        let mut standing = self.view()?.standing(&caller.user_id, member, caller.is_admin, max);
+        let mut standing = self.view()?.standing(&self.actions, caller, member);
         let summary = self.summary()?;
         (standing.kind, standing.state) = (summary.kind, summary.state);
         Ok(standing)
@@ -237,10 +246,13 @@ impl Writer {
     pub async fn stage_as(
         &mut self,
         sender: &UserId,
-        draft: Draft,
+        mut draft: Draft,
         transaction_id: Option<String>,
     ) -> Result<Arc<Event>, ActionError> {
         let version = self.version()?;
+        if draft.kind == TimelineEventType::RoomMember && self.summary()?.kind == RoomKind::Incognito {
+            draft.content.remove("avatar_url");
+        }
         let sender = sender.to_owned();
         let content = serde_json::value::to_raw_value(&draft.content).map_err(ActionError::internal)?;
         let needed = authorization::needed_state(&version, &draft.kind, &sender, draft.state_key.as_deref(), &content)?;
@@ -269,6 +281,7 @@ impl Writer {
         if let Some(own_state) = own_state {
             authorization::check(&version, &event, &own_state)?;
         }
+        self.refer(&event).await?;
         self.place_at_the_end(Arc::clone(&event), before, transaction_id).await?;
         Ok(event)
     }
@@ -391,6 +404,7 @@ impl Writer {
         }
         let at = EventAt { room_id: self.room.id.clone(), arrival };
         self.commit.put_content(&EVENT_IDS, event.event_id(), &at);
+        figures::count_event(&mut self.commit, &standing);
         let stored = StoredEvent {
             event_id: event.event_id().clone(),
             place,
@@ -432,28 +446,33 @@ impl Writer {
     }
 
     /// Hands everything that was staged to the committer, leaves the lane, and waits until it is on disk. With nothing staged it only waits
-    /// until what the lane has seen is on disk: an answer that rests on it is then true even after a power cut.
+    /// until what the lane has seen is on disk: an answer that rests on it is then true even after a power cut. Answers the room as it then is.
     ///
     /// # Errors
     /// [`ActionError::Busy`] when nothing was written and a repeat may succeed.
-    pub async fn commit(mut self) -> Result<(), ActionError> {
+    pub async fn commit(mut self) -> Result<Arc<RoomView>, ActionError> {
         let permit = self.room.store.reserve().await?;
         let view = self.seal()?;
         let room = Arc::clone(&self.room);
+        let relisted = Relisted::of(&self.actions, &room.id, self.base_summary.as_ref(), &view.summary);
         for (key, event) in self.changed.drain() {
             self.working.keep(key, event);
         }
         self.working.keep_own(self.own);
         let number = self.working.pending.push(&self.commit);
         self.working.view = Some(Arc::clone(&view));
-        self.commit.then(move |outcome: &Result<Position, _>| match outcome {
-            Ok(_) => room.published(number, view),
-            Err(_) => room.failed(number),
+        let published = Arc::clone(&view);
+        self.commit.then(move |outcome: &Result<Position, _>| {
+            relisted.into_iter().for_each(|relisted| relisted.tell(outcome.is_ok()));
+            match outcome {
+                Ok(_) => room.published(number, published),
+                Err(_) => room.failed(number),
+            }
         });
         let pending = permit.submit(self.commit);
         drop(self.working);
         pending.await?;
-        Ok(())
+        Ok(view)
     }
 
     /// The last rows of the commit, and the condition that it rests on.

@@ -46,13 +46,15 @@ impl Drop for Place<'_> {
 /// # Errors
 /// [`ActionError::TenantCapacity`].
 pub async fn room(actions: &Actions) -> Result<Place<'_>, ActionError> {
-    let count = async || {
-        let rooms = rows::all(actions.store(), &ROOMS, &Home::server(), KeyRange::all()).await?;
-        let counted = rooms.iter().filter(|(_, listing)| listing.kind != RoomKind::Workspace).count();
-        Ok::<_, ActionError>(AtomicU64::new(u64::try_from(counted).map_err(ActionError::internal)?))
-    };
-    let counter = actions.capacity.rooms.get_or_try_init(count).await?;
-    take(counter, actions.settings.max_rooms, "rooms")
+    take(rooms_counter(actions).await?, actions.settings.max_rooms, "rooms")
+}
+
+/// A room is gone: its place is free.
+pub fn give_back_room(actions: &Actions) {
+    // Who has not counted yet will not find it.
+    if let Some(counter) = actions.capacity.rooms.get() {
+        counter.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// A place for one more account.
@@ -60,12 +62,32 @@ pub async fn room(actions: &Actions) -> Result<Place<'_>, ActionError> {
 /// # Errors
 /// [`ActionError::TenantCapacity`].
 pub async fn account(actions: &Actions) -> Result<Place<'_>, ActionError> {
+    take(accounts_counter(actions).await?, actions.settings.max_accounts, "accounts")
+}
+
+/// How many accounts there are.
+///
+/// # Errors
+/// When storage cannot be read.
+pub async fn accounts(actions: &Actions) -> Result<u64, ActionError> {
+    Ok(accounts_counter(actions).await?.load(Ordering::Acquire))
+}
+
+async fn rooms_counter(actions: &Actions) -> Result<&AtomicU64, ActionError> {
+    let count = async || {
+        let rooms = rows::all(actions.store(), &ROOMS, &Home::server(), KeyRange::all()).await?;
+        let counted = rooms.iter().filter(|(_, listing)| listing.kind != RoomKind::Workspace).count();
+        Ok::<_, ActionError>(AtomicU64::new(u64::try_from(counted).map_err(ActionError::internal)?))
+    };
+    actions.capacity.rooms.get_or_try_init(count).await
+}
+
+async fn accounts_counter(actions: &Actions) -> Result<&AtomicU64, ActionError> {
     let count = async || {
         let names = rows::all(actions.store(), &NAMES, &Home::server(), KeyRange::all()).await?;
         Ok::<_, ActionError>(AtomicU64::new(u64::try_from(names.len()).map_err(ActionError::internal)?))
     };
-    let counter = actions.capacity.accounts.get_or_try_init(count).await?;
-    take(counter, actions.settings.max_accounts, "accounts")
+    actions.capacity.accounts.get_or_try_init(count).await
 }
 
 fn take<'a>(counter: &'a AtomicU64, max: u64, what: &str) -> Result<Place<'a>, ActionError> {

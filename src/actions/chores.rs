@@ -53,7 +53,11 @@ pub async fn try_finish(actions: &Actions, room_id: &RoomId, space: &RoomId) {
     }
 }
 
-async fn set_child(
+/// Names a room in a space, or no longer, in the name of that person; a space that says so already is left as it is.
+///
+/// # Errors
+/// [`ActionError::RoomForbidden`] when the person may not say so; when storage cannot be read or written.
+pub(super) async fn set_child(
     actions: &Actions,
     room_id: &RoomId,
     space: &RoomId,

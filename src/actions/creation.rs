@@ -8,13 +8,16 @@ use rules::{
     kind::{self, RoomKind, TYPE_FIELD},
     version::Version,
 };
-use ruma::{CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedUserId, UserId, events::TimelineEventType};
+use ruma::{
+    CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedUserId, UserId, canonical_json::CanonicalJsonError,
+    events::TimelineEventType,
+};
 use serde_json::json;
 
 use super::{
     ActionError, Actions, Caller, accounts, aliases,
     append::Writer,
-    capacity, chores, members, requests,
+    capacity, chores, media, members, purge, requests, room_passwords, settings,
     texts::{NAME_CHARACTERS_MAX, TOPIC_CHARACTERS_MAX, at_most},
     workspaces,
 };
@@ -44,6 +47,8 @@ pub struct NewRoom {
     pub is_incognito: bool,
     /// Who is invited at once.
     pub invite: Vec<OwnedUserId>,
+    /// A word that lets people of this server in.
+    pub password: Option<String>,
     /// Joined members at most.
     pub max_members: Option<u64>,
     /// Other servers may take part; none: yes.
@@ -149,6 +154,8 @@ pub(super) async fn made_before(
 async fn plan(actions: &Actions, caller: &Caller, new: NewRoom) -> Result<Plan, ActionError> {
     at_most("name", new.name.as_deref(), NAME_CHARACTERS_MAX)?;
     at_most("topic", new.topic.as_deref(), TOPIC_CHARACTERS_MAX)?;
+    settings::check_max_members(new.max_members)?;
+    new.password.as_deref().map_or(Ok(()), room_passwords::check)?;
     let mut plan = Plan::of_kind(new.kind.unwrap_or(RoomKind::Group))?;
     if new.is_incognito {
         if plan.kind == RoomKind::Public {
@@ -163,13 +170,22 @@ async fn plan(actions: &Actions, caller: &Caller, new: NewRoom) -> Result<Plan, 
         })?;
     }
     plan.is_public = plan.kind == RoomKind::Public || new.is_public.unwrap_or(false);
+    if new.password.is_some()
+        && let Some(refused) = kind::refused_password(plan.kind, kind::join_rule(plan.kind, plan.is_public))
+    {
+        return Err(ActionError::type_invariant(refused));
+    }
     plan.name = new.name.filter(|name| !name.trim().is_empty());
     if plan.kind == RoomKind::Incognito && plan.name.is_none() {
         plan.name = Some(format!("incognito-{}", actions.random_word(6)));
     }
     plan.topic = new.topic.filter(|topic| !topic.trim().is_empty());
+    if let Some(url) = &new.avatar_url {
+        media::must_read(actions, &caller.user_id, "avatar_url", url).await?;
+    }
     plan.avatar_url = new.avatar_url;
-    plan.settings = RoomSettings { max_members: new.max_members, federation_off: new.federate == Some(false) };
+    plan.settings =
+        RoomSettings { max_members: new.max_members, federation_off: new.federate == Some(false), password_hash: None };
     plan.invite = invited(actions, caller, new.invite).await?;
     if plan.kind != RoomKind::Incognito {
         plan.workspace_id = Some(match new.workspace_id {
@@ -179,6 +195,9 @@ async fn plan(actions: &Actions, caller: &Caller, new: NewRoom) -> Result<Plan, 
             }
             None => accounts::personal_workspace(actions, &caller.user_id).await?,
         });
+    }
+    if let Some(password) = new.password {
+        plan.settings.password_hash = Some(room_passwords::hash(actions, password).await?);
     }
     Ok(plan)
 }
@@ -320,6 +339,9 @@ pub(super) async fn write(
     if room.view().await?.is_some() {
         return Ok(());
     }
+    if purge::is_purged(actions, &room_id).await? {
+        return Err(ActionError::RoomNotFound);
+    }
     let wish = match wished_alias {
         Some(alias) => aliases::Wish::Exactly(alias),
         None => {
@@ -399,6 +421,10 @@ pub(super) fn object(content: serde_json::Value) -> Result<CanonicalJsonObject, 
     match CanonicalJsonValue::try_from(content) {
         Ok(CanonicalJsonValue::Object(content)) => Ok(content),
         Ok(_) => Err(ActionError::invalid("content", "must be an object")),
-        Err(error) => Err(ActionError::invalid("content", error.to_string())),
+        Err(CanonicalJsonError::IntegerOutOfRange) => {
+            let problem = "holds an integer that is not from -9007199254740991 to 9007199254740991; send it as text";
+            Err(ActionError::invalid("content", problem))
+        }
+        Err(_) => Err(ActionError::invalid("content", "holds a number that is no integer; send it as text")),
     }
 }

@@ -94,7 +94,7 @@ async fn find(actions: &Actions, caller: &Caller, partner: &UserId) -> Result<Op
         .min_by_key(|room| (room.own != Membership::Join || room.other != Membership::Join, room.room.id.clone()));
     if let Some(found) = open {
         if found.own == Membership::Invite {
-            members::join(actions, caller, found.room.id.as_str(), &[]).await?;
+            members::join(actions, caller, found.room.id.as_str(), &[], None).await?;
         }
         return Ok(Some(found.room.id.clone()));
     }

@@ -45,9 +45,18 @@ pub enum ActionError {
     /// The caller's role does not suffice.
     #[error("{0}")]
     WorkspaceForbidden(String),
+    /// No such medium, or not for the caller.
+    #[error("no such medium, or you may not read it")]
+    MediaNotFound,
+    /// Bytes of a kind that is not taken here.
+    #[error("{0}")]
+    UnsupportedMedia(String),
     /// No such person on this server.
     #[error("there is no participant `{0}` on this server")]
     ParticipantNotFound(String),
+    /// No session, token or job of that id, or it is not the caller's.
+    #[error("there is no such {0}, or it is not yours")]
+    NotFound(&'static str),
     /// A limit of the tenant is reached.
     #[error("{0}")]
     TenantCapacity(String),
@@ -107,7 +116,10 @@ pub enum ErrorKind {
     RedactForbidden,
     WorkspaceNotFound,
     WorkspaceForbidden,
+    MediaNotFound,
+    UnsupportedMedia,
     ParticipantNotFound,
+    NotFound,
     TenantCapacity,
     InvalidToken,
     ExpiredToken,
@@ -135,7 +147,10 @@ impl ActionError {
             Self::RedactForbidden(_) => ErrorKind::RedactForbidden,
             Self::WorkspaceNotFound => ErrorKind::WorkspaceNotFound,
             Self::WorkspaceForbidden(_) => ErrorKind::WorkspaceForbidden,
+            Self::MediaNotFound => ErrorKind::MediaNotFound,
+            Self::UnsupportedMedia(_) => ErrorKind::UnsupportedMedia,
             Self::ParticipantNotFound(_) => ErrorKind::ParticipantNotFound,
+            Self::NotFound(_) => ErrorKind::NotFound,
             Self::TenantCapacity(_) => ErrorKind::TenantCapacity,
             Self::InvalidToken(_) => ErrorKind::InvalidToken,
             Self::ExpiredToken => ErrorKind::ExpiredToken,

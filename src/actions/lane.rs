@@ -276,6 +276,12 @@ impl Rooms {
 }
 
 impl Rooms {
+    /// How many rooms are in memory, and how many writers wait for their lanes.
+    pub fn figures(&self) -> (usize, usize) {
+        let rooms = self.rooms.lock();
+        (rooms.len(), rooms.values().map(|room| room.waiting.load(Ordering::Relaxed)).sum())
+    }
+
     /// Forgets a room that is no more.
     pub fn remove(&self, id: &RoomId) {
         self.rooms.lock().remove(id);

@@ -9,7 +9,7 @@ use ruma::{CanonicalJsonObject, CanonicalJsonValue, Int, UserId};
 use super::{
     ActionError, Actions, Caller,
     append::Writer,
-    rooms::{self, Entered},
+    rooms::{self, Entered, RoomDetails},
 };
 use crate::storage::keyspaces::MEMBERS;
 
@@ -27,7 +27,7 @@ pub async fn set(
     caller: &Caller,
     reference: &str,
     parts: serde_json::Map<String, serde_json::Value>,
-) -> Result<(), ActionError> {
+) -> Result<RoomDetails, ActionError> {
     check(&parts)?;
     let mut entered = rooms::enter(actions, caller, reference).await?;
     entered.may(caller, Act::PowerLevels)?;
@@ -48,8 +48,7 @@ pub async fn set(
         }
     }
     stage(&mut entered.writer, caller, content).await?;
-    entered.writer.commit().await?;
-    Ok(())
+    entered.finish(actions, caller).await
 }
 
 /// Sets one person's level.
@@ -62,7 +61,7 @@ pub async fn set_member(
     reference: &str,
     target: &UserId,
     level: i64,
-) -> Result<(), ActionError> {
+) -> Result<RoomDetails, ActionError> {
     let mut entered = rooms::enter(actions, caller, reference).await?;
     entered.may(caller, Act::PowerLevels)?;
     check_users(&entered, [target.as_str()].into_iter())?;
@@ -70,8 +69,7 @@ pub async fn set_member(
         return Err(ActionError::ParticipantNotFound(target.to_string()));
     }
     stage_member(&mut entered.writer, caller, target, level).await?;
-    entered.writer.commit().await?;
-    Ok(())
+    entered.finish(actions, caller).await
 }
 
 /// Stages one person's level, unless it is that already.
@@ -95,7 +93,15 @@ pub(super) async fn stage_member(
     stage(writer, caller, content).await
 }
 
-async fn stage(writer: &mut Writer, caller: &Caller, content: CanonicalJsonObject) -> Result<(), ActionError> {
+/// Stages the content of the power levels, unless it is that already.
+///
+/// # Errors
+/// A level too low for the change.
+pub(super) async fn stage(
+    writer: &mut Writer,
+    caller: &Caller,
+    content: CanonicalJsonObject,
+) -> Result<(), ActionError> {
     if content != *writer.view()?.basis.levels.content() {
         writer.stage(&caller.user_id, Draft::state("m.room.power_levels", "", content)).await?;
     }

@@ -26,24 +26,34 @@ pub async fn archive(
     caller: &Caller,
     reference: &str,
     reason: Option<String>,
-) -> Result<(), ActionError> {
+) -> Result<RoomDetails, ActionError> {
     let mut entered = rooms::enter(actions, caller, reference).await?;
-    if is_already(&entered, caller, RoomState::Archived)? {
-        entered.writer.commit().await?;
-        return Ok(());
-    }
     entered.may(caller, Act::Archive)?;
+    if entered.writer.summary()?.state == RoomState::Open {
+        stage_archive(&mut entered, caller, reason).await?;
+    }
+    entered.finish(actions, caller).await
+}
+
+/// Stages what archives an open room. Whether the caller may is decided before.
+///
+/// # Errors
+/// When the rules of the room forbid it.
+pub(super) async fn stage_archive(
+    entered: &mut Entered,
+    caller: &Caller,
+    reason: Option<String>,
+) -> Result<(), ActionError> {
     let mut content = object(json!({ "archived": true }))?;
     give_reason(&mut content, reason)?;
-    let change = lift(&entered, caller, MODERATOR_LEVEL)?;
+    let change = lift(entered, caller, MODERATOR_LEVEL)?;
     if let Some((_, former)) = &change {
         content.insert("levels".to_owned(), CanonicalJsonValue::Object(former.clone()));
     }
     entered.writer.stage(&caller.user_id, Draft::state(ARCHIVED, "", content)).await?;
     if let Some((change, _)) = change {
-        stage_change(&mut entered, caller, change).await?;
+        stage_change(entered, caller, change).await?;
     }
-    entered.writer.commit().await?;
     Ok(())
 }
 
@@ -58,40 +68,47 @@ pub async fn close(
     reason: Option<String>,
 ) -> Result<RoomDetails, ActionError> {
     let mut entered = rooms::enter(actions, caller, reference).await?;
-    if is_already(&entered, caller, RoomState::Closed)? {
-        entered.writer.commit().await?;
-        return rooms::details(actions, caller, reference).await;
-    }
     entered.may(caller, Act::Close)?;
+    if entered.writer.summary()?.state != RoomState::Closed {
+        stage_close(&mut entered, caller, reason).await?;
+    }
+    let closed = entered.finish(actions, caller).await?;
+    if closed.view.summary.kind == RoomKind::Incognito {
+        incognito::end(actions, &closed.room_id).await?;
+    }
+    Ok(closed)
+}
+
+/// Stages what closes a room. Whether the caller may is decided before.
+///
+/// # Errors
+/// When the rules of the room forbid it.
+pub(super) async fn stage_close(
+    entered: &mut Entered,
+    caller: &Caller,
+    reason: Option<String>,
+) -> Result<(), ActionError> {
     let mut content = CanonicalJsonObject::new();
     give_reason(&mut content, reason)?;
     let level = entered.writer.view()?.level(&caller.user_id).reported().min(ADMIN_LEVEL);
-    let change = lift(&entered, caller, level)?;
+    let change = lift(entered, caller, level)?;
     entered.writer.stage(&caller.user_id, Draft::state(CLOSED, "", content)).await?;
     if let Some((change, _)) = change {
-        stage_change(&mut entered, caller, change).await?;
+        stage_change(entered, caller, change).await?;
     }
-    let ends = entered.writer.summary()?.kind == RoomKind::Incognito;
-    let room_id = entered.writer.room_id().clone();
-    entered.writer.commit().await?;
-    let closed = rooms::details(actions, caller, reference).await?;
-    if ends {
-        incognito::end(actions, &room_id).await?;
-    }
-    Ok(closed)
+    Ok(())
 }
 
 /// Restores an archived room as it was.
 ///
 /// # Errors
 /// A level too low, a closed room.
-pub async fn rejoin(actions: &Actions, caller: &Caller, reference: &str) -> Result<(), ActionError> {
+pub async fn rejoin(actions: &Actions, caller: &Caller, reference: &str) -> Result<RoomDetails, ActionError> {
     let mut entered = rooms::enter(actions, caller, reference).await?;
-    if is_already(&entered, caller, RoomState::Open)? {
-        entered.writer.commit().await?;
-        return Ok(());
-    }
     entered.may(caller, Act::Rejoin)?;
+    if entered.writer.summary()?.state == RoomState::Open {
+        return entered.finish(actions, caller).await;
+    }
     let former = entered.writer.view()?.basis.archived.as_deref().and_then(|event| {
         let content = event.content_as::<CanonicalJsonObject>().ok()?;
         content.get("levels").and_then(CanonicalJsonValue::as_object).cloned()
@@ -101,20 +118,7 @@ pub async fn rejoin(actions: &Actions, caller: &Caller, reference: &str) -> Resu
         let change = freeze::thawed(entered.writer.view()?.basis.levels.content(), &former);
         stage_change(&mut entered, caller, change).await?;
     }
-    entered.writer.commit().await?;
-    Ok(())
-}
-
-/// There is nothing to do; only members are told so.
-fn is_already(entered: &Entered, caller: &Caller, wanted: RoomState) -> Result<bool, ActionError> {
-    let standing = entered.writer.standing(caller, entered.member.as_ref())?;
-    standing.joined()?;
-    standing.type_knows(match wanted {
-        RoomState::Archived => Act::Archive,
-        RoomState::Closed => Act::Close,
-        RoomState::Open => Act::Rejoin,
-    })?;
-    Ok(standing.state == wanted)
+    entered.finish(actions, caller).await
 }
 
 /// What keeps members of other servers from writing: only where there are some, and the caller may change levels.

@@ -5,19 +5,23 @@ use rules::{
     kind::RoomKind,
     permission::{Act, Membership, Reason},
 };
-use ruma::{CanonicalJsonObject, CanonicalJsonValue, OwnedUserId, UserId};
+use ruma::{CanonicalJsonObject, CanonicalJsonValue, OwnedUserId, RoomId, UserId};
 use serde_json::json;
 
 use super::{
     ActionError, Actions, Caller, accounts,
     append::Writer,
     creation::object,
-    incognito,
-    rooms::{self, Entered},
+    incognito, purge, room_passwords,
+    rooms::{self, Entered, RoomDetails},
     rows,
     texts::give_reason,
 };
-use crate::storage::{KeyRange, accounts::AccountState, keyspaces::MEMBERS, members::Member};
+use crate::storage::{
+    accounts::AccountState,
+    keyspaces::MEMBERS,
+    members::{Member, Silence},
+};
 
 /// A person in a room's list of members.
 #[derive(Clone, Debug)]
@@ -30,6 +34,8 @@ pub struct MemberView {
     pub power_level: i64,
     /// A creator by the room version.
     pub is_creator: bool,
+    /// A moderator keeps the person from speaking now.
+    pub silence: Option<Silence>,
 }
 
 /// A page of members, and how many there are in all.
@@ -40,31 +46,57 @@ pub struct MemberPage {
     pub total: usize,
 }
 
-/// Enters a room.
+/// Enters a room. Where nothing else lets the caller in, the room's password does.
 ///
 /// # Errors
-/// Not invited, banned, full, frozen; a room of another server.
-pub async fn join(actions: &Actions, caller: &Caller, reference: &str, via: &[String]) -> Result<(), ActionError> {
-    let entered = match rooms::enter(actions, caller, reference).await {
-        Err(ActionError::RoomNotFound) => return Err(elsewhere(actions, reference, via)),
-        entered => entered?,
+/// Not invited, banned, full, frozen; a wrong password; a room of another server.
+pub async fn join(
+    actions: &Actions,
+    caller: &Caller,
+    reference: &str,
+    via: &[String],
+    password: Option<&str>,
+) -> Result<RoomDetails, ActionError> {
+    password.map_or(Ok(()), room_passwords::check)?;
+    let mut entered = match (rooms::enter(actions, caller, reference).await, password) {
+        (Err(ActionError::RoomNotFound), None) => {
+            must_not_be_purged(actions, caller, reference).await?;
+            return Err(elsewhere(actions, reference, via, "joining this room"));
+        }
+        (Err(ActionError::RoomNotFound), Some(password)) => {
+            return room_passwords::join(actions, caller, reference, via, password).await;
+        }
+        (entered, _) => entered?,
     };
-    let mut writer = entered.writer;
-    writer.standing(caller, entered.member.as_ref())?.may(Act::Join)?;
-    if membership(entered.member.as_ref()) != Membership::Join {
-        let profile = profile_of(actions, &caller.user_id).await?;
-        writer.stage(&caller.user_id, Draft::member(&caller.user_id, "join", profile)).await?;
+    let present = membership(entered.member.as_ref());
+    match (entered.may(caller, Act::Join), password) {
+        (Err(ActionError::RoomForbidden { .. }), Some(password)) if present != Membership::Ban => {
+            drop(entered);
+            return room_passwords::join(actions, caller, reference, via, password).await;
+        }
+        (allowed, _) => allowed?,
     }
-    writer.commit().await?;
-    Ok(())
+    if present != Membership::Join {
+        let profile = profile_of(actions, &caller.user_id).await?;
+        entered.writer.stage(&caller.user_id, Draft::member(&caller.user_id, "join", profile)).await?;
+    }
+    entered.finish(actions, caller).await
 }
 
-/// A room that is not here: perhaps it is elsewhere.
-fn elsewhere(actions: &Actions, reference: &str, via: &[String]) -> ActionError {
+/// A room that was purged here is brought back by an admin only.
+async fn must_not_be_purged(actions: &Actions, caller: &Caller, reference: &str) -> Result<(), ActionError> {
+    match RoomId::parse(reference) {
+        Ok(room_id) if !caller.is_admin && purge::is_purged(actions, &room_id).await? => Err(ActionError::RoomNotFound),
+        _ => Ok(()),
+    }
+}
+
+/// Why there is no such room here: perhaps it is elsewhere.
+pub(super) fn elsewhere(actions: &Actions, reference: &str, via: &[String], what: &str) -> ActionError {
     let other_server = |server: &str| server != actions.server_name.as_str();
     let is_foreign_name = reference.split_once(':').is_some_and(|(_, server)| other_server(server));
     if is_foreign_name || via.iter().any(|server| other_server(server)) {
-        return ActionError::needs_federation("joining this room");
+        return ActionError::needs_federation(what);
     }
     ActionError::RoomNotFound
 }
@@ -109,15 +141,14 @@ pub async fn invite(
     reference: &str,
     target: &UserId,
     reason: Option<String>,
-) -> Result<(), ActionError> {
+) -> Result<RoomDetails, ActionError> {
     let mut entered = rooms::enter(actions, caller, reference).await?;
     let is_foreign = !actions.is_local(target);
     let kind = entered.writer.summary()?.kind;
     let present = membership(entered.writer.get(&MEMBERS, &target.to_owned()).await?.as_ref());
     let is_member = matches!(present, Membership::Join | Membership::Invite);
     if is_member && membership(entered.member.as_ref()) == Membership::Join {
-        entered.writer.commit().await?;
-        return Ok(());
+        return entered.finish(actions, caller).await;
     }
     entered.may(caller, Act::Invite)?;
     if kind == RoomKind::Incognito && is_foreign {
@@ -133,60 +164,54 @@ pub async fn invite(
     let mut content = profile_of(actions, target).await?;
     give_reason(&mut content, reason)?;
     entered.writer.stage(&caller.user_id, Draft::member(target, "invite", content)).await?;
-    entered.writer.commit().await?;
-    Ok(())
+    entered.finish(actions, caller).await
 }
 
-/// Removes a member.
+/// What a moderator does about somebody's membership.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// Remove a member, take back an invite, decline a knock.
+    Kick,
+    /// Exclude somebody, member or not.
+    Ban,
+    /// Lift a ban; the person may then be invited or join again.
+    Unban,
+}
+
+/// Removes, excludes or readmits somebody. What is so already stays as it is.
 ///
 /// # Errors
-/// A level too low or not above the target's; a direct message.
-pub async fn kick(
+/// A level too low or not above the target's; a direct message; nobody of that name.
+pub async fn take_measure(
     actions: &Actions,
     caller: &Caller,
     reference: &str,
+    measure: Measure,
     target: &UserId,
     reason: Option<String>,
-) -> Result<(), ActionError> {
-    let entered = rooms::enter(actions, caller, reference).await?;
+) -> Result<RoomDetails, ActionError> {
+    let mut entered = rooms::enter(actions, caller, reference).await?;
     let present = known_target(actions, &entered, target).await?;
-    entered.may_to(caller, Act::Kick, target)?;
-    let is_there = matches!(present, Membership::Join | Membership::Invite | Membership::Knock);
-    set_membership(entered, caller, target, is_there.then_some("leave"), reason).await
-}
-
-/// Excludes somebody, member or not.
-///
-/// # Errors
-/// As [`kick`].
-pub async fn ban(
-    actions: &Actions,
-    caller: &Caller,
-    reference: &str,
-    target: &UserId,
-    reason: Option<String>,
-) -> Result<(), ActionError> {
-    let entered = rooms::enter(actions, caller, reference).await?;
-    let present = known_target(actions, &entered, target).await?;
-    entered.may_to(caller, Act::Ban, target)?;
-    set_membership(entered, caller, target, (present != Membership::Ban).then_some("ban"), reason).await
-}
-
-/// Lifts a ban; the person may then be invited or join again.
-///
-/// # Errors
-/// As [`kick`].
-pub async fn unban(
-    actions: &Actions,
-    caller: &Caller,
-    reference: &str,
-    target: &UserId,
-    reason: Option<String>,
-) -> Result<(), ActionError> {
-    let entered = rooms::enter(actions, caller, reference).await?;
-    let present = known_target(actions, &entered, target).await?;
-    entered.may(caller, Act::Unban)?;
-    set_membership(entered, caller, target, (present == Membership::Ban).then_some("leave"), reason).await
+    let (word, is_due) = match measure {
+        Measure::Kick => {
+            entered.may_to(caller, Act::Kick, target)?;
+            ("leave", matches!(present, Membership::Join | Membership::Invite | Membership::Knock))
+        }
+        Measure::Ban => {
+            entered.may_to(caller, Act::Ban, target)?;
+            ("ban", present != Membership::Ban)
+        }
+        Measure::Unban => {
+            entered.may(caller, Act::Unban)?;
+            ("leave", present == Membership::Ban)
+        }
+    };
+    if is_due {
+        let mut content = CanonicalJsonObject::new();
+        give_reason(&mut content, reason)?;
+        entered.writer.stage(&caller.user_id, Draft::member(target, word, content)).await?;
+    }
+    entered.finish(actions, caller).await
 }
 
 /// The target's membership; somebody of this server whom nobody knows is an error.
@@ -196,23 +221,6 @@ async fn known_target(actions: &Actions, entered: &Entered, target: &UserId) -> 
         return Err(ActionError::ParticipantNotFound(target.to_string()));
     }
     Ok(membership(member.as_ref()))
-}
-
-async fn set_membership(
-    entered: Entered,
-    caller: &Caller,
-    target: &UserId,
-    word: Option<&str>,
-    reason: Option<String>,
-) -> Result<(), ActionError> {
-    let mut writer = entered.writer;
-    if let Some(word) = word {
-        let mut content = CanonicalJsonObject::new();
-        give_reason(&mut content, reason)?;
-        writer.stage(&caller.user_id, Draft::member(target, word, content)).await?;
-    }
-    writer.commit().await?;
-    Ok(())
 }
 
 /// The members of a room, by id.
@@ -228,24 +236,31 @@ pub async fn list(
     limit: usize,
 ) -> Result<MemberPage, ActionError> {
     let opened = rooms::open(actions, caller, reference).await?;
-    if membership(opened.member.as_ref()) != Membership::Join {
-        let standing = opened.view.standing(&caller.user_id, opened.member.as_ref(), caller.is_admin, u64::MAX);
-        standing.joined()?;
-    }
-    let is_wanted = |present: Membership| match wanted {
-        Some(wanted) => present == wanted,
-        None => matches!(present, Membership::Join | Membership::Invite),
+    membership(opened.member.as_ref()).joined()?;
+    let is_wanted = |member: &Member| match wanted {
+        Some(wanted) => member.membership == wanted,
+        None => matches!(member.membership, Membership::Join | Membership::Invite),
     };
-    let mut members = rows::all(&opened.room.store, &MEMBERS, &opened.room.home, KeyRange::all()).await?;
-    members.retain(|(_, member)| is_wanted(member.membership));
-    let total = members.len();
+    let summary = &opened.view.summary;
+    let total = match wanted {
+        Some(Membership::Join) => Some(summary.joined),
+        Some(Membership::Invite) => Some(summary.invited),
+        None => Some(summary.joined + summary.invited),
+        // Nobody counts those who are not there.
+        Some(_) => None,
+    };
+    let total = total.map(usize::try_from).transpose().map_err(ActionError::internal)?;
+    let (store, home) = (&opened.room.store, &opened.room.home);
+    let (members, total) = rows::page(store, &MEMBERS, home, is_wanted, total, (offset, limit)).await?;
+    let now = actions.now();
     let view = |(user_id, member): (OwnedUserId, Member)| MemberView {
         power_level: opened.view.level(&user_id).reported(),
         is_creator: opened.view.basis.levels.is_creator(&user_id),
+        silence: member.silence.filter(|silence| silence.holds(now)),
         user_id,
         member,
     };
-    Ok(MemberPage { members: members.into_iter().skip(offset).take(limit).map(view).collect(), total })
+    Ok(MemberPage { members: members.into_iter().map(view).collect(), total })
 }
 
 /// The membership that a row says; none where there is no row.
@@ -274,9 +289,11 @@ pub async fn must_exist(actions: &Actions, user_id: &UserId) -> Result<(), Actio
 pub async fn profile_of(actions: &Actions, user_id: &UserId) -> Result<CanonicalJsonObject, ActionError> {
     let mut content = CanonicalJsonObject::new();
     if actions.is_local(user_id)
-        && let Some(name) = accounts::get(actions, user_id).await?.and_then(|account| account.display_name)
+        && let Some(account) = accounts::get(actions, user_id).await?
     {
-        content.insert("displayname".to_owned(), CanonicalJsonValue::String(name));
+        for (field, text) in [("displayname", account.display_name), ("avatar_url", account.avatar_url)] {
+            content.extend(text.map(|text| (field.to_owned(), CanonicalJsonValue::String(text))));
+        }
     }
     Ok(content)
 }

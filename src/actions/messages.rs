@@ -187,14 +187,15 @@ pub async fn redact(
     actions: &Actions,
     caller: &Caller,
     reference: &str,
-    event_id: &EventId,
+    event_id: &str,
     reason: Option<String>,
     transaction_id: Option<String>,
 ) -> Result<OwnedEventId, ActionError> {
     let mut entered = rooms::enter(actions, caller, reference).await?;
+    let event_id = &*timeline::parse_id(event_id)?;
     let view = entered.writer.view()?.clone();
     let rows = entered.writer.rows();
-    let standing = view.standing(&caller.user_id, entered.member.as_ref(), caller.is_admin, u64::MAX);
+    let standing = view.standing(actions, caller, entered.member.as_ref());
     standing.joined()?;
     let target = timeline::visible(caller, &rows, &view, entered.member.as_ref(), event_id).await?;
     if let Some(before) = entered.writer.get(&REDACTIONS, &event_id.to_owned()).await? {

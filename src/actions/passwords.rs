@@ -66,6 +66,11 @@ impl Passwords {
         .await
     }
 
+    /// Runs under way, and those that wait for their turn.
+    pub fn runs(&self) -> usize {
+        (RUNS_MAX + WAITING_MAX).saturating_sub(self.0.waiting.available_permits())
+    }
+
     async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, ActionError> {
         let full = |_| ActionError::RateLimited { retry_after: RETRY_AFTER };
         let _place = self.0.waiting.try_acquire().map_err(full)?;

@@ -14,7 +14,6 @@ pub async fn of(
     reference: &str,
 ) -> Result<Vec<(Act, Result<(), Denial>)>, ActionError> {
     let opened = rooms::open(actions, caller, reference).await?;
-    let limit = actions.settings.max_participants;
-    let standing = opened.view.standing(&caller.user_id, opened.member.as_ref(), caller.is_admin, limit);
+    let standing = opened.view.standing(actions, caller, opened.member.as_ref());
     Ok(Act::ALL.into_iter().map(|act| (act, standing.may(act))).collect())
 }

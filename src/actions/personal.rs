@@ -1,12 +1,13 @@
 //! What people set for themselves in a room: how far they have read, what reaches them, when they want quiet. Nobody else sees it, nothing of it is an event.
 
 use rules::{UnixMs, kind::RoomKind, permission::Membership};
-use ruma::{EventId, OwnedEventId, OwnedRoomId, UserId};
+use ruma::{OwnedEventId, OwnedRoomId, UserId};
 
 use super::{
     ActionError, Actions, Caller,
     lane::Room,
-    rooms::{self, Opened},
+    members::membership,
+    rooms::{self, Opened, RoomDetails},
     rows::{self, Rows},
     timeline,
     view::RoomView,
@@ -33,6 +34,8 @@ pub struct PersonalView {
     pub unread: u64,
     /// Those among them that the mode lets through.
     pub notify: u64,
+    /// The person wants the room at hand.
+    pub pinned: bool,
 }
 
 /// All rooms of a person, past ones included, durable and incognito ones.
@@ -81,7 +84,14 @@ pub async fn view(
         (None, NotificationMode::Mentions) if unread == 0 => 0,
         (None, NotificationMode::Mentions) => mentions(user_id, room, row.read.as_ref(), member).await?.min(unread),
     };
-    Ok(PersonalView { notification_mode, mute, read_event_id: row.read.map(|read| read.event_id), unread, notify })
+    Ok(PersonalView {
+        notification_mode,
+        mute,
+        read_event_id: row.read.map(|read| read.event_id),
+        unread,
+        notify,
+        pinned: row.pinned,
+    })
 }
 
 /// Messages of others since the read marker, or since the join where that was later: the difference of two counters.
@@ -127,9 +137,10 @@ pub async fn mark_read(
     actions: &Actions,
     caller: &Caller,
     reference: &str,
-    event_id: &EventId,
-) -> Result<(), ActionError> {
+    event_id: &str,
+) -> Result<RoomDetails, ActionError> {
     let opened = rooms::open(actions, caller, reference).await?;
+    let event_id = &*timeline::parse_id(event_id)?;
     let rows = Rows::on_disk(&opened.room.store, &opened.room.home);
     let seen = timeline::visible(caller, &rows, &opened.view, opened.member.as_ref(), event_id).await?;
     let arrival = rows.arrival_of(event_id).await?.ok_or(ActionError::EventNotFound)?;
@@ -149,7 +160,8 @@ pub async fn mark_read(
             commit.delete(&MENTIONS, mention);
         }
     })
-    .await
+    .await?;
+    opened.details(actions, caller).await
 }
 
 /// Chooses what of the room reaches the caller.
@@ -161,9 +173,25 @@ pub async fn set_notification_mode(
     caller: &Caller,
     reference: &str,
     mode: NotificationMode,
-) -> Result<(), ActionError> {
+) -> Result<RoomDetails, ActionError> {
     let opened = member_of(actions, caller, reference).await?;
-    change(actions, caller, &opened, ChangeKind::Personal, |row, _| row.notification_mode = Some(mode)).await
+    change(actions, caller, &opened, ChangeKind::Personal, |row, _| row.notification_mode = Some(mode)).await?;
+    opened.details(actions, caller).await
+}
+
+/// Puts the room at hand, or no longer.
+///
+/// # Errors
+/// A room that the caller is not in.
+pub async fn set_pin(
+    actions: &Actions,
+    caller: &Caller,
+    reference: &str,
+    pinned: bool,
+) -> Result<RoomDetails, ActionError> {
+    let opened = member_of(actions, caller, reference).await?;
+    change(actions, caller, &opened, ChangeKind::Personal, |row, _| row.pinned = pinned).await?;
+    opened.details(actions, caller).await
 }
 
 /// Wants quiet until a time, for ever, or no longer.
@@ -175,7 +203,7 @@ pub async fn set_mute(
     caller: &Caller,
     reference: &str,
     mute: Option<Mute>,
-) -> Result<(), ActionError> {
+) -> Result<RoomDetails, ActionError> {
     let opened = member_of(actions, caller, reference).await?;
     if opened.view.summary.kind == RoomKind::Workspace {
         return Err(ActionError::type_invariant("a workspace sends nothing that could be muted"));
@@ -185,7 +213,8 @@ pub async fn set_mute(
     {
         return Err(ActionError::invalid("muted_until", "lies in the past; null unmutes"));
     }
-    change(actions, caller, &opened, ChangeKind::Personal, |row, _| row.mute = mute).await
+    change(actions, caller, &opened, ChangeKind::Personal, |row, _| row.mute = mute).await?;
+    opened.details(actions, caller).await
 }
 
 /// A moment that far from now.
@@ -195,9 +224,9 @@ pub fn after(actions: &Actions, duration_ms: u64) -> UnixMs {
 
 async fn member_of(actions: &Actions, caller: &Caller, reference: &str) -> Result<Opened, ActionError> {
     let opened = rooms::open(actions, caller, reference).await?;
-    let is_in = |member: &Member| matches!(member.membership, Membership::Join | Membership::Invite);
-    if !opened.member.as_ref().is_some_and(is_in) {
-        opened.view.standing(&caller.user_id, opened.member.as_ref(), caller.is_admin, u64::MAX).joined()?;
+    match membership(opened.member.as_ref()) {
+        Membership::Invite => {}
+        present => present.joined()?,
     }
     Ok(opened)
 }

@@ -33,7 +33,7 @@ pub struct ActiveMember {
 /// A caller who is not in the room.
 pub async fn active(actions: &Actions, caller: &Caller, reference: &str) -> Result<Vec<ActiveMember>, ActionError> {
     let opened = rooms::open(actions, caller, reference).await?;
-    opened.view.standing(&caller.user_id, opened.member.as_ref(), caller.is_admin, u64::MAX).joined()?;
+    opened.view.standing(actions, caller, opened.member.as_ref()).joined()?;
     let mut listening = actions.live.lock().await.active_in(&opened.room.id);
     listening.sort();
     let people: Vec<OwnedUserId> = listening.iter().map(|(user_id, _)| user_id.clone()).collect();

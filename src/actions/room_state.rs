@@ -6,7 +6,7 @@ use rules::{
     draft::Draft,
     event::Event,
     kind::{RoomKind, refused_state_type},
-    permission::{Act, Membership},
+    permission::Act,
 };
 use ruma::{OwnedEventId, RoomId, events::room::server_acl::RoomServerAclEventContent};
 use serde_json::Value;
@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::{
     ActionError, Actions, Caller, aliases,
     creation::object,
+    media,
     members::membership,
     messages::names_media,
     rooms::{self, Opened},
@@ -90,9 +91,7 @@ pub async fn get(
 
 async fn readable(actions: &Actions, caller: &Caller, reference: &str) -> Result<Opened, ActionError> {
     let opened = rooms::open(actions, caller, reference).await?;
-    if membership(opened.member.as_ref()) != Membership::Join {
-        opened.view.standing(&caller.user_id, opened.member.as_ref(), caller.is_admin, u64::MAX).joined()?;
-    }
+    membership(opened.member.as_ref()).joined()?;
     Ok(opened)
 }
 
@@ -128,7 +127,8 @@ pub async fn set(
 ) -> Result<OwnedEventId, ActionError> {
     let mut entered = rooms::enter(actions, caller, reference).await?;
     let kind = entered.writer.summary()?.kind;
-    if let Some(call) = refused_state_type(event_type, kind, false) {
+    let has_password = entered.writer.view()?.has_password();
+    if let Some(call) = refused_state_type(event_type, kind, has_password) {
         return Err(ActionError::type_invariant(format!("`{event_type}` is not set directly; use {call}")));
     }
     let is_private = matches!(kind, RoomKind::Direct | RoomKind::Incognito);
@@ -144,6 +144,9 @@ pub async fn set(
         _ => standing.may_set_state(event_type)?,
     }
     check_content(actions, kind, event_type, &content)?;
+    if (event_type, state_key) == ("m.room.avatar", "") {
+        check_picture(actions, caller, &content).await?;
+    }
     if event_type == "m.room.canonical_alias" {
         check_aliases(actions, entered.writer.room_id(), &content).await?;
     }
@@ -184,6 +187,16 @@ async fn check_aliases(actions: &Actions, room_id: &RoomId, content: &Value) -> 
     Ok(())
 }
 
+/// A room's picture is one that whoever sets it may read; none takes it away.
+async fn check_picture(actions: &Actions, caller: &Caller, content: &Value) -> Result<(), ActionError> {
+    match content.get("url") {
+        None => Ok(()),
+        Some(Value::String(url)) if url.is_empty() => Ok(()),
+        Some(Value::String(url)) => media::must_read(actions, &caller.user_id, "url", url).await.map(drop),
+        Some(_) => Err(ActionError::invalid("url", "must be the address of a medium, mxc://server/id")),
+    }
+}
+
 fn check_content(actions: &Actions, kind: RoomKind, event_type: &str, content: &Value) -> Result<(), ActionError> {
     if kind == RoomKind::Incognito && names_media(content) {
         return Err(ActionError::type_invariant("an incognito room refers to no media"));
@@ -211,8 +224,9 @@ fn check_content(actions: &Actions, kind: RoomKind, event_type: &str, content: &
         return Err(ActionError::invalid(field, format!("must be one of {}", words.join(", "))));
     }
     if event_type == "m.room.server_acl" {
-        let acl: RoomServerAclEventContent = serde_json::from_value(content.clone())
-            .map_err(|error| ActionError::invalid("content", format!("is not a server ACL: {error}")))?;
+        let acl: RoomServerAclEventContent = serde_json::from_value(content.clone()).map_err(|_mistake| {
+            ActionError::invalid("content", "is not a server ACL: send `allow` and `deny` as lists of texts")
+        })?;
         if !acl.is_allowed(&actions.server_name) {
             return Err(ActionError::type_invariant("this ACL shuts out the server that you are on; allow it"));
         }

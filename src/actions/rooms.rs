@@ -6,7 +6,7 @@ use rules::{
     UnixMs,
     draft::Draft,
     kind::RoomKind,
-    permission::{Act, Membership},
+    permission::{Act, Door, Membership},
 };
 use ruma::{OwnedRoomId, RoomId, UserId};
 use serde_json::json;
@@ -16,6 +16,7 @@ use super::{
     append::Writer,
     chores,
     creation::object,
+    incognito,
     lane::Room,
     personal::{self, PersonalView},
     texts::{NAME_CHARACTERS_MAX, TOPIC_CHARACTERS_MAX, at_most},
@@ -64,6 +65,27 @@ pub struct RoomDetails {
     pub personal: PersonalView,
     /// Joined members at most.
     pub members_max: Option<u64>,
+    /// Everybody of this server may enter.
+    pub is_public: bool,
+    /// Every member may invite.
+    pub allow_invites: bool,
+    /// Who is not invited may knock.
+    pub members_only: bool,
+    /// A word lets people of this server in.
+    pub has_password: bool,
+    /// Whether other servers take part.
+    pub federation: Federation,
+}
+
+/// Whether other servers take part in a room.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Federation {
+    /// They may.
+    Open,
+    /// This server keeps the room to itself.
+    Off,
+    /// The room can never be anywhere else.
+    Never,
 }
 
 /// The room that an id or alias names, whether or not the caller may see it.
@@ -76,7 +98,8 @@ pub async fn locate(actions: &Actions, reference: &str) -> Result<Arc<Room>, Act
     } else {
         RoomId::parse(reference).ok().filter(|_| !reference.contains('\0'))
     };
-    Ok(actions.room(&room_id.ok_or(ActionError::RoomNotFound)?))
+    let room_id = room_id.filter(|room_id| !actions.is_purging(room_id)).ok_or(ActionError::RoomNotFound)?;
+    Ok(actions.room(&room_id))
 }
 
 /// A room, for reading.
@@ -124,6 +147,27 @@ impl Entered {
         let level = self.writer.view()?.level(target);
         Ok(self.writer.standing(caller, self.member.as_ref())?.may_to(act, level)?)
     }
+
+    /// Commits what was staged, and answers the room as the caller then sees it.
+    ///
+    /// # Errors
+    /// As [`Writer::commit`].
+    pub async fn finish(self, actions: &Actions, caller: &Caller) -> Result<RoomDetails, ActionError> {
+        let room = Arc::clone(&self.writer.room);
+        let view = self.writer.commit().await?;
+        let member = room.store.get(&MEMBERS, &room.home, &caller.user_id).await?;
+        describe(actions, caller, &room, view, member.as_ref()).await
+    }
+}
+
+impl Opened {
+    /// The room as the caller sees it.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub async fn details(self, actions: &Actions, caller: &Caller) -> Result<RoomDetails, ActionError> {
+        describe(actions, caller, &self.room, self.view, self.member.as_ref()).await
+    }
 }
 
 /// One room, as the caller sees it.
@@ -131,8 +175,7 @@ impl Entered {
 /// # Errors
 /// As [`open`].
 pub async fn details(actions: &Actions, caller: &Caller, reference: &str) -> Result<RoomDetails, ActionError> {
-    let opened = open(actions, caller, reference).await?;
-    describe(actions, caller, &opened.room, opened.view, opened.member.as_ref()).await
+    open(actions, caller, reference).await?.details(actions, caller).await
 }
 
 /// What a room answers to one person.
@@ -153,6 +196,15 @@ pub async fn describe(
         power_level: view.level(&caller.user_id).reported(),
         is_creator: view.basis.levels.is_creator(&caller.user_id),
         members_max: view.settings.max_members,
+        is_public: view.door() == Door::Public,
+        allow_invites: view.allows_invites(),
+        members_only: view.door() == Door::Knock,
+        has_password: view.has_password(),
+        federation: match (view.summary.kind, view.settings.federation_off) {
+            (RoomKind::Incognito, _) => Federation::Never,
+            (_, true) => Federation::Off,
+            (_, false) => Federation::Open,
+        },
         personal,
         view,
     })
@@ -162,10 +214,16 @@ pub async fn describe(
 ///
 /// # Errors
 /// A blank name, a type without names, a level too low.
-pub async fn set_name(actions: &Actions, caller: &Caller, reference: &str, name: &str) -> Result<(), ActionError> {
+pub async fn set_name(
+    actions: &Actions,
+    caller: &Caller,
+    reference: &str,
+    name: &str,
+) -> Result<RoomDetails, ActionError> {
     at_most("name", Some(name), NAME_CHARACTERS_MAX)?;
     let mut entered = enter(actions, caller, reference).await?;
     entered.may(caller, Act::Rename)?;
+    incognito::refuse_media(entered.writer.summary()?.kind, name)?;
     let must_have = matches!(entered.writer.summary()?.kind, RoomKind::Group | RoomKind::Public);
     if must_have && name.trim().is_empty() {
         return Err(ActionError::invalid("name", "must not be blank"));
@@ -175,25 +233,29 @@ pub async fn set_name(actions: &Actions, caller: &Caller, reference: &str, name:
         let draft = Draft::state("m.room.name", "", object(json!({ "name": name }))?);
         entered.writer.stage(&caller.user_id, draft).await?;
     }
-    entered.writer.commit().await?;
-    Ok(())
+    entered.finish(actions, caller).await
 }
 
 /// Changes the topic; an empty one clears it.
 ///
 /// # Errors
 /// A level too low.
-pub async fn set_topic(actions: &Actions, caller: &Caller, reference: &str, topic: &str) -> Result<(), ActionError> {
+pub async fn set_topic(
+    actions: &Actions,
+    caller: &Caller,
+    reference: &str,
+    topic: &str,
+) -> Result<RoomDetails, ActionError> {
     at_most("topic", Some(topic), TOPIC_CHARACTERS_MAX)?;
     let mut entered = enter(actions, caller, reference).await?;
     entered.may(caller, Act::Topic)?;
+    incognito::refuse_media(entered.writer.summary()?.kind, topic)?;
     let same = entered.writer.summary()?.topic.as_deref().unwrap_or_default() == topic;
     if !same {
         let draft = Draft::state("m.room.topic", "", object(json!({ "topic": topic }))?);
         entered.writer.stage(&caller.user_id, draft).await?;
     }
-    entered.writer.commit().await?;
-    Ok(())
+    entered.finish(actions, caller).await
 }
 
 /// Moves the room to another workspace.
@@ -204,17 +266,17 @@ pub async fn set_workspace(
     actions: &Actions,
     caller: &Caller,
     reference: &str,
-    workspace_id: &RoomId,
-) -> Result<(), ActionError> {
+    workspace_id: &str,
+) -> Result<RoomDetails, ActionError> {
     open(actions, caller, reference).await?;
+    let workspace_id = &*workspaces::parse_id(workspace_id)?;
     workspaces::editable(actions, caller, workspace_id).await?;
     let mut entered = enter(actions, caller, reference).await?;
     entered.may(caller, Act::Move)?;
     let room_id = entered.writer.room_id().clone();
     let before = entered.writer.summary()?.workspace_id.clone();
     if before.as_deref() == Some(workspace_id) {
-        entered.writer.commit().await?;
-        return Ok(());
+        return entered.finish(actions, caller).await;
     }
     let chore = |space: &RoomId, chore: Chore| {
         Effect::new(Home::server()).put(&CHORES, &(room_id.clone(), space.to_owned()), &chore)
@@ -227,11 +289,11 @@ pub async fn set_workspace(
     let parent = object(json!({ "canonical": true, "via": [actions.server_name.as_str()] }))?;
     entered.writer.stage(&caller.user_id, Draft::state("m.space.parent", workspace_id.as_str(), parent)).await?;
     entered.writer.commit_mut().effect(chore(workspace_id, Chore::LinkChild(caller.user_id.clone())));
-    entered.writer.commit().await?;
+    let moved = entered.finish(actions, caller).await?;
     for space in before.iter().map(|space| &**space).chain([workspace_id]) {
         chores::try_finish(actions, &room_id, space).await;
     }
-    Ok(())
+    Ok(moved)
 }
 
 /// A page of rooms, and how many there are in all.

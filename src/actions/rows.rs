@@ -155,6 +155,42 @@ pub fn state_key(event_type: &str, state_key: &str) -> StateKey {
     (StateEventType::from(event_type), state_key.to_owned())
 }
 
+/// Rows that one step of [`page`] reads at least: those that are not wanted are read too.
+const PAGE_STEP_MIN: usize = 100;
+
+/// A page of the rows of a home that are wanted, in the order of their keys, and how many are wanted in all. Where that is known, nothing behind the page is
+/// read; skipping costs a read of what is skipped.
+///
+/// # Errors
+/// When storage cannot be read.
+pub async fn page<K: Key + Clone, V: Value>(
+    store: &Store,
+    keyspace: &Keyspace<K, V>,
+    home: &Home,
+    is_wanted: impl Fn(&V) -> bool,
+    total: Option<usize>,
+    (offset, limit): (usize, usize),
+) -> Result<(Vec<(K, V)>, usize), ActionError> {
+    let (mut found, mut seen, mut rest) = (Vec::new(), 0, KeyRange::all());
+    let end = offset.saturating_add(limit);
+    while total.is_none_or(|total| seen < end.min(total)) {
+        let step = if total.is_some() { (end - seen).max(PAGE_STEP_MIN) } else { Limit::ROWS_MAX };
+        let page = store.scan(keyspace, home, rest.clone(), Direction::Up, Limit::rows(step)).await?;
+        let last = page.rows.last().map(|(last, _)| last.clone());
+        for row in page.rows.into_iter().filter(|(_, value)| is_wanted(value)) {
+            if (offset..end).contains(&seen) {
+                found.push(row);
+            }
+            seen += 1;
+        }
+        match last {
+            Some(last) if page.more => rest = rest.after(&last),
+            _ => break,
+        }
+    }
+    Ok((found, total.unwrap_or(seen)))
+}
+
 /// All rows of a home in a range: for lists that are short by their nature, and for start-up.
 ///
 /// # Errors
@@ -174,6 +210,74 @@ pub async fn all<K: Key + Clone, V: Value>(
         match last {
             Some(last) if page.more => rest = rest.after(&last),
             _ => return Ok(rows),
+        }
+    }
+}
+
+/// One page of the rows of a home that are wanted, and how many are wanted in all. It reads every row of the home, a part at a time, and keeps one page:
+/// for lists of admins.
+///
+/// # Errors
+/// When storage cannot be read.
+pub async fn search<K: Key + Clone, V: Value>(
+    store: &Store,
+    keyspace: &Keyspace<K, V>,
+    home: &Home,
+    direction: Direction,
+    (offset, limit): (usize, usize),
+    wanted: impl Fn(&K, &V) -> bool,
+) -> Result<(Vec<(K, V)>, usize), ActionError> {
+    let (mut rows, mut total, mut rest) = (Vec::new(), 0, KeyRange::all());
+    loop {
+        let part = store.scan(keyspace, home, rest.clone(), direction, Limit::max()).await?;
+        let last = part.rows.last().map(|(last, _)| last.clone());
+        for (key, value) in part.rows.into_iter().filter(|(key, value)| wanted(key, value)) {
+            if total >= offset && rows.len() < limit {
+                rows.push((key, value));
+            }
+            total += 1;
+        }
+        match (last, direction) {
+            (Some(last), Direction::Up) if part.more => rest = rest.after(&last),
+            (Some(last), Direction::Down) if part.more => rest = rest.before(&last),
+            _ => return Ok((rows, total)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use ruma::OwnedUserId;
+
+    use super::*;
+    use crate::storage::{StoreOptions, keyspaces::OWN_MESSAGES, memory::MemoryEngine};
+
+    #[tokio::test]
+    async fn a_page_has_what_is_wanted_wherever_it_lies() {
+        const ROWS: i64 = 1_000;
+        let home = Home::room(ruma::room_id!("!a:a.example"));
+        let store = Store::open(Arc::new(MemoryEngine::new()), StoreOptions::default()).await.unwrap();
+        let person = OwnedUserId::try_from("@a:a.example").unwrap();
+        let mut commit = Commit::new(home.clone());
+        for number in 0..ROWS {
+            commit.put(&OWN_MESSAGES, &(person.clone(), Place(number, 0)), &u64::from(number % 250 == 3));
+        }
+        store.commit(commit).await.unwrap();
+        let is_wanted = |value: &u64| *value == 1;
+        for total in [None, Some(4)] {
+            for (offset, limit, expected) in [
+                (0, 10, &[3, 253, 503, 753][..]),
+                (1, 2, &[253, 503]),
+                (3, 1, &[753]),
+                (4, 10, &[]),
+                (usize::MAX, 10, &[]),
+            ] {
+                let page = page(&store, &OWN_MESSAGES, &home, is_wanted, total, (offset, limit)).await.unwrap();
+                let found: Vec<i64> = page.0.iter().map(|((_, place), _)| place.0).collect();
+                assert_eq!((found.as_slice(), page.1), (expected, 4), "{offset} {limit} {total:?}");
+            }
         }
     }
 }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use rules::{
+    UnixMs,
     event::Event,
-    kind::{RoomKind, RoomState},
+    kind::{CUSTOM, RoomKind, RoomState},
     permission::Membership,
     power::Levels,
     version::Version,
@@ -13,9 +14,11 @@ use rules::{
 use ruma::OwnedRoomId;
 use serde_json::Value;
 
+use super::texts::{CUSTOM_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::storage::{
     Place,
     history::{RoomListing, Summary},
+    members::Silence,
 };
 
 /// The events of the current state that nearly every decision looks at, and what they say.
@@ -89,6 +92,7 @@ pub fn of_create(version: &Version, create: &Event) -> Summary {
         joined: 0,
         invited: 0,
         foreign: 0,
+        custom: None,
     }
 }
 
@@ -117,6 +121,7 @@ pub fn apply(
                 matches!(summary.history_visibility, HistoryVisibility::Invited | HistoryVisibility::Joined);
         }
         ("m.space.parent", space) => apply_parent(summary, event, space),
+        (CUSTOM, "") => summary.custom = custom(event),
         _ => {}
     }
     let state = basis.state();
@@ -172,9 +177,25 @@ pub fn content(event: &Event) -> Value {
     event.content_as().unwrap_or(Value::Null)
 }
 
-/// A field of the content that is a string and not blank.
+/// A field of the content that is a string and not blank. Longer ones than this server lets anybody write count as none.
 fn text(event: Option<&Event>, field: &str) -> Option<String> {
-    content(event?).get(field).and_then(Value::as_str).filter(|text| !text.trim().is_empty()).map(str::to_owned)
+    let is_text = |text: &&str| !text.trim().is_empty() && text.len() <= TEXT_BYTES_MAX;
+    content(event?).get(field).and_then(Value::as_str).filter(is_text).map(str::to_owned)
+}
+
+/// The text that clients keep with a room: any that is not empty and fits.
+fn custom(event: Option<&Event>) -> Option<String> {
+    let is_text = |text: &&str| (1..=CUSTOM_BYTES_MAX).contains(&text.len());
+    content(event?).get("custom").and_then(Value::as_str).filter(is_text).map(str::to_owned)
+}
+
+/// How long a silence event keeps the person of its state key from speaking. A null `until` has no end; without the field, as after a redaction, it keeps
+/// nobody from it.
+pub fn silence(event: Option<&Event>) -> Option<Silence> {
+    match content(event?).get("until")? {
+        Value::Null => Some(Silence::Forever),
+        until => until.as_u64().map(|until| Silence::Until(UnixMs(until))),
+    }
 }
 
 fn id(text: Option<String>) -> Option<OwnedRoomId> {

@@ -8,6 +8,12 @@ use super::ActionError;
 pub const NAME_CHARACTERS_MAX: usize = 255;
 /// Characters of a topic.
 pub const TOPIC_CHARACTERS_MAX: usize = 4_096;
+/// Characters of an announcement.
+pub const ANNOUNCEMENT_CHARACTERS_MAX: usize = 512;
+/// Bytes of the text that clients keep with a room.
+pub const CUSTOM_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of any text that a room's summary takes over from its events: the longest topic has as many.
+pub const TEXT_BYTES_MAX: usize = 4 * TOPIC_CHARACTERS_MAX;
 /// Characters of a reason.
 pub const REASON_CHARACTERS_MAX: usize = 1_024;
 

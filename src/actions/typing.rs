@@ -35,8 +35,7 @@ pub async fn set(
     timeout_ms: Option<u64>,
 ) -> Result<(), ActionError> {
     let opened = rooms::open(actions, caller, reference).await?;
-    let tenant_max = actions.settings.max_participants;
-    opened.view.standing(&caller.user_id, opened.member.as_ref(), caller.is_admin, tenant_max).may(Act::Send)?;
+    opened.view.standing(actions, caller, opened.member.as_ref()).may(Act::Send)?;
     let now = actions.now();
     let until = timeout_ms.map(|timeout| UnixMs(now.0.saturating_add(timeout)));
     let hub = actions.live.lock().await;

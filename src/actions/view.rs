@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use rules::{
-    kind::RoomKind,
+    kind::{RoomKind, RoomState},
     permission::{Door, Membership, Standing},
     power::Level,
     version::Version,
 };
 use ruma::UserId;
 
-use super::{error::ActionError, rows::Rows, summary::Basis};
+use super::{Actions, Caller, error::ActionError, rows::Rows, summary::Basis};
 use crate::storage::{
     Home, Store,
     history::{RoomSettings, Summary, Tip},
@@ -65,25 +65,41 @@ impl RoomView {
     }
 
     /// A person in this room, for [`Standing::may`].
-    pub fn standing(&self, user_id: &UserId, member: Option<&Member>, is_admin: bool, tenant_max: u64) -> Standing<'_> {
+    pub fn standing(&self, actions: &Actions, caller: &Caller, member: Option<&Member>) -> Standing<'_> {
         let membership = member.map_or(Membership::None, |member| member.membership);
+        let silence = member.and_then(|member| member.silence);
         Standing {
             kind: self.summary.kind,
             state: self.summary.state,
             membership,
-            level: self.level(user_id),
+            level: self.level(&caller.user_id),
             levels: &self.basis.levels,
-            door: match self.summary.join_rule.as_str() {
-                "public" => Door::Public,
-                "knock" | "knock_restricted" => Door::Knock,
-                _ => Door::Invite,
-            },
-            is_full: self.summary.joined >= self.members_max(tenant_max),
+            door: self.door(),
+            is_full: self.summary.joined >= self.members_max(actions.settings.max_participants),
             levels_are_lifted: self.levels_are_lifted(),
             sees_whole_history: !self.summary.history_was_narrow,
-            is_admin,
-            is_silenced: false,
+            is_admin: caller.is_admin,
+            is_silenced: silence.is_some_and(|silence| silence.holds(actions.now())),
         }
+    }
+
+    /// Who may enter without an invite.
+    pub fn door(&self) -> Door {
+        match self.summary.join_rule.as_str() {
+            "public" => Door::Public,
+            "knock" | "knock_restricted" => Door::Knock,
+            _ => Door::Invite,
+        }
+    }
+
+    /// A word lets people of this server in.
+    pub fn has_password(&self) -> bool {
+        self.settings.password_hash.is_some()
+    }
+
+    /// Every member may invite.
+    pub fn allows_invites(&self) -> bool {
+        self.basis.levels.invite() <= 0
     }
 
     /// The archive changed levels, so that restoring the room changes them back.
@@ -92,8 +108,11 @@ impl RoomView {
         levels.is_some_and(|content| content.get("levels").is_some_and(serde_json::Value::is_object))
     }
 
-    /// Everybody may see that the room exists: it is listed, or the person is or was part of it.
+    /// Everybody may see that the room exists: it is listed, or the person is or was part of it. A closed workspace is deleted, and seen by nobody.
     pub fn is_visible_to(&self, member: Option<&Member>) -> bool {
+        if self.summary.kind == RoomKind::Workspace && self.summary.state == RoomState::Closed {
+            return false;
+        }
         if super::summary::is_listed(&self.summary) {
             return true;
         }

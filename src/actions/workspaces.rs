@@ -1,13 +1,22 @@
 //! Workspaces: Matrix spaces whose power levels are roles. Owner, editor and viewer are levels 100, 50 and 0.
 
-use rules::{draft::Draft, kind::RoomKind, permission::Membership, power::Level};
-use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
+use std::sync::Arc;
+
+use rules::{
+    draft::Draft,
+    kind::{RoomKind, RoomState},
+    permission::Membership,
+    power::Level,
+};
+use ruma::{CanonicalJsonObject, OwnedRoomId, OwnedUserId, RoomId, UserId};
+use serde_json::json;
 
 use super::{
-    ActionError, Actions, Caller,
+    ActionError, Actions, Caller, accounts,
     append::Writer,
     creation::{self, Plan},
-    levels,
+    lane::Room,
+    levels, lifecycle,
     members::{self, membership},
     personal, requests,
     rooms::{self, Entered, Opened},
@@ -16,10 +25,14 @@ use super::{
     view::RoomView,
 };
 use crate::storage::{
-    Home, KeyRange, Store,
+    Direction, Home, KeyRange, Limit, Store,
+    history::Summary,
     keyspaces::{MEMBERS, WORKSPACE_ROOMS},
     members::Member,
 };
+
+/// People who leave a deleted workspace in one commit.
+const LEAVES_AT_A_TIME: usize = 100;
 
 /// What somebody may do in a workspace.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,6 +90,8 @@ pub struct WorkspaceView {
     pub role: Role,
     /// Rooms that name it as their workspace.
     pub rooms: usize,
+    /// Open, or archived because it was deleted while it had rooms. A closed one is deleted, and nobody sees it.
+    pub state: RoomState,
 }
 
 /// A member of a workspace.
@@ -88,6 +103,14 @@ pub struct WorkspaceMember {
     pub display_name: Option<String>,
     /// What the person may do in it.
     pub role: Role,
+}
+
+/// The id of a workspace; what is no id names none.
+///
+/// # Errors
+/// [`ActionError::WorkspaceNotFound`].
+pub fn parse_id(id: &str) -> Result<OwnedRoomId, ActionError> {
+    RoomId::parse(id).ok().filter(|_| !id.contains('\0')).ok_or(ActionError::WorkspaceNotFound)
 }
 
 /// Makes a workspace.
@@ -140,6 +163,80 @@ pub async fn get(actions: &Actions, caller: &Caller, reference: &str) -> Result<
     view(&opened.room.store, &opened.room.id, &opened.view, &caller.user_id).await
 }
 
+/// Changes name and topic; what is none stays. An empty topic clears it.
+///
+/// # Errors
+/// A blank name; a caller who is neither editor nor owner; an archived workspace.
+pub async fn change(
+    actions: &Actions,
+    caller: &Caller,
+    reference: &str,
+    name: Option<String>,
+    topic: Option<String>,
+) -> Result<WorkspaceView, ActionError> {
+    if name.as_ref().is_some_and(|name| name.trim().is_empty()) {
+        return Err(ActionError::invalid("name", "must not be blank"));
+    }
+    at_most("name", name.as_deref(), NAME_CHARACTERS_MAX)?;
+    at_most("topic", topic.as_deref(), TOPIC_CHARACTERS_MAX)?;
+    let mut entered = enter(actions, caller, reference).await?;
+    has_role(&entered, caller, Role::Editor, "changing this workspace")?;
+    not_archived(entered.writer.summary()?)?;
+    let summary = entered.writer.summary()?.clone();
+    if let Some(name) = name.filter(|name| summary.name.as_ref() != Some(name)) {
+        let draft = Draft::state("m.room.name", "", creation::object(json!({ "name": name }))?);
+        entered.writer.stage(&caller.user_id, draft).await?;
+    }
+    if let Some(topic) = topic.filter(|topic| summary.topic.as_deref().unwrap_or_default() != topic) {
+        let draft = Draft::state("m.room.topic", "", creation::object(json!({ "topic": topic }))?);
+        entered.writer.stage(&caller.user_id, draft).await?;
+    }
+    finish(entered, caller).await
+}
+
+/// Deletes a workspace without rooms: it is closed, and nobody sees it any more. One with rooms is archived instead, and its owners can restore it. Answers
+/// which of the two.
+///
+/// # Errors
+/// A caller who is no owner; the workspace that came with somebody's account.
+pub async fn delete(actions: &Actions, caller: &Caller, reference: &str) -> Result<RoomState, ActionError> {
+    let mut entered = enter(actions, caller, reference).await?;
+    has_role(&entered, caller, Role::Owner, "deleting this workspace")?;
+    let (summary, room) = (entered.writer.summary()?, Arc::clone(&entered.writer.room));
+    let creator = accounts::get(actions, &summary.creator).await?;
+    if creator.is_some_and(|creator| creator.personal_workspace.room_id == room.id) {
+        let problem = "came with an account and stays with it; delete another one";
+        return Err(ActionError::invalid("workspace_id", problem));
+    }
+    let first = room.store.scan(&WORKSPACE_ROOMS, &room.home, KeyRange::all(), Direction::Up, Limit::rows(1)).await?;
+    if !first.rows.is_empty() {
+        if summary.state == RoomState::Open {
+            lifecycle::stage_archive(&mut entered, caller, None).await?;
+        }
+        entered.writer.commit().await?;
+        return Ok(RoomState::Archived);
+    }
+    lifecycle::stage_close(&mut entered, caller, None).await?;
+    entered.writer.commit().await?;
+    empty(actions, &room).await?;
+    Ok(RoomState::Closed)
+}
+
+/// Lets everybody leave a deleted workspace. It is gone already; who is left over after a crash harms nobody.
+async fn empty(actions: &Actions, room: &Arc<Room>) -> Result<(), ActionError> {
+    let members = rows::all(&room.store, &MEMBERS, &room.home, KeyRange::all()).await?;
+    let is_in = |member: &Member| matches!(member.membership, Membership::Join | Membership::Invite);
+    let people: Vec<_> = members.into_iter().filter(|(_, member)| is_in(member)).map(|(user_id, _)| user_id).collect();
+    for some in people.chunks(LEAVES_AT_A_TIME) {
+        let Some(mut writer) = Writer::enter(actions, room).await? else { return Ok(()) };
+        for user_id in some.iter().filter(|user_id| actions.is_local(user_id)) {
+            writer.stage(user_id, Draft::member(user_id, "leave", CanonicalJsonObject::new())).await?;
+        }
+        writer.commit().await?;
+    }
+    Ok(())
+}
+
 /// The caller's workspaces, by name.
 ///
 /// # Errors
@@ -151,7 +248,9 @@ pub async fn list(actions: &Actions, caller: &Caller) -> Result<Vec<WorkspaceVie
             continue;
         }
         let room = actions.room(&room_id);
-        if let Some(room_view) = room.view().await? {
+        if let Some(room_view) = room.view().await?
+            && room_view.summary.state != RoomState::Closed
+        {
             workspaces.push(view(&room.store, &room_id, &room_view, &caller.user_id).await?);
         }
     }
@@ -159,22 +258,28 @@ pub async fn list(actions: &Actions, caller: &Caller) -> Result<Vec<WorkspaceVie
     Ok(workspaces)
 }
 
-/// The joined members of a workspace, by id.
+/// A page of the joined members of a workspace, by id, and how many there are in all.
 ///
 /// # Errors
 /// [`ActionError::WorkspaceNotFound`].
-pub async fn members(actions: &Actions, caller: &Caller, reference: &str) -> Result<Vec<WorkspaceMember>, ActionError> {
+pub async fn members(
+    actions: &Actions,
+    caller: &Caller,
+    reference: &str,
+    offset: usize,
+    limit: usize,
+) -> Result<(Vec<WorkspaceMember>, usize), ActionError> {
     let opened = open(actions, caller, reference).await?;
-    let store = &opened.room.store;
-    let members = rows::all(store, &MEMBERS, &opened.room.home, KeyRange::all()).await?;
-    let joined = members.into_iter().filter(|(_, member)| member.membership == Membership::Join);
-    Ok(joined
-        .map(|(user_id, member)| WorkspaceMember {
-            role: Role::of(opened.view.level(&user_id)),
-            display_name: member.display_name,
-            user_id,
-        })
-        .collect())
+    let (store, home) = (&opened.room.store, &opened.room.home);
+    let joined = usize::try_from(opened.view.summary.joined).map_err(ActionError::internal)?;
+    let is_joined = |member: &Member| member.membership == Membership::Join;
+    let (members, total) = rows::page(store, &MEMBERS, home, is_joined, Some(joined), (offset, limit)).await?;
+    let view = |(user_id, member): (OwnedUserId, Member)| WorkspaceMember {
+        role: Role::of(opened.view.level(&user_id)),
+        display_name: member.display_name,
+        user_id,
+    };
+    Ok((members.into_iter().map(view).collect(), total))
 }
 
 /// Gives somebody a role; who is not in the workspace yet is brought in at once.
@@ -190,14 +295,13 @@ pub async fn set_member(
 ) -> Result<WorkspaceView, ActionError> {
     members::must_exist(actions, target).await?;
     let mut entered = enter(actions, caller, reference).await?;
-    owned_by(&entered, caller)?;
+    has_role(&entered, caller, Role::Owner, "deciding who is in this workspace")?;
+    not_archived(entered.writer.summary()?)?;
     not_the_creator(&entered, target)?;
     let member = entered.writer.get(&MEMBERS, &target.to_owned()).await?;
     bring_in(actions, &mut entered.writer, caller, target, member.as_ref()).await?;
     levels::stage_member(&mut entered.writer, caller, target, role.level()).await?;
-    let room_id = entered.writer.room_id().clone();
-    entered.writer.commit().await?;
-    get(actions, caller, room_id.as_str()).await
+    finish(entered, caller).await
 }
 
 /// Takes somebody out of a workspace.
@@ -212,7 +316,8 @@ pub async fn remove_member(
 ) -> Result<(), ActionError> {
     let mut entered = enter(actions, caller, reference).await?;
     if *target != caller.user_id {
-        owned_by(&entered, caller)?;
+        has_role(&entered, caller, Role::Owner, "deciding who is in this workspace")?;
+        not_archived(entered.writer.summary()?)?;
     }
     not_the_creator(&entered, target)?;
     let member = entered.writer.get(&MEMBERS, &target.to_owned()).await?;
@@ -220,7 +325,7 @@ pub async fn remove_member(
         return Err(ActionError::ParticipantNotFound(target.to_string()));
     }
     if matches!(membership(member.as_ref()), Membership::Join | Membership::Invite) {
-        let draft = Draft::member(target, "leave", ruma::CanonicalJsonObject::new());
+        let draft = Draft::member(target, "leave", CanonicalJsonObject::new());
         entered.writer.stage(&caller.user_id, draft).await?;
     }
     entered.writer.commit().await?;
@@ -234,7 +339,7 @@ pub async fn remove_member(
 pub async fn editable(actions: &Actions, caller: &Caller, workspace_id: &RoomId) -> Result<(), ActionError> {
     let opened = open(actions, caller, workspace_id.as_str()).await?;
     if Role::of(opened.view.level(&caller.user_id)) >= Role::Editor {
-        return Ok(());
+        return not_archived(&opened.view.summary);
     }
     Err(ActionError::WorkspaceForbidden("putting rooms into this workspace takes the role editor or owner".to_owned()))
 }
@@ -257,11 +362,26 @@ async fn enter(actions: &Actions, caller: &Caller, reference: &str) -> Result<En
     rooms::enter(actions, caller, reference).await
 }
 
-fn owned_by(entered: &Entered, caller: &Caller) -> Result<(), ActionError> {
-    if Role::of(entered.writer.view()?.level(&caller.user_id)) == Role::Owner {
+/// Commits what was staged, and answers the workspace as the caller then sees it.
+async fn finish(entered: Entered, caller: &Caller) -> Result<WorkspaceView, ActionError> {
+    let room = Arc::clone(&entered.writer.room);
+    let changed = entered.writer.commit().await?;
+    view(&room.store, &room.id, &changed, &caller.user_id).await
+}
+
+fn has_role(entered: &Entered, caller: &Caller, needed: Role, what: &str) -> Result<(), ActionError> {
+    if Role::of(entered.writer.view()?.level(&caller.user_id)) >= needed {
         return Ok(());
     }
-    Err(ActionError::WorkspaceForbidden("deciding who is in this workspace takes the role owner".to_owned()))
+    Err(ActionError::WorkspaceForbidden(format!("{what} takes the role {}", needed.as_str())))
+}
+
+fn not_archived(summary: &Summary) -> Result<(), ActionError> {
+    if summary.state == RoomState::Open {
+        return Ok(());
+    }
+    let frozen = "this workspace is archived; an owner can restore it with POST /v1/rooms/{workspace_id}/rejoin";
+    Err(ActionError::RoomFrozen(frozen.to_owned()))
 }
 
 fn not_the_creator(entered: &Entered, target: &UserId) -> Result<(), ActionError> {
@@ -314,5 +434,6 @@ async fn view(
         topic: view.summary.topic.clone(),
         role: Role::of(view.level(user_id)),
         rooms: rooms.len(),
+        state: view.summary.state,
     })
 }

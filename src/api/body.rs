@@ -11,15 +11,18 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use serde::de::DeserializeOwned;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error as _},
+};
 use sha2::{Digest, Sha256};
 
 use super::{
     ApiState,
     error::{Problem, ProblemKind},
-    v1::error::V1Error,
+    v1::{error::V1Error, takes_a_file},
 };
-use crate::actions::ActionError;
+use crate::actions::{ActionError, texts::REASON_CHARACTERS_MAX};
 
 /// A JSON body.
 pub(crate) struct Json<T> {
@@ -64,7 +67,8 @@ impl<T: DeserializeOwned + Default> FromRequest<ApiState> for OptionalJson<T> {
 /// Refuses a body that is announced too large, before any of it is read.
 pub(crate) async fn refuse_announced(State(bytes_max): State<usize>, request: Request, next: Next) -> Response {
     let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|announced: u64| u64::try_from(bytes_max).is_ok_and(|max| announced > max)) {
+    let is_over = announced.is_some_and(|announced: u64| u64::try_from(bytes_max).is_ok_and(|max| announced > max));
+    if is_over && !takes_a_file(&request) {
         return V1Error::from(too_large()).into_response();
     }
     next.run(request).await
@@ -72,6 +76,18 @@ pub(crate) async fn refuse_announced(State(bytes_max): State<usize>, request: Re
 
 fn too_large() -> ActionError {
     ActionError::ContentTooLarge("the body is larger than this server takes".to_owned())
+}
+
+/// Tells a field that is null from one that is missing.
+///
+/// # Errors
+/// As the reader of the field.
+pub(crate) fn present<'de, T, D>(reader: D) -> Result<Option<Option<T>>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Option::deserialize(reader).map(Some)
 }
 
 /// The query of a request; unknown parameters and wrong values are named.
@@ -111,6 +127,16 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     })?;
     reader.end().map_err(|error| Problem::from(ActionError::invalid("body", error.to_string())))?;
     Ok(value)
+}
+
+/// A reason, which may be left out: its length is checked with the body, also where nothing is left to do.
+pub(crate) fn reason<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<String>, D::Error> {
+    let reason = Option::<String>::deserialize(reader)?;
+    let is_short = |reason: &String| reason.chars().count() <= REASON_CHARACTERS_MAX;
+    if reason.as_ref().is_none_or(is_short) {
+        return Ok(reason);
+    }
+    Err(D::Error::custom(format!("at most {REASON_CHARACTERS_MAX} characters")))
 }
 
 /// The field that serde names in its message.

@@ -1,12 +1,13 @@
 //! Who asks: from the token or cookie of a request to a [`Caller`] of one tenant.
 
 use axum::{
-    extract::FromRequestParts,
+    extract::{FromRequestParts, MatchedPath},
     http::{HeaderMap, Method, header, request::Parts},
 };
 
 use super::{
-    ApiState,
+    ApiState, Secure,
+    calls::Deed,
     error::{Problem, ProblemKind},
     v1::error::V1Error,
 };
@@ -108,7 +109,13 @@ pub(crate) async fn of_request(parts: &Parts, state: &ApiState) -> Result<(Actio
     if is_cookie && !only_reads {
         check_origin(parts, state, host.as_deref())?;
     }
+    let span = tracing::Span::current();
+    span.record("tenant", actions.tenant.as_str()).record("user.id", tracing::field::display(&caller.user_id));
     state.limits.request_of(&caller.user_id)?;
+    let route = parts.extensions.get::<MatchedPath>();
+    if let Some(deed) = route.and_then(|route| Deed::of(&parts.method, route.as_str())) {
+        state.limits.deeds_of(&caller.user_id, deed, 1)?;
+    }
     Ok((actions, caller))
 }
 
@@ -145,9 +152,13 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim())
 }
 
-/// The caller is on this machine, so that a cookie needs no TLS.
+/// The caller is on this machine and speaks plain HTTP, so that a cookie needs no TLS.
 fn is_local(parts: &Parts, state: &ApiState, host: Option<&str>) -> bool {
-    !state.is_proxied(parts) && host.is_some_and(is_loopback)
+    !is_secure(parts) && !state.is_proxied(parts) && host.is_some_and(is_loopback)
+}
+
+fn is_secure(parts: &Parts) -> bool {
+    parts.extensions.get::<Secure>().is_some()
 }
 
 /// The token of the session cookie, under the one name that this caller was given.
@@ -168,7 +179,11 @@ fn host(parts: &Parts, state: &ApiState) -> Option<String> {
 /// A browser sends the cookie with requests that other sites make: those are refused.
 fn check_origin(parts: &Parts, state: &ApiState, host: Option<&str>) -> Result<(), Problem> {
     let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
-    let scheme = if state.is_proxied(parts) { text("x-forwarded-proto").unwrap_or("https") } else { "http" };
+    let scheme = match (state.is_proxied(parts), is_secure(parts)) {
+        (true, _) => text("x-forwarded-proto").unwrap_or("https"),
+        (false, true) => "https",
+        (false, false) => "http",
+    };
     let own = host.map(|host| format!("{scheme}://{host}").to_ascii_lowercase());
     let origin = text("origin").map(str::to_ascii_lowercase);
     let is_allowed =

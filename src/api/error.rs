@@ -7,6 +7,7 @@ use axum::{
     http::StatusCode,
 };
 
+use super::around::SlowBody;
 use crate::actions::{ActionError, ErrorKind};
 
 /// A request that was not done, before a dialect gives it a body.
@@ -20,7 +21,13 @@ pub(crate) struct Problem {
     pub(crate) reason: Option<&'static str>,
     /// When a repeat may work.
     pub(crate) retry_after: Option<Duration>,
+    /// What went wrong inside, for the log only.
+    pub(crate) cause: Option<String>,
 }
+
+/// Put into an answer that tells of a failure of ours: what went wrong inside. It is logged with the request's id, which the answer names.
+#[derive(Clone)]
+pub(crate) struct Failure(pub(crate) String);
 
 /// What a refused request means: an action's error, or one of HTTP itself.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -33,6 +40,10 @@ pub(crate) enum ProblemKind {
     MethodNotAllowed,
     /// The body is no JSON by its own account.
     ContentType,
+    /// The body did not arrive in time.
+    SlowBody,
+    /// The part that is asked for lies behind the end.
+    Range,
 }
 
 /// How long a caller waits who found the server busy.
@@ -41,7 +52,13 @@ const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
 impl Problem {
     /// A problem of HTTP itself.
     pub(crate) fn new(kind: ProblemKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), reason: None, retry_after: None }
+        Self { kind, message: message.into(), reason: None, retry_after: None, cause: None }
+    }
+
+    /// The server cannot do it now.
+    pub(crate) fn busy(message: impl Into<String>) -> Self {
+        let kind = ProblemKind::Action(ErrorKind::Busy);
+        Self { retry_after: Some(BUSY_RETRY_AFTER), ..Self::new(kind, message) }
     }
 
     /// The caller has to say who they are.
@@ -55,6 +72,8 @@ impl Problem {
             ProblemKind::RouteNotFound => StatusCode::NOT_FOUND,
             ProblemKind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             ProblemKind::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            ProblemKind::SlowBody => StatusCode::REQUEST_TIMEOUT,
+            ProblemKind::Range => StatusCode::RANGE_NOT_SATISFIABLE,
             ProblemKind::Action(kind) => status(kind),
         }
     }
@@ -65,7 +84,9 @@ fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::RoomNotFound
         | ErrorKind::EventNotFound
         | ErrorKind::WorkspaceNotFound
-        | ErrorKind::ParticipantNotFound => StatusCode::NOT_FOUND,
+        | ErrorKind::MediaNotFound
+        | ErrorKind::ParticipantNotFound
+        | ErrorKind::NotFound => StatusCode::NOT_FOUND,
         ErrorKind::RoomForbidden
         | ErrorKind::RedactForbidden
         | ErrorKind::WorkspaceForbidden
@@ -78,6 +99,7 @@ fn status(kind: ErrorKind) -> StatusCode {
         | ErrorKind::IdempotencyMismatch => StatusCode::CONFLICT,
         ErrorKind::TypeInvariant | ErrorKind::RequestInvalid => StatusCode::BAD_REQUEST,
         ErrorKind::InvalidToken | ErrorKind::ExpiredToken => StatusCode::UNAUTHORIZED,
+        ErrorKind::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ErrorKind::ContentTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorKind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         ErrorKind::Busy => StatusCode::SERVICE_UNAVAILABLE,
@@ -87,7 +109,8 @@ fn status(kind: ErrorKind) -> StatusCode {
 
 /// An answer that may be given again to a repeat of the request: not one that may be another one later without anybody doing anything wrong.
 pub(crate) fn is_lasting(status: StatusCode) -> bool {
-    let passing = [StatusCode::TOO_MANY_REQUESTS, StatusCode::UNAUTHORIZED, StatusCode::NOT_FOUND];
+    let passing =
+        [StatusCode::TOO_MANY_REQUESTS, StatusCode::UNAUTHORIZED, StatusCode::NOT_FOUND, StatusCode::REQUEST_TIMEOUT];
     !status.is_server_error() && !passing.contains(&status)
 }
 
@@ -99,15 +122,18 @@ impl From<ActionError> for Problem {
             ActionError::Busy => Some(BUSY_RETRY_AFTER),
             _ => None,
         };
-        let message = if kind == ErrorKind::Internal {
-            tracing::error!(%error, "A request failed inside: {error}");
-            "something went wrong on this server; its log says what".to_owned()
-        } else {
-            error.to_string()
+        let (message, cause) = match kind {
+            ErrorKind::Internal => ("something went wrong on this server".to_owned(), Some(error.to_string())),
+            _ => (error.to_string(), None),
         };
         let reason = error.reason().map(|reason| reason.as_str());
-        Self { kind: ProblemKind::Action(kind), message, reason, retry_after }
+        Self { kind: ProblemKind::Action(kind), message, reason, retry_after, cause }
     }
+}
+
+/// The body was given up because it did not arrive.
+pub(crate) fn is_slow(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(<dyn std::error::Error>::is::<SlowBody>)
 }
 
 impl From<BytesRejection> for Problem {
@@ -115,7 +141,20 @@ impl From<BytesRejection> for Problem {
         if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
             return ActionError::ContentTooLarge("the body is larger than this server takes".to_owned()).into();
         }
+        if is_slow(&rejection) {
+            return Self::new(ProblemKind::SlowBody, "the body did not arrive in time; send the request again");
+        }
         ActionError::invalid("body", rejection.body_text()).into()
+    }
+}
+
+/// What Rust says of a text that is no number, as people say it.
+fn in_our_words(problem: &str) -> &str {
+    let is_of_numbers = ["invalid digit", "number too", "cannot parse integer"];
+    if is_of_numbers.iter().any(|words| problem.starts_with(words)) {
+        "must be a whole number in range"
+    } else {
+        problem
     }
 }
 
@@ -124,7 +163,7 @@ impl From<QueryRejection> for Problem {
         let text = rejection.body_text();
         let text = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text).to_owned();
         let (field, problem) = match text.split_once(": ") {
-            Some((field, problem)) => (field.to_owned(), problem.to_owned()),
+            Some((field, problem)) => (field.to_owned(), in_our_words(problem).to_owned()),
             None => ("query".to_owned(), text),
         };
         ActionError::RequestInvalid { field, problem }.into()

@@ -15,7 +15,7 @@ use super::{
     caller::{self, Checked},
     error,
     error::Problem,
-    v1::error::V1Error,
+    v1::{error::V1Error, takes_a_file},
 };
 use crate::actions::{
     ActionError, StoredAnswer,
@@ -41,7 +41,9 @@ pub(crate) struct InMemoryOnly;
 pub(crate) async fn layer(State(state): State<ApiState>, request: Request, next: Next) -> Response {
     let is_mutating = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     let holds_secrets = SECRETS.iter().any(|path| request.uri().path().starts_with(path));
-    let Some(key) = request.headers().get(HEADER).filter(|_| is_mutating && !holds_secrets).cloned() else {
+    let Some(key) =
+        request.headers().get(HEADER).filter(|_| is_mutating && !holds_secrets && !takes_a_file(&request)).cloned()
+    else {
         return next.run(request).await;
     };
     match answered(&state, request, &key, next).await {

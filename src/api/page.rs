@@ -8,6 +8,10 @@ use crate::actions::ActionError;
 const LIMIT_DEFAULT: usize = 50;
 /// Entries of a page at most.
 const LIMIT_MAX: usize = 200;
+/// Characters of a text to look for.
+const SEARCH_CHARACTERS_MAX: usize = 255;
+/// The largest number that every JSON reader holds exactly.
+const OFFSET_MAX: i64 = (1 << 53) - 1;
 
 /// The paging of a list, as its query says.
 #[derive(Debug, Default, Deserialize)]
@@ -26,9 +30,18 @@ impl Paging {
 
 /// Offset and limit, checked.
 pub(crate) fn range(offset: Option<i64>, limit: Option<i64>) -> Result<(usize, usize), ActionError> {
-    let offset = usize::try_from(offset.unwrap_or(0))
-        .map_err(|_negative| ActionError::invalid("offset", "must not be negative"))?;
+    let in_range = |offset: &i64| (0..=OFFSET_MAX).contains(offset);
+    let offset = Some(offset.unwrap_or(0)).filter(in_range).and_then(|offset| usize::try_from(offset).ok());
+    let offset = offset.ok_or_else(|| ActionError::invalid("offset", format!("must be from 0 to {OFFSET_MAX}")))?;
     Ok((offset, limit_of(limit)?))
+}
+
+/// A text to look for, checked.
+pub(crate) fn search(q: Option<String>) -> Result<Option<String>, ActionError> {
+    if q.as_ref().is_some_and(|q| q.chars().count() > SEARCH_CHARACTERS_MAX) {
+        return Err(ActionError::invalid("q", format!("at most {SEARCH_CHARACTERS_MAX} characters")));
+    }
+    Ok(q)
 }
 
 /// A limit, checked.

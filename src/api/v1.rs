@@ -2,22 +2,31 @@
 
 use axum::{
     Router,
-    routing::{MethodRouter, delete, get, post, put},
+    extract::{MatchedPath, Request},
+    http::Method,
+    routing::{MethodRouter, delete, get, patch, post, put},
 };
 
 use super::ApiState;
 
 mod accounts;
+mod admin;
 pub(crate) mod error;
 mod health;
+mod jobs;
 mod levels;
+mod media;
 mod members;
 mod messages;
 mod path;
 mod personal;
+mod profile;
 mod room_state;
 mod rooms;
+mod sessions;
+mod settings;
 mod stream;
+mod tokens;
 mod wire;
 mod workspaces;
 
@@ -29,16 +38,45 @@ fn table() -> Vec<Route> {
         ("POST", "/v1/auth/login", post(accounts::log_in)),
         ("POST", "/v1/auth/logout", post(accounts::log_out)),
         ("GET", "/v1/me", get(accounts::me)),
+        ("DELETE", "/v1/me", delete(sessions::deactivate)),
+        ("PUT", "/v1/me/password", put(sessions::change_password)),
+        ("GET", "/v1/me/sessions", get(sessions::list)),
+        ("DELETE", "/v1/me/sessions/{id}", delete(sessions::revoke)),
+        ("GET", "/v1/jobs/{id}", get(jobs::get)),
+        ("PUT", "/v1/me/profile", put(profile::set)),
+        ("POST", "/v1/media", post(media::upload)),
+        ("GET", "/v1/media/{sha256}", get(media::get)),
+        ("GET", "/v1/media/{server}/{media_id}", get(media::get_of)),
         ("POST", "/v1/admin/participants", post(accounts::create)),
         ("GET", "/v1/admin/participants", get(accounts::list)),
+        ("POST", "/v1/admin/participants/{participant_id}/disable", post(accounts::disable)),
+        ("POST", "/v1/admin/participants/{participant_id}/enable", post(accounts::enable)),
+        ("PUT", "/v1/admin/participants/{participant_id}/password", put(accounts::set_password)),
+        ("POST", "/v1/admin/registration-tokens", post(tokens::create_registration)),
+        ("GET", "/v1/admin/registration-tokens", get(tokens::list_registration)),
+        ("DELETE", "/v1/admin/registration-tokens/{id}", delete(tokens::delete_registration)),
+        ("POST", "/v1/admin/app-tokens", post(tokens::create_app)),
+        ("GET", "/v1/admin/app-tokens", get(tokens::list_app)),
+        ("DELETE", "/v1/admin/app-tokens/{id}", delete(tokens::delete_app)),
+        ("GET", "/v1/admin/rooms", get(admin::rooms)),
+        ("DELETE", "/v1/admin/rooms/{room_id}", delete(admin::purge)),
+        ("GET", "/v1/admin/audit", get(admin::audit)),
+        ("GET", "/v1/admin/jobs", get(jobs::list)),
         ("GET", "/v1/directory/rooms", get(rooms::directory)),
         ("GET", "/v1/rooms", get(rooms::own)),
         ("POST", "/v1/rooms", post(rooms::create)),
         ("GET", "/v1/rooms/archived", get(rooms::archived)),
         ("POST", "/v1/rooms/dm", post(rooms::direct)),
         ("GET", "/v1/rooms/{room_id}", get(rooms::get)),
+        ("PATCH", "/v1/rooms/{room_id}", patch(settings::change)),
+        ("PUT", "/v1/rooms/{room_id}/password", put(settings::set_password)),
+        ("GET", "/v1/rooms/{room_id}/announcement", get(settings::announcement)),
+        ("PUT", "/v1/rooms/{room_id}/announcement", put(settings::announce)),
         ("PUT", "/v1/rooms/{room_id}/name", put(rooms::set_name)),
         ("PUT", "/v1/rooms/{room_id}/topic", put(rooms::set_topic)),
+        ("GET", "/v1/rooms/{room_id}/avatar", get(media::avatar)),
+        ("PUT", "/v1/rooms/{room_id}/avatar", put(media::set_avatar)),
+        ("DELETE", "/v1/rooms/{room_id}/avatar", delete(media::remove_avatar)),
         ("PUT", "/v1/rooms/{room_id}/workspace", put(rooms::set_workspace)),
         ("POST", "/v1/rooms/{room_id}/close", post(rooms::close)),
         ("POST", "/v1/rooms/{room_id}/archive", post(rooms::archive)),
@@ -46,6 +84,10 @@ fn table() -> Vec<Route> {
         ("GET", "/v1/rooms/{room_id}/permissions", get(rooms::permissions)),
         ("GET", "/v1/rooms/{room_id}/members", get(members::list)),
         ("POST", "/v1/rooms/{room_id}/join", post(members::join)),
+        ("POST", "/v1/rooms/{room_id}/knock", post(members::knock)),
+        ("POST", "/v1/rooms/{room_id}/members/{participant_id}/approve", post(members::approve)),
+        ("PUT", "/v1/rooms/{room_id}/members/{participant_id}/silence", put(members::silence)),
+        ("DELETE", "/v1/rooms/{room_id}/members/{participant_id}/silence", delete(members::lift_silence)),
         ("POST", "/v1/rooms/{room_id}/leave", post(members::leave)),
         ("POST", "/v1/rooms/{room_id}/invite", post(members::invite)),
         ("POST", "/v1/rooms/{room_id}/kick", post(members::kick)),
@@ -64,6 +106,8 @@ fn table() -> Vec<Route> {
         ("PUT", "/v1/rooms/{room_id}/state/{type}/{key}", put(room_state::set)),
         ("PUT", "/v1/rooms/{room_id}/notification-mode", put(personal::set_notification_mode)),
         ("PUT", "/v1/rooms/{room_id}/mute", put(personal::set_mute)),
+        ("PUT", "/v1/rooms/{room_id}/pin", put(personal::pin)),
+        ("DELETE", "/v1/rooms/{room_id}/pin", delete(personal::unpin)),
         ("PUT", "/v1/rooms/{room_id}/read", put(personal::mark_read)),
         ("PUT", "/v1/rooms/{room_id}/typing", put(stream::set_typing)),
         ("GET", "/v1/rooms/{room_id}/active", get(stream::active)),
@@ -71,12 +115,23 @@ fn table() -> Vec<Route> {
         ("GET", "/v1/workspaces", get(workspaces::list)),
         ("POST", "/v1/workspaces", post(workspaces::create)),
         ("GET", "/v1/workspaces/{workspace_id}", get(workspaces::get)),
+        ("PATCH", "/v1/workspaces/{workspace_id}", patch(workspaces::change)),
+        ("DELETE", "/v1/workspaces/{workspace_id}", delete(workspaces::delete)),
         ("GET", "/v1/workspaces/{workspace_id}/members", get(workspaces::members)),
         ("PUT", "/v1/workspaces/{workspace_id}/members/{participant_id}", put(workspaces::set_member)),
         ("DELETE", "/v1/workspaces/{workspace_id}/members/{participant_id}", delete(workspaces::remove_member)),
         ("GET", "/healthz", get(health::live)),
         ("GET", "/readyz", get(health::ready)),
     ]
+}
+
+/// Calls whose body is a file: it is streamed and has a bound of its own, and an `Idempotency-Key` is ignored, because the same content gives the same again.
+const FILES: [(Method, &str); 2] = [(Method::POST, "/v1/media"), (Method::PUT, "/v1/rooms/{room_id}/avatar")];
+
+/// The body of this request is a file.
+pub(crate) fn takes_a_file(request: &Request) -> bool {
+    let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    FILES.iter().any(|(method, file)| method == request.method() && Some(*file) == path)
 }
 
 /// Method and path of every route.

@@ -21,19 +21,25 @@ struct Ready {
     ready: bool,
     api: String,
     federation: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metrics: Option<String>,
 }
 
 pub(super) async fn run(config: Config) -> Result<(), CliError> {
     telemetry::start(&config.log).map_err(|problem| CliError::Refused(problem.to_string()))?;
+    server::raise_open_files();
     let mut wishes = Wishes::new()?;
     let running = tokio::select! {
         started = server::start(config, Arc::new(clock::System)) => started?,
-        () = wishes.wait() => return Ok(()),
+        Wish::Stop = wishes.wait() => return Ok(()),
     };
-    let ready = Ready { ready: true, api: format!("http://{}", running.api()), federation: None };
+    let metrics = running.metrics().map(|address| format!("http://{address}/metrics"));
+    let ready = Ready { ready: true, api: running.api_url(), federation: None, metrics };
     let ready = serde_json::to_string(&ready).map_err(|error| CliError::Refused(error.to_string()))?;
     say(&ready)?;
-    wishes.wait().await;
+    while let Wish::Reload = wishes.wait().await {
+        running.reload().await;
+    }
     tracing::info!("Stopping");
     match timeout(STOPPING_MAX, running.stop()).await {
         Ok(stopped) => Ok(stopped?),
@@ -44,22 +50,36 @@ pub(super) async fn run(config: Config) -> Result<(), CliError> {
     }
 }
 
-/// The signals that ask for an end.
+/// What a signal asks for.
+enum Wish {
+    /// An end.
+    Stop,
+    /// To read what may have changed: the certificate.
+    Reload,
+}
+
+/// The signals.
 struct Wishes {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Signal,
 }
 
 impl Wishes {
     fn new() -> Result<Self, CliError> {
         let listen = |kind| signal(kind).map_err(CliError::io("signals"));
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
     }
 
-    async fn wait(&mut self) {
+    async fn wait(&mut self) -> Wish {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Wish::Stop,
+            _ = self.interrupt.recv() => Wish::Stop,
+            _ = self.hang_up.recv() => Wish::Reload,
         }
     }
 }

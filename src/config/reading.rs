@@ -241,6 +241,26 @@ mod tests {
     }
 
     #[test]
+    fn an_address_that_may_be_missing_is_empty_or_one() {
+        let metrics = |text: &str| read_with(&format!("listen.metrics = \"{text}\"\n{TENANT}"), &[]);
+        assert_eq!(metrics("").unwrap().listen.metrics, None);
+        assert_eq!(metrics("127.0.0.1:0").unwrap().listen.metrics, Some("127.0.0.1:0".parse().unwrap()));
+        assert!(metrics("9090").unwrap_err().contains("write IP and port"));
+    }
+
+    #[test]
+    fn half_of_tls_is_refused_with_the_half_that_is_missing() {
+        let error = refusal(&format!("listen.tls_key = \"key.pem\"\n{TENANT}"));
+        assert!(error.contains("`listen.tls_certificate`: is missing"), "{error}");
+    }
+
+    #[test]
+    fn a_time_of_nothing_is_refused() {
+        let error = refusal(&format!("limits.idle_timeout_s = 0\n{TENANT}"));
+        assert!(error.contains("`limits.idle_timeout_s`: must be at least 1"), "{error}");
+    }
+
+    #[test]
     fn a_file_with_one_server_name_is_enough() {
         let config = read_with(TENANT, &[]).unwrap();
         let tenant = vec![Tenant::new("main", owned_server_name!("example.org"))];

@@ -4,16 +4,13 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    num::NonZeroU32,
+    path::PathBuf,
 };
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 
 use super::{Network, Problem};
-
-/// Bytes of the largest event: a request body must be able to carry it.
-const EVENT_BYTES_MAX: usize = 65_536;
 
 /// Where the server listens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +25,15 @@ pub struct Listen {
     #[serde(deserialize_with = "address")]
     #[cfg_attr(test, schemars(with = "String"))]
     pub federation: SocketAddr,
-    /// Proxies whose `X-Forwarded-Host` and `X-Forwarded-For` are believed, as addresses or ranges. Default: none.
+    /// Address where `GET /metrics` answers with the server's figures for Prometheus; empty: nowhere. Default: empty.
+    #[serde(deserialize_with = "optional_address", serialize_with = "address_or_empty")]
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub metrics: Option<SocketAddr>,
+    /// File with the certificate of the API and those it rests on, as PEM; empty: the API speaks plain HTTP. Default: empty.
+    pub tls_certificate: PathBuf,
+    /// File with the key of the certificate, as PEM. Default: empty.
+    pub tls_key: PathBuf,
+    /// Proxies whose `X-Forwarded-Host`, `-Proto` and `-For` and `X-Request-Id` are believed, as addresses or ranges. Default: none.
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub trusted_proxies: Vec<Network>,
 }
@@ -38,8 +43,32 @@ impl Default for Listen {
         Self {
             api: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             federation: SocketAddr::from((Ipv4Addr::LOCALHOST, 8448)),
+            metrics: None,
+            tls_certificate: PathBuf::new(),
+            tls_key: PathBuf::new(),
             trusted_proxies: Vec::new(),
         }
+    }
+}
+
+impl Listen {
+    pub(super) fn check(&self) -> Result<(), Problem> {
+        let (missing, given) = match (self.tls_certificate.as_os_str().is_empty(), self.tls_key.as_os_str().is_empty())
+        {
+            (true, false) => ("tls_certificate", "tls_key"),
+            (false, true) => ("tls_key", "tls_certificate"),
+            _ => return Ok(()),
+        };
+        Err(Problem::new(
+            format!("listen.{missing}"),
+            format!("is missing: `{given}` is set, and TLS needs both or none"),
+        ))
+    }
+
+    /// Certificate and key of the API, if it speaks TLS.
+    pub fn tls(&self) -> Option<(PathBuf, PathBuf)> {
+        let is_set = !self.tls_certificate.as_os_str().is_empty();
+        is_set.then(|| (self.tls_certificate.clone(), self.tls_key.clone()))
     }
 }
 
@@ -111,55 +140,6 @@ fn is_origin(text: &str) -> bool {
     host.is_some_and(|host| ruma::ServerName::parse(host).is_ok() && host == host.to_ascii_lowercase())
 }
 
-/// How much one caller may ask for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// Whether the rates below hold. Sizes always hold. Default: true.
-    pub enabled: bool,
-    /// Requests of one account, or of one address without an account, a second, over time. Default: 50.
-    pub requests_per_second: NonZeroU32,
-    /// Requests that may come at once after a pause. Default: 200.
-    pub requests_burst: NonZeroU32,
-    /// Log-ins and registrations from one address a minute, over time. Default: 20.
-    pub logins_per_minute: NonZeroU32,
-    /// Log-ins and registrations that may come at once after a pause. Default: 20.
-    pub logins_burst: NonZeroU32,
-    /// Bytes of a request's body. Default: 1048576.
-    pub body_bytes_max: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            requests_per_second: at_least_one(50),
-            requests_burst: at_least_one(200),
-            logins_per_minute: at_least_one(20),
-            logins_burst: at_least_one(20),
-            body_bytes_max: 1_048_576,
-        }
-    }
-}
-
-impl Limits {
-    pub(super) fn check(&self) -> Result<(), Problem> {
-        if self.body_bytes_max < EVENT_BYTES_MAX {
-            let message = format!("must be at least {EVENT_BYTES_MAX}, the size of the largest event");
-            return Err(Problem::new("limits.body_bytes_max", message));
-        }
-        Ok(())
-    }
-}
-
-const fn at_least_one(number: u32) -> NonZeroU32 {
-    match NonZeroU32::new(number) {
-        Some(number) => number,
-        None => NonZeroU32::MIN,
-    }
-}
-
 /// What is written to stderr.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -209,10 +189,23 @@ impl Log {
 }
 
 fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    parsed(&String::deserialize(deserializer)?)
+}
+
+fn optional_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
     let text = String::deserialize(deserializer)?;
+    if text.is_empty() { Ok(None) } else { parsed(&text).map(Some) }
+}
+
+#[expect(clippy::ref_option, reason = "the signature is serde's")]
+fn address_or_empty<S: Serializer>(address: &Option<SocketAddr>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&address.map(|address| address.to_string()).unwrap_or_default())
+}
+
+fn parsed<E: serde::de::Error>(text: &str) -> Result<SocketAddr, E> {
     text.parse().ok().ok_or_else(|| {
         let message =
             format!("`{text}` is not an address; write IP and port, such as `127.0.0.1:8080` or `[::1]:8080`");
-        serde::de::Error::custom(message)
+        E::custom(message)
     })
 }

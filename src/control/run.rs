@@ -9,7 +9,8 @@ use super::{AccountLine, Answer, Command, Secret};
 use crate::{
     actions::{
         ActionError, Actions, Caller,
-        accounts::{self, AccountView, NewAccount},
+        accounts::{self, AccountView, NewAccount, Search},
+        audit::Actor,
         sessions,
     },
     storage::accounts::AccountState,
@@ -31,11 +32,12 @@ async fn try_run(actions: &Actions, command: Command) -> Result<Answer, ActionEr
         Command::CreateAccount { username, password, is_admin } => {
             let password = password.map(|password| password.0);
             let new = NewAccount { username, password, is_admin, display_name: None };
-            let made = accounts::create(actions, new).await?;
+            let made = accounts::create_by(actions, Actor::CommandLine, new).await?;
             Ok(Answer::Account { participant_id: made.user_id.to_string() })
         }
         Command::SetPassword { username, password } => {
-            accounts::set_password(actions, &find(actions, &username).await?.user_id, password.0).await?;
+            let user_id = find(actions, &username).await?.user_id;
+            accounts::set_password(actions, Actor::CommandLine, &user_id, password.0).await?;
             Ok(Answer::Done)
         }
         Command::IssueToken { username } => {
@@ -44,12 +46,12 @@ async fn try_run(actions: &Actions, command: Command) -> Result<Answer, ActionEr
                 let problem = format!("the account {user_id} is {}", word(account.state));
                 return Err(ActionError::invalid("username", problem));
             }
-            let issued = sessions::issue(actions, &user_id, "command line").await?;
+            let issued = sessions::issue_for(actions, &user_id, Actor::CommandLine).await?;
             Ok(Answer::Token { access_token: Secret(issued.token) })
         }
         Command::ListAccounts { offset } => {
             let command_line = Caller::local(&actions.parse_participant("username", "command-line")?, true);
-            let page = accounts::list(actions, &command_line, None, offset, PAGE).await?;
+            let page = accounts::list(actions, &command_line, &Search::default(), offset, PAGE).await?;
             Ok(Answer::Accounts { accounts: page.accounts.into_iter().map(line).collect() })
         }
     }

@@ -1,15 +1,16 @@
-//! The committer: one thread per stream that takes the waiting commits, checks their conditions in order, gives the next
+//! The committer: one thread per stream, from its first commit on, that takes the waiting commits, checks their conditions in order, gives the next
 //! position, writes them all at once, and answers. The same for every engine.
 //! May import: changes, commit, engine.
 
 use std::{
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
     thread::{self, JoinHandle},
 };
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::{
@@ -70,20 +71,22 @@ enum Message {
     Stop(oneshot::Sender<()>),
 }
 
-/// The handle of a committer's thread. The thread ends when the handle is gone and the queue is empty; who drops the
-/// handle of a store that was not closed waits for that, so that no process ends in the middle of it.
+/// The handle of a committer. Its thread is started by the first commit, so that a tenant that nobody writes to has none.
+/// The thread ends when the handle is gone and the queue is empty; who drops the handle of a store that was not closed
+/// waits for that, so that no process ends in the middle of it.
 pub(crate) struct Committer {
     queue: mpsc::Sender<Message>,
     /// Behind the queue, because it is dropped behind it.
     thread: Running,
+    resting: Resting,
     room: Arc<Semaphore>,
     position: watch::Receiver<Position>,
     counting: Arc<Counting>,
 }
 
 impl Committer {
-    /// Starts the thread and waits until it has applied what a crash left over.
-    pub(crate) async fn start(
+    /// Waits until what a crash left over is applied.
+    pub(crate) async fn open(
         engine: Arc<dyn Engine>,
         effects: EffectMode,
         feed_rows_max: u64,
@@ -92,25 +95,37 @@ impl Committer {
         let (last, epoch) = engine.last(stream).await?;
         let (publish, position) = watch::channel(Position::new(stream, last));
         let counting = Arc::<Counting>::default();
-        let mut stream =
-            Stream::new(engine, (effects, feed_rows_max), (stream, epoch + 1), publish, Arc::clone(&counting));
+        let stream = Stream::new(engine, (effects, feed_rows_max), (stream, epoch + 1), publish, Arc::clone(&counting));
+        let stream = opened(stream).await?;
         let (queue, inbox) = mpsc::channel(QUEUE_COMMITS_MAX);
-        let (ready, is_ready) = oneshot::channel();
-        let run = move || {
-            let opened = stream.open();
-            let go_on = opened.is_ok();
-            if ready.send(opened).is_ok() && go_on {
+        let room = Arc::new(Semaphore::new(QUEUE_UNITS_MAX));
+        let resting = Arc::new(Mutex::new(Some(Box::new((stream, inbox)))));
+        Ok(Self { queue, thread: Running::default(), resting, room, position, counting })
+    }
+
+    /// Starts the thread if it was not started.
+    fn start(&self) -> Result<(), StorageError> {
+        if self.thread.0.get().is_some() {
+            return Ok(());
+        }
+        // Held until the thread is known, so that there is one.
+        let held = self.resting.lock();
+        if held.is_none() || self.thread.0.get().is_some() {
+            return Ok(());
+        }
+        let resting = Arc::clone(&self.resting);
+        let thread = spawn(move || {
+            let rested = resting.lock().take();
+            if let Some(rested) = rested {
+                let (mut stream, inbox) = *rested;
                 run(&mut stream, inbox);
             }
-        };
-        let thread = thread::Builder::new().name("committer".to_owned()).spawn(run);
-        let thread = thread.map_err(|error| StorageError::Engine(format!("no thread for the committer: {error}")))?;
-        is_ready.await.unwrap_or(Err(StorageError::Closed))?;
-        let thread = Running(Some(thread));
-        Ok(Self { queue, thread, room: Arc::new(Semaphore::new(QUEUE_UNITS_MAX)), position, counting })
+        });
+        self.thread.0.set(thread?).map_err(|_started| StorageError::Closed)
     }
 
     pub(crate) async fn reserve(&self) -> Result<Permit, StorageError> {
+        self.start()?;
         let closed = |_| StorageError::Closed;
         let room =
             Arc::clone(&self.room).acquire_many_owned(PERMIT_UNITS).await.map_err(|_closed| StorageError::Closed)?;
@@ -126,14 +141,29 @@ impl Committer {
         self.counting.read()
     }
 
+    pub(crate) fn is_failing(&self) -> bool {
+        self.counting.is_failing()
+    }
+
     /// Refuses new commits and waits until the submitted ones are answered.
     pub(crate) async fn stop(&self) {
+        self.stop_resting();
         let (stopped, is_stopped) = oneshot::channel();
         if self.queue.send(Message::Stop(stopped)).await.is_ok() {
             // An error means that the thread has ended, which is what is waited for.
             let _ = is_stopped.await;
         }
         self.queue.closed().await;
+    }
+}
+
+impl Committer {
+    /// A stream without a thread has nobody who would close its queue.
+    fn stop_resting(&self) {
+        let mut resting = self.resting.lock();
+        if self.thread.0.get().is_none() {
+            resting.take();
+        }
     }
 }
 
@@ -146,8 +176,12 @@ impl Drop for Committer {
     }
 }
 
-/// A thread that is waited for when this is dropped.
-struct Running(Option<JoinHandle<()>>);
+/// A stream before its first commit.
+type Resting = Arc<Mutex<Option<Box<(Stream, mpsc::Receiver<Message>)>>>>;
+
+/// A thread, once it was started, that is waited for when this is dropped.
+#[derive(Default)]
+struct Running(OnceLock<JoinHandle<()>>);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -187,6 +221,22 @@ impl Future for Pending {
         // Without an answer the thread died over the commit.
         Pin::new(&mut self.0).poll(context).map(|answer| answer.unwrap_or(Err(CommitError::Unknown)))
     }
+}
+
+/// Applies what a crash left over, on a thread that may block.
+async fn opened(mut stream: Stream) -> Result<Stream, StorageError> {
+    let (answer, opened) = oneshot::channel();
+    spawn(move || {
+        let outcome = stream.open();
+        // Whoever opens the store may have gone.
+        let _ = answer.send(outcome.map(|()| stream));
+    })?;
+    opened.await.unwrap_or(Err(StorageError::Closed))
+}
+
+fn spawn(work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StorageError> {
+    let thread = thread::Builder::new().name("committer".to_owned()).spawn(work);
+    thread.map_err(|error| StorageError::Engine(format!("no thread for the committer: {error}")))
 }
 
 /// Takes groups out of the queue until it is closed and empty.

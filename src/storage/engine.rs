@@ -32,9 +32,29 @@ pub trait Engine: Send + Sync + 'static {
     /// [`ApplyError::Unknown`] this call settles what became of the group.
     fn last(&self, stream: StreamId) -> Reading<'_, (u64, u64)>;
 
+    /// What the engine takes up now.
+    fn usage(&self) -> Usage {
+        Usage::default()
+    }
+
     /// Gives back what the engine holds, such as the lock of its folder. Every later call fails with
     /// [`StorageError::Closed`].
     fn close(&self) -> Reading<'_, ()>;
+}
+
+/// What an engine takes up; zeros where it cannot tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Bytes of rows, without what was overwritten, as the engine estimates them.
+    pub live_bytes: u64,
+    /// Bytes of recent writes in memory.
+    pub memtable_bytes: u64,
+    /// Bytes of its files.
+    pub file_bytes: u64,
+    /// Its files.
+    pub files: u64,
+    /// Bytes of blocks in memory, those of all engines of the process.
+    pub shared_cache_bytes: u64,
 }
 
 /// Key bytes of one profile from `start` on, and before `end` if there is one.
@@ -109,6 +129,11 @@ pub struct Batch {
 impl Batch {
     pub(crate) fn is_empty(&self) -> bool {
         self.prefixes.is_empty() && self.writes.is_empty()
+    }
+
+    /// Bytes of all keys and values.
+    pub(crate) fn bytes(&self) -> usize {
+        self.writes.iter().map(|(key, value)| key.bytes.len() + value.as_ref().map_or(0, Vec::len)).sum()
     }
 
     pub(crate) fn write(&mut self, key: RowKey, value: Option<Vec<u8>>) {

@@ -10,7 +10,10 @@ use rules::{
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 use serde::{Deserialize, Serialize};
 
-use super::{Arrival, Place, StateRoot};
+use super::{
+    Arrival, Place, StateRoot,
+    value::{BadValue, Value, fields},
+};
 
 /// One event as it is stored: never changed, only marked by other rows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,6 +148,74 @@ pub struct Summary {
     pub invited: u64,
     /// Joined or invited people of other servers.
     pub foreign: u64,
+    /// `io.yurt.custom`.
+    pub custom: Option<String>,
+}
+
+impl Value for Summary {
+    const VERSION: u8 = 2;
+
+    fn upgrade(version: u8, bytes: &[u8]) -> Result<Self, BadValue> {
+        match version {
+            1 => fields::<SummaryV1>(bytes).map(Self::from),
+            other => Err(BadValue::Version(other)),
+        }
+    }
+}
+
+/// A room before it could keep a text of its clients' own.
+#[derive(Serialize, Deserialize)]
+struct SummaryV1 {
+    version: String,
+    create_event_id: OwnedEventId,
+    creator: OwnedUserId,
+    created_at: UnixMs,
+    kind: RoomKind,
+    state: RoomState,
+    frozen_at: Option<Place>,
+    name: Option<String>,
+    topic: Option<String>,
+    alias: Option<String>,
+    avatar_url: Option<String>,
+    join_rule: String,
+    history_visibility: HistoryVisibility,
+    history_was_narrow: bool,
+    encrypted: bool,
+    successor_id: Option<OwnedRoomId>,
+    workspace_id: Option<OwnedRoomId>,
+    redactions: u64,
+    joined: u64,
+    invited: u64,
+    foreign: u64,
+}
+
+impl From<SummaryV1> for Summary {
+    fn from(old: SummaryV1) -> Self {
+        Self {
+            version: old.version,
+            create_event_id: old.create_event_id,
+            creator: old.creator,
+            created_at: old.created_at,
+            kind: old.kind,
+            state: old.state,
+            frozen_at: old.frozen_at,
+            name: old.name,
+            topic: old.topic,
+            alias: old.alias,
+            avatar_url: old.avatar_url,
+            join_rule: old.join_rule,
+            history_visibility: old.history_visibility,
+            history_was_narrow: old.history_was_narrow,
+            encrypted: old.encrypted,
+            successor_id: old.successor_id,
+            workspace_id: old.workspace_id,
+            redactions: old.redactions,
+            joined: old.joined,
+            invited: old.invited,
+            foreign: old.foreign,
+            custom: None,
+        }
+    }
 }
 
 /// Settings of this server for a room; they are not part of the room and do not travel with its events.
@@ -154,6 +225,30 @@ pub struct RoomSettings {
     pub max_members: Option<u64>,
     /// Other servers may not take part.
     pub federation_off: bool,
+    /// Argon2id in PHC form of the word that lets people of this server in; none: there is no such word.
+    pub password_hash: Option<String>,
+}
+
+impl Value for RoomSettings {
+    const VERSION: u8 = 2;
+
+    fn upgrade(version: u8, bytes: &[u8]) -> Result<Self, BadValue> {
+        match version {
+            1 => fields::<RoomSettingsV1>(bytes).map(|RoomSettingsV1 { max_members, federation_off }| Self {
+                max_members,
+                federation_off,
+                password_hash: None,
+            }),
+            other => Err(BadValue::Version(other)),
+        }
+    }
+}
+
+/// Before rooms had passwords.
+#[derive(Serialize, Deserialize)]
+struct RoomSettingsV1 {
+    max_members: Option<u64>,
+    federation_off: bool,
 }
 
 /// A room's row in the server's list of rooms.
@@ -176,4 +271,52 @@ pub struct SentUnder {
     pub fingerprint: [u8; 32],
     /// When.
     pub at: UnixMs,
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::{owned_event_id, owned_user_id};
+
+    use super::*;
+    use crate::storage::value::{from_bytes, to_bytes};
+
+    impl Value for SummaryV1 {}
+    impl Value for RoomSettingsV1 {}
+
+    #[test]
+    fn a_summary_of_the_first_version_has_no_custom_text() {
+        let old = SummaryV1 {
+            version: "12".to_owned(),
+            create_event_id: owned_event_id!("$one"),
+            creator: owned_user_id!("@alice:yurt.test"),
+            created_at: UnixMs(5),
+            kind: RoomKind::Group,
+            state: RoomState::Open,
+            frozen_at: None,
+            name: Some("Tents".to_owned()),
+            topic: None,
+            alias: None,
+            avatar_url: None,
+            join_rule: "invite".to_owned(),
+            history_visibility: HistoryVisibility::Shared,
+            history_was_narrow: false,
+            encrypted: false,
+            successor_id: None,
+            workspace_id: None,
+            redactions: 1,
+            joined: 2,
+            invited: 3,
+            foreign: 4,
+        };
+        let read: Summary = from_bytes(&to_bytes(&old).unwrap()).unwrap();
+        assert_eq!((read.name.as_deref(), read.foreign, &read.custom), (Some("Tents"), 4, &None));
+        assert_eq!(read, Summary::from(old));
+    }
+
+    #[test]
+    fn settings_of_the_first_version_have_no_password() {
+        let old = RoomSettingsV1 { max_members: Some(3), federation_off: true };
+        let read: RoomSettings = from_bytes(&to_bytes(&old).unwrap()).unwrap();
+        assert_eq!(read, RoomSettings { max_members: Some(3), federation_off: true, password_hash: None });
+    }
 }

@@ -127,6 +127,15 @@ impl<K: Key, V: Value> Keyspace<K, V> {
         let key = key::key_from(rest).map_err(|reason| self.info.corrupt(row, &reason))?;
         Ok((home, key, self.read_value(row, stored)?))
     }
+
+    /// Reads a row that may be damaged: its key is written as it was read, its value returns.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn reread(&self, row: &[u8], stored: &[u8]) {
+        let Ok((home, key, value)) = self.read_row(row, stored) else { return };
+        assert_eq!(self.info.row_key(&home, &key::bytes_of(&key)).bytes, row);
+        let written = value::to_bytes(&value).ok();
+        assert_eq!(written.as_deref().and_then(value::renewed::<V>), written, "{}", self.info.name);
+    }
 }
 
 /// Declares keyspaces and, as `ALL`, the list of them. An id that is taken twice does not compile.
@@ -152,6 +161,15 @@ macro_rules! keyspaces {
         /// Every keyspace.
         pub static ALL: &[&$crate::storage::KeyspaceInfo] = &[$($name.info()),*];
         const _: () = $crate::storage::KeyspaceInfo::assert_distinct(ALL);
+
+        /// Reads a row that may be damaged, whichever keyspace it is of.
+        #[cfg(any(test, fuzzing))]
+        pub(crate) fn reread(row: &[u8], stored: &[u8]) {
+            match row.first() {
+                $(Some($id) => $name.reread(row, stored),)*
+                _ => {}
+            }
+        }
     };
 }
 pub(crate) use keyspaces;

@@ -14,6 +14,7 @@
 //! | `sent_under` | room | person, transaction id → event |
 //! | `room_settings` | room | → settings of this server for it |
 //! | `workspace_rooms` | room (a space) | room → |
+//! | `room_media` | room | medium, event that names it → what its sender called it |
 //! | `event_ids` | content | event id → room, arrival |
 //! | `account` | person | → account |
 //! | `sessions` | person | hash of a token → session |
@@ -24,19 +25,30 @@
 //! | `direct_rooms` | person | other person, room → |
 //! | `creations` | person | request → reserved room |
 //! | `answers` | person | request → stored answer |
+//! | `uploads` | person | medium → what it was uploaded as |
+//! | `profile_changed` | person | → the person's rooms may not know yet |
 //! | `names` | server | local name → |
 //! | `aliases` | name (the alias) | → room |
+//! | `media_rooms` | name (the medium) | room whose `room_media` may have it → |
+//! | `media_people` | name (the medium) | person whose picture it may be → what they called it |
 //! | `rooms` | server | room → listing |
 //! | `chores` | server | room, space → work that is left |
+//! | `jobs` | server | id → long work and what became of it |
+//! | `audit` | server | id (by time) → act of an admin |
+//! | `registration_tokens` | server | hash of a token → how often it may be used |
+//! | `app_tokens` | server | hash of a token → the server that has it |
+//! | `purged` | server | room → when it was purged |
 
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 
 use super::{
     Arrival, Place,
     accounts::{Account, Reservation, Session, StoredAnswer},
+    admin::{AppToken, AuditRow, Job, Purge, RegistrationToken},
     chores::Chore,
     history::{EventAt, Redaction, RoomListing, RoomSettings, SentUnder, StoredEvent, Summary, Tip},
     keyspace::keyspaces,
+    media::{MediumInfo, Sha256, Uploaded},
     members::{InRoom, Member, Personal},
     state::NodeRow,
     value::Value,
@@ -46,18 +58,17 @@ impl Value for StoredEvent {}
 impl Value for EventAt {}
 impl Value for Redaction {}
 impl Value for Tip {}
-impl Value for Summary {}
-impl Value for RoomSettings {}
 impl Value for RoomListing {}
 impl Value for SentUnder {}
-impl Value for Member {}
 impl Value for InRoom {}
-impl Value for Personal {}
-impl Value for Account {}
 impl Value for Reservation {}
-impl Value for Session {}
 impl Value for StoredAnswer {}
 impl Value for Chore {}
+impl Value for Job {}
+impl Value for AuditRow {}
+impl Value for RegistrationToken {}
+impl Value for AppToken {}
+impl Value for Purge {}
 
 keyspaces! {
     /// The events of a room, in the order in which they were stored.
@@ -96,6 +107,15 @@ keyspaces! {
     /// The nodes of a room's state trees, as many as one update made.
     21 STATE_NODES: u64 => NodeRow, in Room, as Log;
 
+    /// The media that a room's events name, by those who could read them: while a row is there, the members of the room can.
+    22 ROOM_MEDIA: (Sha256, OwnedEventId) => MediumInfo, in Room, as Rows;
+
+    /// The rooms whose media may have a medium: where to look, no more.
+    31 MEDIA_ROOMS: OwnedRoomId => (), in Name, as Rows;
+
+    /// The people whose picture a medium may be, and what they called it.
+    32 MEDIA_PEOPLE: OwnedUserId => MediumInfo, in Name, as Rows;
+
     /// Where each event is.
     30 EVENT_IDS: OwnedEventId => EventAt, in Content, as Rows;
 
@@ -126,6 +146,12 @@ keyspaces! {
     /// Answers to requests with an `Idempotency-Key`.
     47 ANSWERS: String => StoredAnswer, in Person, as Rows;
 
+    /// The media that a person uploaded.
+    49 UPLOADS: Sha256 => Uploaded, in Person, as Rows;
+
+    /// The person's profile changed, and not all of their rooms know it yet.
+    50 PROFILE_CHANGED: () => (), in Person, as Rows;
+
     /// The local names that are taken, for good.
     60 NAMES: String => (), in Server, as Rows;
 
@@ -137,4 +163,19 @@ keyspaces! {
 
     /// Work that a commit left for another room.
     63 CHORES: (OwnedRoomId, OwnedRoomId) => Chore, in Server, as Rows;
+
+    /// Long work, by an id that sorts by the time it was asked for.
+    64 JOBS: String => Job, in Server, as Rows;
+
+    /// What admins and the command line did, by an id that sorts by time. Only added to.
+    65 AUDIT: String => AuditRow, in Server, as Log;
+
+    /// Tokens that let people register, by their SHA-256.
+    66 REGISTRATION_TOKENS: [u8; 32] => RegistrationToken, in Server, as Rows;
+
+    /// Tokens of servers that call us, by their SHA-256.
+    67 APP_TOKENS: [u8; 32] => AppToken, in Server, as Rows;
+
+    /// Rooms that are being purged or were; their ids are never used again.
+    68 PURGED: OwnedRoomId => Purge, in Server, as Rows;
 }

@@ -4,7 +4,10 @@ use rules::{UnixMs, permission::Membership};
 use ruma::OwnedEventId;
 use serde::{Deserialize, Serialize};
 
-use super::{Arrival, Place};
+use super::{
+    Arrival, Place,
+    value::{BadValue, Value, fields},
+};
 
 /// A person in a room's list of members.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +30,70 @@ pub struct Member {
     pub messages_at_join: u64,
     /// The person's own messages then.
     pub own_at_join: u64,
+    /// A moderator keeps the person from speaking.
+    pub silence: Option<Silence>,
+}
+
+impl Value for Member {
+    const VERSION: u8 = 2;
+
+    fn upgrade(version: u8, bytes: &[u8]) -> Result<Self, BadValue> {
+        match version {
+            1 => fields::<MemberV1>(bytes).map(Self::from),
+            other => Err(BadValue::Version(other)),
+        }
+    }
+}
+
+/// A member before anybody could be silenced.
+#[derive(Serialize, Deserialize)]
+struct MemberV1 {
+    membership: Membership,
+    event_id: OwnedEventId,
+    arrival: Arrival,
+    display_name: Option<String>,
+    joined_at: Option<UnixMs>,
+    left_at: Option<Place>,
+    was_joined: bool,
+    messages_at_join: u64,
+    own_at_join: u64,
+}
+
+impl From<MemberV1> for Member {
+    fn from(old: MemberV1) -> Self {
+        Self {
+            membership: old.membership,
+            event_id: old.event_id,
+            arrival: old.arrival,
+            display_name: old.display_name,
+            joined_at: old.joined_at,
+            left_at: old.left_at,
+            was_joined: old.was_joined,
+            messages_at_join: old.messages_at_join,
+            own_at_join: old.own_at_join,
+            silence: None,
+        }
+    }
+}
+
+/// How long a moderator keeps somebody from speaking.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Silence {
+    /// Until it is lifted.
+    Forever,
+    /// Until that time.
+    Until(UnixMs),
+}
+
+impl Silence {
+    /// It is not over yet.
+    #[must_use]
+    pub fn holds(self, now: UnixMs) -> bool {
+        match self {
+            Self::Forever => true,
+            Self::Until(until) => until > now,
+        }
+    }
 }
 
 /// A room in the list of a local person: what `members` says, where the person is looked up first.
@@ -51,6 +118,32 @@ pub struct Personal {
     pub mute: Option<Mute>,
     /// How far the person has read.
     pub read: Option<ReadMarker>,
+    /// The person wants the room at hand.
+    pub pinned: bool,
+}
+
+impl Value for Personal {
+    const VERSION: u8 = 2;
+
+    fn upgrade(version: u8, bytes: &[u8]) -> Result<Self, BadValue> {
+        match version {
+            1 => fields::<PersonalV1>(bytes).map(|PersonalV1 { notification_mode, mute, read }| Self {
+                notification_mode,
+                mute,
+                read,
+                pinned: false,
+            }),
+            other => Err(BadValue::Version(other)),
+        }
+    }
+}
+
+/// Before there were pins.
+#[derive(Serialize, Deserialize)]
+struct PersonalV1 {
+    notification_mode: Option<NotificationMode>,
+    mute: Option<Mute>,
+    read: Option<ReadMarker>,
 }
 
 /// What of a room counts as worth a notification.
@@ -86,4 +179,53 @@ pub struct ReadMarker {
     pub messages: u64,
     /// The person's own among them.
     pub own: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::owned_event_id;
+
+    use super::*;
+    use crate::storage::value::{from_bytes, to_bytes};
+
+    impl Value for MemberV1 {}
+    impl Value for PersonalV1 {}
+
+    #[test]
+    fn a_member_of_the_first_version_is_not_silenced() {
+        let old = MemberV1 {
+            membership: Membership::Join,
+            event_id: owned_event_id!("$one"),
+            arrival: Arrival::FIRST,
+            display_name: Some("Bob".to_owned()),
+            joined_at: Some(UnixMs(5)),
+            left_at: None,
+            was_joined: true,
+            messages_at_join: 7,
+            own_at_join: 3,
+        };
+        let read: Member = from_bytes(&to_bytes(&old).unwrap()).unwrap();
+        assert_eq!(read, Member::from(old));
+        assert_eq!((read.membership, read.own_at_join, read.silence), (Membership::Join, 3, None));
+    }
+
+    #[test]
+    fn settings_of_the_first_version_have_no_pin() {
+        let old = PersonalV1 { notification_mode: Some(NotificationMode::All), mute: Some(Mute::Forever), read: None };
+        let read: Personal = from_bytes(&to_bytes(&old).unwrap()).unwrap();
+        let expected = Personal {
+            notification_mode: Some(NotificationMode::All),
+            mute: Some(Mute::Forever),
+            read: None,
+            pinned: false,
+        };
+        assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn a_silence_is_over_at_its_time() {
+        assert!(Silence::Until(UnixMs(5)).holds(UnixMs(4)));
+        assert!(!Silence::Until(UnixMs(5)).holds(UnixMs(5)));
+        assert!(Silence::Forever.holds(UnixMs(u64::MAX)));
+    }
 }

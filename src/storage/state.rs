@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::{Arrival, Commit, Home, StorageError, Store, Value, keyspaces::STATE_NODES, value::VALUE_BYTES_MAX};
 
@@ -51,7 +51,17 @@ impl NodeRef {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct StateRoot {
     node: NodeRef,
+    #[serde(deserialize_with = "height")]
     height: u8,
+}
+
+/// Levels above the leaves that keys of 32 bits can need.
+const HEIGHT_MAX: u8 = 7;
+
+/// A height that no tree has comes from a damaged row.
+fn height<'de, D: Deserializer<'de>>(stored: D) -> Result<u8, D::Error> {
+    let height = u8::deserialize(stored)?;
+    if height <= HEIGHT_MAX { Ok(height) } else { Err(D::Error::custom("no state has a tree of this height")) }
 }
 
 impl StateRoot {

@@ -33,7 +33,7 @@ use yurt::{
 
 pub(crate) use answer::Answer;
 use caller::Link;
-pub(crate) use caller::{Caller, encoded, text};
+pub(crate) use caller::{Caller, LOOK_PAUSE, LOOKS_MAX, encoded, text};
 pub(crate) use stream::{Ear, Heard, WAYS, Way};
 
 /// The server name of the first tenant.
@@ -263,7 +263,12 @@ impl TestServer {
         self.running.take().expect("the server runs").stop().await.expect("the server stops cleanly");
     }
 
-    fn address(&self) -> SocketAddr {
+    /// The server itself.
+    pub(crate) fn running(&self) -> &Running {
+        self.running.as_ref().expect("the server runs")
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
         *self.link.address.read().expect("nobody panics with the address")
     }
 }
@@ -279,6 +284,15 @@ where
         answers.push(task.await.expect("a request ends"));
     }
     answers
+}
+
+/// A PNG of so many pixels, another one for each size.
+pub(crate) fn png(width: u32, height: u32) -> Vec<u8> {
+    let image =
+        image::RgbImage::from_fn(width, height, |x, y| image::Rgb([x, y, x + y].map(|part| part.to_le_bytes()[0])));
+    let mut written = std::io::Cursor::new(Vec::new());
+    image.write_to(&mut written, image::ImageFormat::Png).expect("an image is written");
+    written.into_inner()
 }
 
 /// Status, headers and body of a response with a `Content-Length` or an end of the connection.

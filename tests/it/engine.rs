@@ -15,14 +15,15 @@ use ruma::{CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, OwnedRoomId, O
 use serde_json::{Value, json};
 use yurt::{
     actions::{
-        Actions, Caller,
+        ActionError, Actions, Caller, ErrorKind,
         accounts::{self, NewAccount},
         append::{self, Remote},
+        avatars,
         creation::{self, NewRoom},
-        levels, members, messages, room_state, rooms,
+        jobs, levels, media, members, messages, purge, room_state, rooms,
         rows::Rows,
     },
-    storage::history::Tip,
+    storage::{Commit, Home, history::Tip, keyspaces::EVENT_IDS},
 };
 
 use crate::client::{TestServer, server};
@@ -306,7 +307,7 @@ async fn levels_that_rest_on_levels_of_their_own_branch_survive_the_merge() {
             .await
             .unwrap();
         let bob = Caller::local(&accounts::user_id(&scene.actions, "bob").unwrap(), false);
-        members::join(&scene.actions, &bob, scene.room_id.as_str(), &[]).await.unwrap();
+        members::join(&scene.actions, &bob, scene.room_id.as_str(), &[], None).await.unwrap();
         let before = scene.heads().await;
         let theirs = scene.behind(&before, topic("meanwhile"), 1).await;
         // Alice makes Bob strong, and Bob uses it: the second step stands only with the first.
@@ -328,7 +329,7 @@ async fn a_redacted_name_is_no_longer_told_by_the_room() {
     let named = scene.on_heads(Draft::state("m.room.name", "", object(json!({ "name": "Abuse" })))).await;
     let id = named.event_id().clone();
     assert_eq!(scene.receive(named).await, Remote::Accepted);
-    messages::redact(&scene.actions, &scene.alice, scene.room_id.as_str(), &id, None, None).await.unwrap();
+    messages::redact(&scene.actions, &scene.alice, scene.room_id.as_str(), id.as_str(), None, None).await.unwrap();
     let details = rooms::details(&scene.actions, &scene.alice, scene.room_id.as_str()).await.unwrap();
     assert_eq!(details.view.summary.name, None);
 }
@@ -358,7 +359,8 @@ async fn an_event_from_before_a_ban_is_soft_failed_and_kept_out_of_sight() {
     for_each_version(|version| async move {
         let scene = Scene::new(version).await;
         let before = scene.heads().await;
-        members::ban(&scene.actions, &scene.alice, scene.room_id.as_str(), &scene.rita, None).await.unwrap();
+        let (room, ban) = (scene.room_id.as_str(), members::Measure::Ban);
+        members::take_measure(&scene.actions, &scene.alice, room, ban, &scene.rita, None).await.unwrap();
         let tip = scene.tip().await;
         let late = scene.behind(&before, topic("too late"), 1).await;
         let id = late.event_id().clone();
@@ -429,4 +431,49 @@ async fn a_redaction_of_a_peer_takes_the_content_away_where_it_may() {
         assert_eq!(found.event.content().get(), "{}");
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_purged_room_leaves_no_row_and_takes_in_nothing_more_of_its_peers() {
+    let scene = Scene::new("12").await;
+    let late = scene.on_heads(Draft::member(&scene.rita, "leave", CanonicalJsonObject::new())).await;
+    let admin = Caller::local(&scene.alice.user_id, true);
+    let job = purge::start(&scene.actions, &admin, scene.room_id.as_str()).await.unwrap();
+    while !jobs::get(&scene.actions, &admin, &job).await.unwrap().job.state.is_over() {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let room = scene.actions.room(&scene.room_id);
+    let mut all = Commit::new(room.home.clone());
+    all.delete_home();
+    assert_eq!(room.store.weigh(&all).await.unwrap(), 0);
+    let id = room.store.get(&EVENT_IDS, &Home::content(), late.prev_events().first().unwrap()).await.unwrap();
+    assert_eq!(id, None);
+    assert_eq!(scene.receive(late).await, Remote::Ignored);
+    let via = ["peer.example".to_owned()];
+    let joined = async |caller| members::join(&scene.actions, caller, scene.room_id.as_str(), &via).await.unwrap_err();
+    assert_eq!(joined(&scene.alice).await.kind(), ErrorKind::RoomNotFound);
+    assert_eq!(joined(&admin).await.kind(), ErrorKind::FederationDisabled);
+}
+
+#[tokio::test]
+async fn an_event_of_a_peer_never_opens_our_media() {
+    let scene = Scene::new("12").await;
+    let actions = &scene.actions;
+    accounts::create(actions, NewAccount { username: "bob".to_owned(), ..NewAccount::default() }).await.unwrap();
+    let bob = Caller::local(&accounts::user_id(actions, "bob").unwrap(), false);
+    members::join(actions, &bob, scene.room_id.as_str(), &[]).await.unwrap();
+    let body = futures_util::stream::iter([Ok::<_, std::io::Error>(bytes::Bytes::from_static(b"felt"))]);
+    let medium = media::upload(actions, &scene.alice, body, None, None).await.unwrap();
+    let content = || object(json!({ "msgtype": "m.image", "body": "felt", "url": medium.mxc }));
+    for draft in [Draft::message("m.room.message", content()), Draft::state("m.room.avatar", "", content())] {
+        let event = scene.on_heads(draft).await;
+        assert_eq!(scene.receive(event).await, Remote::Accepted);
+        let found = media::find(actions, &bob, None, &medium.sha256).await;
+        assert!(matches!(found, Err(ActionError::MediaNotFound)), "{found:?}");
+        let picture = avatars::find(actions, &bob, scene.room_id.as_str(), None).await;
+        assert!(matches!(picture, Err(ActionError::MediaNotFound)), "{picture:?}");
+    }
+    let content = json!({ "url": medium.mxc });
+    room_state::set(actions, &scene.alice, scene.room_id.as_str(), "com.example.any", "", content).await.unwrap();
+    media::find(actions, &bob, None, &medium.sha256).await.unwrap();
 }

@@ -8,11 +8,12 @@ use serde_json::json;
 use tempfile::TempDir;
 use yurt::{
     actions::{
-        ActionError, Actions, Caller, Direction, ErrorKind,
+        ActionError, Actions, Caller, Direction, ErrorKind, JobState,
         accounts::{self, NewAccount},
         creation::{self, NewRoom},
+        jobs,
         messages::{self, NewMessage, Sent},
-        rooms, timeline,
+        purge, rooms, timeline,
     },
     clock,
     config::{Config, Tenant},
@@ -142,4 +143,32 @@ async fn of_many_messages_at_once_on_a_failing_disk_exactly_the_acknowledged_one
     assert_eq!((said.len(), scene.said().await.len()), (80, 80), "each message once");
     let details = rooms::details(&scene.actions, &scene.alice, &scene.room).await.unwrap();
     assert_eq!((details.view.tip.messages, details.view.tip.heads.len()), (80, 1));
+}
+
+#[tokio::test]
+async fn a_purge_goes_on_when_the_disk_has_room_again() {
+    let scene = Scene::new().await;
+    for number in 0..10 {
+        scene.send(&format!("m{number}")).await.unwrap();
+    }
+    let admin = Caller::local(&scene.alice.user_id, true);
+    // The purge itself is promised; then its steps meet one fault after the other.
+    scene.engine.spare_next();
+    for fault in [Fault::Full, Fault::LostAfter, Fault::LostBefore] {
+        scene.engine.fail_next(fault);
+        scene.engine.spare_next();
+        scene.engine.spare_next();
+    }
+    let job = purge::start(&scene.actions, &admin, &scene.room).await.unwrap();
+    let state = loop {
+        let state = jobs::get(&scene.actions, &admin, &job).await.unwrap().job.state;
+        if state.is_over() {
+            break state;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    };
+    assert_eq!(state, JobState::Done);
+    let seen = rooms::details(&scene.actions, &scene.alice, &scene.room).await.unwrap_err();
+    assert_eq!(seen.kind(), ErrorKind::RoomNotFound);
+    scene.running.stop().await.unwrap();
 }

@@ -58,7 +58,10 @@ impl Home {
 
     /// Replaces the sections of the configuration that are not the usual ones.
     pub(crate) fn write_config(&self, sections: &str) {
-        let usual = "data_dir = \"data\"\nlisten.api = \"127.0.0.1:0\"\nlimits.enabled = false\nlog.level = \"warn\"\n";
+        let mut usual = "data_dir = \"data\"\nlisten.api = \"127.0.0.1:0\"\nlimits.enabled = false\n".to_owned();
+        if !sections.contains("log.level") {
+            usual.push_str("log.level = \"warn\"\n");
+        }
         fs::write(self.path().join("config.toml"), format!("{usual}{sections}")).unwrap();
     }
 
@@ -100,7 +103,16 @@ impl Home {
 
     /// Starts a server and waits until it says that it is ready.
     pub(crate) fn serve(&self) -> Server {
-        let mut child = self.command(&["serve"]).stdin(Stdio::null()).stderr(Stdio::inherit()).spawn().unwrap();
+        self.serve_with(Stdio::inherit())
+    }
+
+    /// Starts a server that writes its log to a file.
+    pub(crate) fn serve_logging(&self, file: &Path) -> Server {
+        self.serve_with(fs::File::create(file).unwrap().into())
+    }
+
+    fn serve_with(&self, stderr: Stdio) -> Server {
+        let mut child = self.command(&["serve"]).stdin(Stdio::null()).stderr(stderr).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         let (sender, stdout) = mpsc::sync_channel(16);
         thread::spawn(move || {
@@ -148,10 +160,14 @@ impl Server {
         self.child.wait().unwrap();
     }
 
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
+    }
+
     /// Sends a signal and waits for the end. Answers how it ended and what else it had printed.
     pub(crate) fn stop(mut self, signal: rustix::process::Signal) -> (ExitStatus, Vec<String>) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, signal).unwrap();
+        self.signal(signal);
         let asked = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {

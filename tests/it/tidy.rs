@@ -49,7 +49,7 @@ const WALLS: &[Wall] = &[
         but_not: &[],
         forbidden: &["actions", "api", "federation", "server", "control", "config", "live", "axum", "http", "hyper"],
     },
-    Wall { layer: &["src"], but_not: &["src/storage"], forbidden: &["rocksdb"] },
+    Wall { layer: &["src"], but_not: &["src/storage"], forbidden: &["rocksdb", "object_store"] },
     Wall {
         layer: &["src/actions", "src/live", "src/jobs"],
         but_not: &[],

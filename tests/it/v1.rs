@@ -2,23 +2,38 @@
 #![cfg(test)]
 
 mod accounts;
+mod admin;
+mod announcements;
 mod archive;
+mod audit;
+mod avatars;
 mod bad_input;
 mod directory;
 mod dm;
 mod health;
 mod incognito;
+mod knocks;
 mod levels;
+mod media;
 mod members;
 mod messages;
 mod permissions;
 mod personal;
+mod pins;
+mod profile;
+mod purge;
 mod races;
+mod registration;
 mod retries;
+mod room_passwords;
 mod rooms;
+mod sessions;
+mod settings;
+mod silence;
 mod state;
 mod stream;
 mod stream_rights;
+mod strictness;
 mod tenants;
 mod workspaces;
 

@@ -9,7 +9,7 @@ use rules::{
     freeze::{ARCHIVE_LEVEL, frozen, thawed},
     kind::{
         ARCHIVED, CLOSED, RoomKind, RoomState, history_visibility, initial_power_levels, is_listed, join_rule,
-        refused_message_type, refused_state_type,
+        refused_members_only, refused_message_type, refused_password, refused_state_type,
     },
     permission::Membership,
     power::{Level, Levels},
@@ -313,6 +313,19 @@ fn state_and_messages_with_a_call_of_their_own_are_refused_as_plain_ones() {
     }
     for refused in ["m.room.redaction", "m.room.member", "m.room.anything", "io.yurt.archived"] {
         assert!(refused_message_type(refused).is_some(), "{refused}");
+    }
+}
+
+#[test]
+fn passwords_and_knocks_are_for_groups_entered_by_invite_and_exclude_each_other() {
+    let kinds = [RoomKind::Group, RoomKind::Public, RoomKind::Incognito, RoomKind::Direct, RoomKind::Workspace];
+    for kind in kinds {
+        for join_rule in ["invite", "public", "knock", "knock_restricted", "restricted"] {
+            let is_group = kind == RoomKind::Group;
+            assert_eq!(refused_password(kind, join_rule).is_none(), is_group && join_rule == "invite");
+            assert_eq!(refused_members_only(kind, join_rule, false).is_none(), is_group && join_rule != "public");
+            assert!(refused_members_only(kind, join_rule, true).is_some());
+        }
     }
 }
 

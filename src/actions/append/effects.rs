@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rules::{
     event::Event,
-    kind::RoomKind,
+    kind::{RoomKind, SILENCE},
     permission::Membership,
     state::{StateKey, change_of},
     visibility::membership_of,
@@ -18,7 +18,7 @@ use crate::{
         Arrival, ChangeKind, Effect, Home, Place,
         history::{Redaction, Summary},
         keyspaces::{DIRECT_ROOMS, IN_ROOMS, MEMBERS, REDACTIONS, ROOMS, WORKSPACE_ROOMS},
-        members::{InRoom, Member},
+        members::{InRoom, Member, Silence},
     },
 };
 
@@ -39,6 +39,10 @@ impl Writer {
         self.changed.insert(key, present.cloned());
         if event_type == "m.room.member" {
             return self.member_changed(&state_key, event).await;
+        }
+        if event_type == SILENCE {
+            let silence = summary::silence(event.as_ref().map(|(_, _, event)| &**event));
+            return self.silence_changed(&state_key, silence).await;
         }
         let basis = Arc::clone(&self.view()?.basis);
         let mut changed = self.summary()?.clone();
@@ -62,6 +66,7 @@ impl Writer {
         }
         let redaction = Redaction { event_id: event.event_id().clone(), sender: event.sender().clone() };
         self.commit.put(&REDACTIONS, target.event_id(), &redaction);
+        self.unrefer(&target);
         let mut changed = self.summary()?.clone();
         changed.redactions += 1;
         self.set_summary(changed);
@@ -83,11 +88,31 @@ impl Writer {
             }
             return Ok(());
         }
+        if target.type_str() == SILENCE {
+            return self.silence_changed(&key.1, None).await;
+        }
         let left = target.redacted(&basis.version).map_err(ActionError::internal)?;
         let mut changed = self.summary()?.clone();
         summary::apply(&mut changed, &basis, (target.type_str(), &key.1), Some(&left), None);
         self.set_summary(changed);
         Ok(())
+    }
+
+    /// Somebody may speak no longer, or again. Who has no row yet gets it together with the first membership.
+    async fn silence_changed(&mut self, state_key: &str, silence: Option<Silence>) -> Result<(), ActionError> {
+        let Ok(user_id) = UserId::parse(format!("@{state_key}")) else { return Ok(()) };
+        if let Some(member) = self.get(&MEMBERS, &user_id).await?
+            && member.silence != silence
+        {
+            self.commit.put(&MEMBERS, &user_id, &Member { silence, ..member });
+        }
+        Ok(())
+    }
+
+    /// What the room's state says of somebody who has no row yet.
+    async fn silence_of(&mut self, user_id: &UserId) -> Result<Option<Silence>, ActionError> {
+        let state_key = user_id.as_str().trim_start_matches('@');
+        Ok(summary::silence(self.state_event(SILENCE, state_key).await?.as_deref()))
     }
 
     /// A membership changed: the member's row in the room, the room's row with the member, the counters.
@@ -99,7 +124,13 @@ impl Writer {
         let Ok(user_id) = UserId::parse(user_id) else { return Ok(()) };
         let before = self.get(&MEMBERS, &user_id).await?;
         let after = match (&event, &before) {
-            (Some((arrival, _, event)), _) => self.member_after(&user_id, before.as_ref(), *arrival, event).await?,
+            (Some((arrival, _, event)), _) => {
+                let silence = match &before {
+                    Some(before) => before.silence,
+                    None => self.silence_of(&user_id).await?,
+                };
+                Member { silence, ..self.member_after(&user_id, before.as_ref(), *arrival, event).await? }
+            }
             (None, Some(before)) => Member { membership: Membership::None, ..before.clone() },
             (None, None) => return Ok(()),
         };
@@ -144,6 +175,7 @@ impl Writer {
             was_joined: is_in || before.is_some_and(|member| member.was_joined),
             messages_at_join: before.map_or(0, |member| member.messages_at_join),
             own_at_join: before.map_or(0, |member| member.own_at_join),
+            silence: None,
         };
         if is_in && !was_in {
             after.joined_at = Some(event.origin_server_ts());

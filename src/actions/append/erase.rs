@@ -1,40 +1,81 @@
-//! Taking a room off the disk or out of memory: all of its own rows, at once.
+//! The last things that are written to a room: its people leave, then its own rows go.
 
+use std::sync::Arc;
+
+use rules::{draft::Draft, permission::Membership};
+use ruma::{CanonicalJsonObject, OwnedUserId};
+
+use super::Writer;
 use crate::{
-    actions::{ActionError, lane::Room, rows},
+    actions::{ActionError, Actions, lane::Room, members::membership, purge::Pass},
     storage::{
-        Commit, Home, KeyRange, StateTree,
-        keyspaces::{
-            EVENT_IDS, EVENTS, MEMBERS, OWN_MESSAGES, REDACTIONS, ROOM_SETTINGS, SENT_UNDER, STATE_KEYS, STATE_NODES,
-            SUMMARY, TIMELINE, TIP,
-        },
+        Commit, Direction, Home, KeyRange, Limit, StateTree,
+        keyspaces::{EVENT_IDS, EVENTS, MEMBERS},
     },
 };
 
 /// Rows of content that one commit removes.
 const IDS_AT_A_TIME: usize = 500;
 
-/// Deletes the rows of a room. Nobody may write to it any more.
+/// Lets people leave a room that is about to go, decline its invite or withdraw a knock; answers how many did. Whom the rules do not let leave stays.
 ///
 /// # Errors
 /// When storage cannot be read or written.
-pub async fn erase(room: &Room) -> Result<(), ActionError> {
-    let mut working = room.enter().await?;
+pub async fn leave(actions: &Actions, room: &Arc<Room>, people: &[OwnedUserId]) -> Result<u64, ActionError> {
+    let Some(mut writer) = Writer::enter_even_purging(actions, room).await? else { return Ok(0) };
+    let mut left = 0;
+    for user_id in people {
+        let member = writer.get(&MEMBERS, user_id).await?;
+        if !matches!(membership(member.as_ref()), Membership::Join | Membership::Invite | Membership::Knock) {
+            continue;
+        }
+        match writer.stage(user_id, Draft::member(user_id, "leave", CanonicalJsonObject::new())).await {
+            Ok(_) => left += 1,
+            Err(refused @ ActionError::RoomForbidden { .. }) => {
+                tracing::warn!(room.id = %room.id, error = %refused, "`{user_id}` cannot leave: {refused}");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    writer.commit().await?;
+    Ok(left)
+}
+
+/// Deletes the rows of a room, or weighs them. Nobody may write to it any more when they are deleted.
+///
+/// # Errors
+/// When storage cannot be read or written.
+pub async fn erase(room: &Room, pass: &mut Pass<'_>) -> Result<(), ActionError> {
     let (store, home) = (&room.store, &room.home);
-    let events = rows::all(store, &EVENTS, home, KeyRange::all()).await?;
-    for some in events.chunks(IDS_AT_A_TIME) {
+    // Weighing disturbs nobody. Before deleting, what the last writers handed over has to be on disk.
+    let working = match pass {
+        Pass::Weigh(_) => None,
+        Pass::Remove(_) => Some(room.enter().await?),
+    };
+    if working.is_some() {
+        store.commit(Commit::new(home.clone())).await?;
+    }
+    let mut rest = KeyRange::all();
+    loop {
+        let page = store.scan(&EVENTS, home, rest.clone(), Direction::Up, Limit::rows(IDS_AT_A_TIME)).await?;
+        let Some(last) = page.rows.last().map(|(last, _)| *last) else { break };
         let mut commit = Commit::new(Home::content());
-        for (_, event) in some {
+        for (_, event) in &page.rows {
             commit.delete(&EVENT_IDS, &event.event_id);
         }
-        store.commit(commit).await?;
+        pass.take(store, vec![commit]).await?;
+        pass.step(page.rows.len());
+        if !page.more {
+            break;
+        }
+        rest = rest.after(&last);
     }
     let mut commit = Commit::new(home.clone());
-    commit.delete_all(&EVENTS).delete_all(&TIMELINE).delete_all(&TIP).delete_all(&SUMMARY).delete_all(&MEMBERS);
-    commit.delete_all(&OWN_MESSAGES).delete_all(&REDACTIONS).delete_all(&SENT_UNDER).delete_all(&ROOM_SETTINGS);
-    commit.delete_all(&STATE_KEYS).delete_all(&STATE_NODES);
-    store.commit(commit).await?;
-    StateTree::new(store, home.clone()).forget();
-    room.forget(&mut working);
+    commit.delete_home();
+    pass.take(store, vec![commit]).await?;
+    if let Some(mut working) = working {
+        StateTree::new(store, home.clone()).forget();
+        room.forget(&mut working);
+    }
     Ok(())
 }

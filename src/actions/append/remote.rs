@@ -13,7 +13,7 @@ use ruma::{EventId, OwnedEventId};
 
 use super::{ActionError, Actions, Writer};
 use crate::{
-    actions::{lane::Room, merge, rows::Rows},
+    actions::{lane::Room, merge, purge, rows::Rows},
     storage::{
         Arrival, StateRoot,
         history::{EventStanding, Head},
@@ -23,6 +23,8 @@ use crate::{
 /// What became of a peer's event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remote {
+    /// The room was purged here: nothing of it is taken in again.
+    Ignored,
     /// Part of the room.
     Accepted,
     /// It is held already; nothing was done.
@@ -40,7 +42,10 @@ pub enum Remote {
 /// # Errors
 /// [`ActionError::RoomNotFound`]; [`ActionError::Busy`]; when storage fails.
 pub async fn remote(actions: &Actions, room: &Arc<Room>, event: Event) -> Result<Remote, ActionError> {
-    let mut writer = Writer::enter(actions, room).await?.ok_or(ActionError::RoomNotFound)?;
+    let Some(mut writer) = Writer::enter(actions, room).await? else {
+        let is_purged = purge::is_purged(actions, &room.id).await?;
+        return if is_purged { Ok(Remote::Ignored) } else { Err(ActionError::RoomNotFound) };
+    };
     if writer.rows().arrival_of(event.event_id()).await?.is_some() {
         writer.commit().await?;
         return Ok(Remote::Known);

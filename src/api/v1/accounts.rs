@@ -1,4 +1,4 @@
-//! Accounts and sessions: `/v1/auth/*`, `/v1/me`, `/v1/admin/participants`.
+//! Accounts: `/v1/auth/*`, `/v1/me`, `/v1/admin/participants`.
 
 use std::net::SocketAddr;
 
@@ -13,12 +13,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     error::V1Error,
+    path::Name,
     wire::{Data, List, Nothing},
 };
 use crate::{
     actions::{
-        AccountState,
-        accounts::{self, AccountView, NewAccount},
+        AccountState, ActionError, Actions,
+        accounts::{self, AccountView, NewAccount, Search},
+        audit::Actor,
+        registration,
         sessions::{self, Issued},
     },
     api::{
@@ -62,7 +65,8 @@ pub(super) async fn register(
     state.limits.login_from(state.address(peer, &headers))?;
     let Register { username, password, display_name, registration_token } = body.value;
     let new = NewAccount { username, password: Some(password), display_name, is_admin: false };
-    let (user_id, issued) = accounts::register(&actions, new, registration_token.as_deref()).await?;
+    let token = registration_token.as_deref();
+    let (user_id, issued) = registration::register(&actions, new, token, client(&headers)).await?;
     Ok((StatusCode::CREATED, Data::json(Session::new(user_id, &issued))).into_response())
 }
 
@@ -84,13 +88,25 @@ pub(super) async fn log_in(
 ) -> Result<Response, V1Error> {
     state.limits.login_from(state.address(peer, &headers))?;
     let LogIn { username, password, cookie } = body.value;
-    let (user_id, issued) = accounts::log_in(&actions, &username, password).await?;
+    let name = accounts::login_name(&actions, &username);
+    state.limits.login_as(&actions.tenant, &name)?;
+    let logged_in = accounts::log_in(&actions, &username, password, client(&headers)).await;
+    if let Err(ActionError::InvalidToken(_)) = &logged_in {
+        state.limits.login_failed(&actions.tenant, &name);
+    }
+    let (user_id, issued) = logged_in?;
     let session = Data::json(Session::new(user_id, &issued));
     if cookie == Some(true) {
         let cookie = set_cookie(&issued.token, is_loopback);
         return Ok(([(header::SET_COOKIE, cookie)], session).into_response());
     }
     Ok(session.into_response())
+}
+
+/// What a client calls itself: the name of the session that it opens.
+fn client(headers: &HeaderMap) -> &str {
+    let name = headers.get(header::USER_AGENT).and_then(|name| name.to_str().ok()).map(str::trim);
+    name.filter(|name| !name.is_empty()).unwrap_or("unnamed client")
 }
 
 /// A body without fields.
@@ -113,6 +129,7 @@ pub(super) async fn log_out(
 pub(super) struct Me {
     participant_id: OwnedUserId,
     display_name: Option<String>,
+    avatar_url: Option<String>,
     is_admin: bool,
     tenant: String,
     personal_workspace_id: ruma::OwnedRoomId,
@@ -121,10 +138,16 @@ pub(super) struct Me {
 /// `GET /v1/me`
 pub(super) async fn me(Signed { actions, caller, .. }: Signed) -> Result<Answer<Data<Me>>, V1Error> {
     let own = accounts::own(&actions, &caller).await?;
-    let personal_workspace_id = accounts::personal_workspace(&actions, &caller.user_id).await?;
+    me_of(&actions, own).await
+}
+
+/// The caller, as the caller sees themselves.
+pub(super) async fn me_of(actions: &Actions, own: AccountView) -> Result<Answer<Data<Me>>, V1Error> {
+    let personal_workspace_id = accounts::personal_workspace(actions, &own.user_id).await?;
     Ok(Data::json(Me {
         participant_id: own.user_id,
         display_name: own.account.display_name,
+        avatar_url: own.account.avatar_url,
         is_admin: own.account.is_admin,
         tenant: actions.tenant.clone(),
         personal_workspace_id,
@@ -170,24 +193,84 @@ pub(super) async fn create(Admin { actions, caller }: Admin, body: Json<Create>)
     let Create { username, password, is_admin } = body.value;
     let new =
         NewAccount { username, password: Some(password), is_admin: is_admin.unwrap_or(false), display_name: None };
-    let made = accounts::create_by(&actions, &caller, new).await?;
+    let made = accounts::create_by(&actions, Actor::Admin(&caller.user_id), new).await?;
     Ok((StatusCode::CREATED, Data::json(Participant::from(made))).into_response())
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Search {
+pub(super) struct Find {
     q: Option<String>,
+    state: Option<StateWord>,
     limit: Option<i64>,
     offset: Option<i64>,
+}
+
+#[derive(Copy, Clone, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum StateWord {
+    Active,
+    Disabled,
+    Deactivated,
+    Locked,
+}
+
+impl From<StateWord> for AccountState {
+    fn from(state: StateWord) -> Self {
+        match state {
+            StateWord::Active => Self::Active,
+            StateWord::Disabled => Self::Disabled,
+            StateWord::Deactivated => Self::Deactivated,
+            StateWord::Locked => Self::Locked,
+        }
+    }
 }
 
 /// `GET /v1/admin/participants`
 pub(super) async fn list(
     Admin { actions, caller }: Admin,
-    Parameters(search): Parameters<Search>,
+    Parameters(find): Parameters<Find>,
 ) -> Result<Answer<List<Participant>>, V1Error> {
-    let (offset, limit) = page::range(search.offset, search.limit)?;
-    let page = accounts::list(&actions, &caller, search.q.as_deref(), offset, limit).await?;
+    let (offset, limit) = page::range(find.offset, find.limit)?;
+    let search = Search { text: page::search(find.q)?, state: find.state.map(AccountState::from) };
+    let page = accounts::list(&actions, &caller, &search, offset, limit).await?;
     Ok(List::json(page.accounts.into_iter().map(Participant::from).collect(), page.total))
+}
+
+/// `POST /v1/admin/participants/{participant_id}/disable`
+pub(super) async fn disable(
+    Admin { actions, caller }: Admin,
+    Name(person): Name,
+    _: OptionalJson<Empty>,
+) -> Result<Answer<Data<Participant>>, V1Error> {
+    let user_id = actions.parse_participant("participant_id", &person)?;
+    Ok(Data::json(Participant::from(accounts::disable(&actions, &caller, &user_id).await?)))
+}
+
+/// `POST /v1/admin/participants/{participant_id}/enable`
+pub(super) async fn enable(
+    Admin { actions, caller }: Admin,
+    Name(person): Name,
+    _: OptionalJson<Empty>,
+) -> Result<Answer<Data<Participant>>, V1Error> {
+    let user_id = actions.parse_participant("participant_id", &person)?;
+    Ok(Data::json(Participant::from(accounts::enable(&actions, &caller, &user_id).await?)))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SetPassword {
+    password: String,
+}
+
+/// `PUT /v1/admin/participants/{participant_id}/password`
+pub(super) async fn set_password(
+    Admin { actions, caller }: Admin,
+    Name(person): Name,
+    body: Json<SetPassword>,
+) -> Result<Answer<Data<Participant>>, V1Error> {
+    let user_id = actions.parse_participant("participant_id", &person)?;
+    let actor = Actor::Admin(&caller.user_id);
+    let changed = accounts::set_password(&actions, actor, &user_id, body.value.password).await?;
+    Ok(Data::json(Participant::from(changed)))
 }

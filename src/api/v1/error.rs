@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::{
     actions::{ActionError, ErrorKind},
-    api::error::{Problem, ProblemKind},
+    api::error::{Failure, Problem, ProblemKind},
 };
 
 /// A refusal of this dialect.
@@ -42,8 +42,15 @@ impl IntoResponse for V1Error {
         let status = self.0.status();
         let is_unauthenticated = self.0.is_unauthenticated();
         let retry_after = self.0.retry_after.map(|wait| wait.as_secs_f64().ceil().max(1.0));
-        let Problem { kind, message, reason, .. } = self.0;
+        let Problem { kind, message, reason, cause, .. } = self.0;
         let mut response = (status, Json(Body { error: Inner { code: code(kind), message, reason } })).into_response();
+        if let Some(cause) = cause {
+            response.extensions_mut().insert(Failure(cause));
+        }
+        if kind == ProblemKind::SlowBody {
+            // The rest of the body may still be on its way: what follows it cannot be waited for.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         if is_unauthenticated {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
@@ -60,7 +67,7 @@ fn code(kind: ProblemKind) -> &'static str {
         ProblemKind::Action(kind) => kind,
         ProblemKind::RouteNotFound => return "SW_ROUTE_NOT_FOUND",
         ProblemKind::MethodNotAllowed => return "SW_METHOD_NOT_ALLOWED",
-        ProblemKind::ContentType => return "SW_REQUEST_INVALID",
+        ProblemKind::ContentType | ProblemKind::SlowBody | ProblemKind::Range => return "SW_REQUEST_INVALID",
     };
     match kind {
         ErrorKind::RoomNotFound => "SW_ROOM_NOT_FOUND",
@@ -72,12 +79,14 @@ fn code(kind: ProblemKind) -> &'static str {
         ErrorKind::RedactForbidden => "SW_REDACT_FORBIDDEN",
         ErrorKind::WorkspaceNotFound => "SW_WORKSPACE_NOT_FOUND",
         ErrorKind::WorkspaceForbidden => "SW_WORKSPACE_FORBIDDEN",
+        ErrorKind::MediaNotFound => "SW_MEDIA_NOT_FOUND",
         ErrorKind::ParticipantNotFound => "SW_PARTICIPANT_NOT_FOUND",
+        ErrorKind::NotFound => "SW_NOT_FOUND",
         ErrorKind::TenantCapacity => "SW_TENANT_CAPACITY",
         ErrorKind::InvalidToken => "SW_AUTH_INVALID_TOKEN",
         ErrorKind::ExpiredToken => "SW_AUTH_EXPIRED_TOKEN",
         ErrorKind::InsufficientPermission => "SW_AUTH_INSUFFICIENT_PERMISSION",
-        ErrorKind::RequestInvalid => "SW_REQUEST_INVALID",
+        ErrorKind::RequestInvalid | ErrorKind::UnsupportedMedia => "SW_REQUEST_INVALID",
         ErrorKind::ContentTooLarge => "SW_CONTENT_TOO_LARGE",
         ErrorKind::RateLimited => "SW_RATE_LIMIT_EXCEEDED",
         ErrorKind::FederationDisabled => "SW_FED_DISABLED",
@@ -96,6 +105,18 @@ pub(crate) async fn route_not_found() -> V1Error {
 /// The answer to a path that exists with other methods; they stand in `Allow`.
 pub(crate) async fn method_not_allowed() -> V1Error {
     Problem::new(ProblemKind::MethodNotAllowed, "this path does not know this method; see `Allow`").into()
+}
+
+/// The answer to a call that took too long. What it began goes on.
+pub(crate) fn took_too_long() -> V1Error {
+    Problem::busy("this took too long; what was begun may still be done, so look before you try again").into()
+}
+
+/// The answer to a request that failed inside.
+pub(crate) fn failed(request_id: &str) -> V1Error {
+    let kind = ProblemKind::Action(ErrorKind::Internal);
+    let message = format!("something went wrong on this server; its log says what, under the id {request_id}");
+    Problem::new(kind, message).into()
 }
 
 /// The answer when a handler broke.

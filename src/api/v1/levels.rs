@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{error::V1Error, path::Ids, rooms::answer, wire::RoomAnswer};
+use super::{error::V1Error, path::Ids, wire::RoomAnswer};
 use crate::{
     actions::levels,
     api::{body::Json, caller::Signed},
@@ -14,8 +14,7 @@ pub(super) async fn set(
     Ids(room): Ids<String>,
     body: Json<serde_json::Map<String, serde_json::Value>>,
 ) -> Result<RoomAnswer, V1Error> {
-    levels::set(&actions, &caller, &room, body.value).await?;
-    answer(&actions, &caller, &room).await
+    Ok(RoomAnswer::found(levels::set(&actions, &caller, &room, body.value).await?))
 }
 
 #[derive(Deserialize)]
@@ -31,6 +30,6 @@ pub(super) async fn set_member(
     body: Json<Level>,
 ) -> Result<RoomAnswer, V1Error> {
     let target = actions.parse_participant("participant_id", &participant)?;
-    levels::set_member(&actions, &caller, &room, &target, body.value.power_level).await?;
-    answer(&actions, &caller, &room).await
+    let level = body.value.power_level;
+    Ok(RoomAnswer::found(levels::set_member(&actions, &caller, &room, &target, level).await?))
 }

@@ -2,20 +2,24 @@
 
 use axum::Json as Answer;
 use rules::permission::Membership;
-use serde::Deserialize;
+use ruma::ServerName;
+use serde::{Deserialize, Serialize};
 
 use super::{
     error::V1Error,
     path::Ids,
-    rooms::answer,
     wire::{Data, List, Member, Nothing, RoomAnswer},
 };
 use crate::{
-    actions::{ActionError, members},
+    actions::{
+        ActionError, knocks,
+        members::{self, Measure},
+        silence,
+    },
     api::{
-        body::{Json, OptionalJson, Parameters},
+        body::{self, Json, OptionalJson, Parameters},
         caller::Signed,
-        page,
+        page, time,
     },
 };
 
@@ -73,11 +77,52 @@ pub(super) async fn join(
     Ids(room): Ids<String>,
     OptionalJson(body): OptionalJson<Join>,
 ) -> Result<RoomAnswer, V1Error> {
-    if body.password.is_some() {
-        return Err(ActionError::invalid("password", "rooms do not take passwords yet; leave it out").into());
+    let via = servers(body.via)?;
+    Ok(RoomAnswer::found(members::join(&actions, &caller, &room, &via, body.password.as_deref()).await?))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Knock {
+    #[serde(default, deserialize_with = "body::reason")]
+    reason: Option<String>,
+    via: Option<Vec<String>>,
+}
+
+/// `POST /v1/rooms/{room_id}/knock`
+pub(super) async fn knock(
+    Signed { actions, caller, .. }: Signed,
+    Ids(room): Ids<String>,
+    OptionalJson(body): OptionalJson<Knock>,
+) -> Result<RoomAnswer, V1Error> {
+    let via = servers(body.via)?;
+    Ok(RoomAnswer::found(knocks::knock(&actions, &caller, &room, &via, body.reason).await?))
+}
+
+/// `POST /v1/rooms/{room_id}/members/{participant_id}/approve`
+pub(super) async fn approve(
+    Signed { actions, caller, .. }: Signed,
+    Ids((room, participant)): Ids<(String, String)>,
+    _: OptionalJson<super::accounts::Empty>,
+) -> Result<RoomAnswer, V1Error> {
+    let target = actions.parse_participant("participant_id", &participant)?;
+    Ok(RoomAnswer::found(knocks::approve(&actions, &caller, &room, &target).await?))
+}
+
+/// Servers that may know a room.
+const VIA_MAX: usize = 16;
+/// Bytes of a server's name, so that ids with it fit into 255.
+const SERVER_NAME_BYTES_MAX: usize = 230;
+
+/// The names in `via`, checked.
+pub(super) fn servers(via: Option<Vec<String>>) -> Result<Vec<String>, ActionError> {
+    let via = via.unwrap_or_default();
+    let is_name = |name: &String| name.len() <= SERVER_NAME_BYTES_MAX && ServerName::parse(name).is_ok();
+    if via.len() > VIA_MAX || !via.iter().all(is_name) {
+        let problem = format!("up to {VIA_MAX} names of servers, such as example.org");
+        return Err(ActionError::invalid("via", problem));
     }
-    members::join(&actions, &caller, &room, &body.via.unwrap_or_default()).await?;
-    answer(&actions, &caller, &room).await
+    Ok(via)
 }
 
 /// `POST /v1/rooms/{room_id}/leave`
@@ -95,6 +140,7 @@ pub(super) async fn leave(
 #[serde(deny_unknown_fields)]
 pub(super) struct Target {
     participant_id: String,
+    #[serde(default, deserialize_with = "body::reason")]
     reason: Option<String>,
 }
 
@@ -105,39 +151,78 @@ pub(super) async fn invite(
     body: Json<Target>,
 ) -> Result<RoomAnswer, V1Error> {
     let target = actions.parse_participant("participant_id", &body.value.participant_id)?;
-    members::invite(&actions, &caller, &room, &target, body.value.reason).await?;
-    answer(&actions, &caller, &room).await
+    Ok(RoomAnswer::found(members::invite(&actions, &caller, &room, &target, body.value.reason).await?))
 }
 
 /// `POST /v1/rooms/{room_id}/kick`
-pub(super) async fn kick(
-    Signed { actions, caller, .. }: Signed,
-    Ids(room): Ids<String>,
-    body: Json<Target>,
-) -> Result<RoomAnswer, V1Error> {
-    let target = actions.parse_participant("participant_id", &body.value.participant_id)?;
-    members::kick(&actions, &caller, &room, &target, body.value.reason).await?;
-    answer(&actions, &caller, &room).await
+pub(super) async fn kick(signed: Signed, room: Ids<String>, body: Json<Target>) -> Result<RoomAnswer, V1Error> {
+    take(signed, room, Measure::Kick, body.value).await
 }
 
 /// `POST /v1/rooms/{room_id}/ban`
-pub(super) async fn ban(
-    Signed { actions, caller, .. }: Signed,
-    Ids(room): Ids<String>,
-    body: Json<Target>,
-) -> Result<RoomAnswer, V1Error> {
-    let target = actions.parse_participant("participant_id", &body.value.participant_id)?;
-    members::ban(&actions, &caller, &room, &target, body.value.reason).await?;
-    answer(&actions, &caller, &room).await
+pub(super) async fn ban(signed: Signed, room: Ids<String>, body: Json<Target>) -> Result<RoomAnswer, V1Error> {
+    take(signed, room, Measure::Ban, body.value).await
+}
+
+/// Somebody.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Person {
+    participant_id: String,
 }
 
 /// `POST /v1/rooms/{room_id}/unban`
-pub(super) async fn unban(
+pub(super) async fn unban(signed: Signed, room: Ids<String>, body: Json<Person>) -> Result<RoomAnswer, V1Error> {
+    let Person { participant_id } = body.value;
+    take(signed, room, Measure::Unban, Target { participant_id, reason: None }).await
+}
+
+async fn take(
     Signed { actions, caller, .. }: Signed,
     Ids(room): Ids<String>,
-    body: Json<Target>,
+    measure: Measure,
+    on: Target,
 ) -> Result<RoomAnswer, V1Error> {
-    let target = actions.parse_participant("participant_id", &body.value.participant_id)?;
-    members::unban(&actions, &caller, &room, &target, body.value.reason).await?;
-    answer(&actions, &caller, &room).await
+    let target = actions.parse_participant("participant_id", &on.participant_id)?;
+    let taken = members::take_measure(&actions, &caller, &room, measure, &target, on.reason).await?;
+    Ok(RoomAnswer::found(taken))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Quiet {
+    duration_ms: Option<i64>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Silenced {
+    until: Option<String>,
+    enforced: bool,
+}
+
+/// `PUT /v1/rooms/{room_id}/members/{participant_id}/silence`
+pub(super) async fn silence(
+    Signed { actions, caller, .. }: Signed,
+    Ids((room, participant)): Ids<(String, String)>,
+    OptionalJson(body): OptionalJson<Quiet>,
+) -> Result<Answer<Data<Silenced>>, V1Error> {
+    let duration_ms = match body.duration_ms {
+        None | Some(-1) => None,
+        Some(duration) => match u64::try_from(duration) {
+            Ok(duration) if duration > 0 => Some(duration),
+            _ => return Err(ActionError::invalid("duration_ms", "must be positive, or -1 for no end").into()),
+        },
+    };
+    let target = actions.parse_participant("participant_id", &participant)?;
+    let silenced = silence::set(&actions, &caller, &room, &target, duration_ms).await?;
+    Ok(Data::json(Silenced { until: silenced.until.map(time::text), enforced: silenced.is_enforced }))
+}
+
+/// `DELETE /v1/rooms/{room_id}/members/{participant_id}/silence`
+pub(super) async fn lift_silence(
+    Signed { actions, caller, .. }: Signed,
+    Ids((room, participant)): Ids<(String, String)>,
+) -> Result<RoomAnswer, V1Error> {
+    let target = actions.parse_participant("participant_id", &participant)?;
+    Ok(RoomAnswer::found(silence::lift(&actions, &caller, &room, &target).await?))
 }

@@ -5,7 +5,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use ruma::{EventId, OwnedEventId};
+use ruma::OwnedEventId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -21,7 +21,7 @@ use crate::{
         rooms, timeline,
     },
     api::{
-        body::{Json, OptionalJson, Parameters},
+        body::{self, Json, OptionalJson, Parameters},
         caller::Signed,
         page,
     },
@@ -49,7 +49,7 @@ impl Send {
     fn read(self, fingerprint: [u8; 32]) -> Result<NewMessage, ActionError> {
         check_transaction_id(self.txn_id.as_deref())?;
         let transaction_id = self.txn_id.clone();
-        let reply_to = self.reply_to.as_deref().map(event_id).transpose()?;
+        let reply_to = self.reply_to.as_deref().map(timeline::parse_id).transpose()?;
         let invalid = |field, problem| Err(ActionError::invalid(field, problem));
         let (event_type, content) = match (&self.body, &self.event_type) {
             (Some(_), None) => ("m.room.message".to_owned(), self.text()?),
@@ -83,7 +83,12 @@ impl Send {
     }
 
     fn content_alone(&self) -> Result<Value, ActionError> {
-        let texts = [("msgtype", &self.msgtype), ("format", &self.format), ("formatted_body", &self.formatted_body)];
+        let texts = [
+            ("msgtype", &self.msgtype),
+            ("format", &self.format),
+            ("formatted_body", &self.formatted_body),
+            ("reply_to", &self.reply_to),
+        ];
         if let Some((field, _)) = texts.iter().find(|(_, text)| text.is_some()) {
             return Err(ActionError::invalid(*field, "goes with `body`, not with `type`"));
         }
@@ -98,11 +103,6 @@ fn check_transaction_id(id: Option<&str>) -> Result<(), ActionError> {
         return Ok(());
     }
     Err(ActionError::invalid("txn_id", format!("1 to {TRANSACTION_ID_CHARACTERS_MAX} characters")))
-}
-
-/// The id of an event; what is no id names none.
-pub(super) fn event_id(id: &str) -> Result<OwnedEventId, ActionError> {
-    EventId::parse(id).ok().filter(|_| !id.contains('\0')).ok_or(ActionError::EventNotFound)
 }
 
 #[derive(Serialize)]
@@ -191,7 +191,7 @@ pub(super) async fn event(
     Parameters(form): Parameters<Form>,
 ) -> Result<Response, V1Error> {
     rooms::open(&actions, &caller, &room).await?;
-    let view = timeline::event(&actions, &caller, &room, &event_id(&event)?).await?;
+    let view = timeline::event(&actions, &caller, &room, &timeline::parse_id(&event)?).await?;
     Ok(match form.format {
         Some(Format::Pdu) => Data::json(wire::pdu(&view)?).into_response(),
         None => Data::json(Event::from(view)).into_response(),
@@ -201,6 +201,7 @@ pub(super) async fn event(
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Redact {
+    #[serde(default, deserialize_with = "body::reason")]
     reason: Option<String>,
     txn_id: Option<String>,
 }
@@ -212,8 +213,6 @@ pub(super) async fn redact(
     OptionalJson(body): OptionalJson<Redact>,
 ) -> Result<Response, V1Error> {
     check_transaction_id(body.txn_id.as_deref())?;
-    rooms::open(&actions, &caller, &room).await?;
-    let target = event_id(&event)?;
-    let stored = messages::redact(&actions, &caller, &room, &target, body.reason, body.txn_id).await?;
+    let stored = messages::redact(&actions, &caller, &room, &event, body.reason, body.txn_id).await?;
     Ok((StatusCode::CREATED, Data::json(Stored { event_id: stored })).into_response())
 }

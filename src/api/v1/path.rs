@@ -22,3 +22,15 @@ impl<T: DeserializeOwned + Send> FromRequestParts<ApiState> for Ids<T> {
         }
     }
 }
+
+/// The only parameter of a path, where it names no room. What is no text names nothing, like an empty name.
+pub(crate) struct Name(pub(crate) String);
+
+impl FromRequestParts<ApiState> for Name {
+    type Rejection = V1Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, V1Error> {
+        let name = Path::from_request_parts(parts, state).await;
+        Ok(Self(name.map(|Path(name)| name).unwrap_or_default()))
+    }
+}

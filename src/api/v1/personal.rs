@@ -2,10 +2,14 @@
 
 use serde::Deserialize;
 
-use super::{error::V1Error, messages::event_id, path::Ids, rooms::answer, wire::RoomAnswer};
+use super::{error::V1Error, path::Ids, wire::RoomAnswer};
 use crate::{
-    actions::{ActionError, Actions, Mute, NotificationMode, personal, rooms},
-    api::{body::Json, caller::Signed, time},
+    actions::{ActionError, Actions, Mute, NotificationMode, personal},
+    api::{
+        body::{Json, OptionalJson, present},
+        caller::Signed,
+        time,
+    },
 };
 
 #[derive(Deserialize)]
@@ -35,8 +39,7 @@ pub(super) async fn set_notification_mode(
         Word::None => NotificationMode::None,
         Word::Inherit => NotificationMode::Inherit,
     };
-    personal::set_notification_mode(&actions, &caller, &room, mode).await?;
-    answer(&actions, &caller, &room).await
+    Ok(RoomAnswer::found(personal::set_notification_mode(&actions, &caller, &room, mode).await?))
 }
 
 /// Quiet until a time, or for a while; null in either field ends it.
@@ -49,16 +52,11 @@ pub(super) struct Quiet {
     duration_ms: Option<Option<i64>>,
 }
 
-/// Tells a field that is null from one that is missing.
-fn present<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(reader: D) -> Result<Option<Option<T>>, D::Error> {
-    Option::deserialize(reader).map(Some)
-}
-
 impl Quiet {
     fn read(self, actions: &Actions) -> Result<Option<Mute>, ActionError> {
         match (self.muted_until, self.duration_ms) {
             (None, None) => Err(ActionError::invalid("muted_until", "is missing; send `muted_until` or `duration_ms`")),
-            (Some(Some(_)), Some(Some(_))) => {
+            (Some(_), Some(_)) => {
                 Err(ActionError::invalid("duration_ms", "send either `muted_until` or `duration_ms`"))
             }
             (Some(Some(until)), _) => {
@@ -83,8 +81,24 @@ pub(super) async fn set_mute(
     body: Json<Quiet>,
 ) -> Result<RoomAnswer, V1Error> {
     let mute = body.value.read(&actions)?;
-    personal::set_mute(&actions, &caller, &room, mute).await?;
-    answer(&actions, &caller, &room).await
+    Ok(RoomAnswer::found(personal::set_mute(&actions, &caller, &room, mute).await?))
+}
+
+/// `PUT /v1/rooms/{room_id}/pin`
+pub(super) async fn pin(
+    Signed { actions, caller, .. }: Signed,
+    Ids(room): Ids<String>,
+    _: OptionalJson<super::accounts::Empty>,
+) -> Result<RoomAnswer, V1Error> {
+    Ok(RoomAnswer::found(personal::set_pin(&actions, &caller, &room, true).await?))
+}
+
+/// `DELETE /v1/rooms/{room_id}/pin`
+pub(super) async fn unpin(
+    Signed { actions, caller, .. }: Signed,
+    Ids(room): Ids<String>,
+) -> Result<RoomAnswer, V1Error> {
+    Ok(RoomAnswer::found(personal::set_pin(&actions, &caller, &room, false).await?))
 }
 
 #[derive(Deserialize)]
@@ -99,7 +113,5 @@ pub(super) async fn mark_read(
     Ids(room): Ids<String>,
     body: Json<Read>,
 ) -> Result<RoomAnswer, V1Error> {
-    rooms::open(&actions, &caller, &room).await?;
-    personal::mark_read(&actions, &caller, &room, &event_id(&body.value.event_id)?).await?;
-    answer(&actions, &caller, &room).await
+    Ok(RoomAnswer::found(personal::mark_read(&actions, &caller, &room, &body.value.event_id).await?))
 }

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use axum::{Json as Answer, http::StatusCode};
+use axum::{Json as Answer, extract::State, http::StatusCode};
 use rules::kind::RoomKind;
-use ruma::{OwnedRoomId, RoomId};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -14,21 +13,20 @@ use super::{
 };
 use crate::{
     actions::{
-        ActionError, Actions, Caller,
+        ActionError, Actions,
         creation::{self, NewRoom},
         direct,
         directory::{self, Search},
-        lifecycle, permissions as permission, rooms,
+        lifecycle, permissions as permission, rooms, workspaces,
     },
     api::{
-        body::{Json, OptionalJson, Parameters},
+        ApiState,
+        body::{self, Json, OptionalJson, Parameters},
         caller::Signed,
+        calls::Deed,
         page::{self, Paging},
     },
 };
-
-/// The largest number that every JSON reader holds exactly.
-const MAX_MEMBERS_MAX: u64 = (1 << 53) - 1;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -76,15 +74,6 @@ enum Scope {
 
 impl Create {
     fn read(self, actions: &Actions) -> Result<NewRoom, ActionError> {
-        if self.password.is_some() {
-            return Err(ActionError::invalid("password", "rooms do not take passwords yet; leave it out"));
-        }
-        if self.max_members.is_some_and(|max| !(1..=MAX_MEMBERS_MAX).contains(&max)) {
-            return Err(ActionError::invalid("max_members", format!("must be from 1 to {MAX_MEMBERS_MAX}")));
-        }
-        if self.avatar_url.as_deref().is_some_and(|url| !is_medium(url)) {
-            return Err(ActionError::invalid("avatar_url", "must be the address of a medium, mxc://server/id"));
-        }
         let kind = RoomKind::from(self.room_type);
         let invite = self.invite.unwrap_or_default();
         Ok(NewRoom {
@@ -94,8 +83,9 @@ impl Create {
             topic: self.topic,
             alias: self.alias,
             is_public: self.is_public,
-            workspace_id: self.workspace_id.map(|id| workspace(&id)).transpose()?,
+            workspace_id: self.workspace_id.map(|id| workspaces::parse_id(&id)).transpose()?,
             invite: invite.iter().map(|name| actions.parse_participant("invite", name)).collect::<Result<_, _>>()?,
+            password: self.password,
             max_members: self.max_members,
             federate: self.federate,
             version: self.room_version,
@@ -104,20 +94,14 @@ impl Create {
     }
 }
 
-/// The address of a medium: a server and an id.
-fn is_medium(url: &str) -> bool {
-    let named = url.strip_prefix("mxc://").and_then(|rest| rest.split_once('/'));
-    named.is_some_and(|(server, id)| ruma::ServerName::parse(server).is_ok() && !id.is_empty() && !id.contains('/'))
-}
-
-/// The id of a workspace; what is no id names none.
-pub(super) fn workspace(id: &str) -> Result<OwnedRoomId, ActionError> {
-    RoomId::parse(id).ok().filter(|_| !id.contains('\0')).ok_or(ActionError::WorkspaceNotFound)
-}
-
 /// `POST /v1/rooms`
-pub(super) async fn create(Signed { actions, caller, .. }: Signed, body: Json<Create>) -> Result<RoomAnswer, V1Error> {
+pub(super) async fn create(
+    State(state): State<ApiState>,
+    Signed { actions, caller, .. }: Signed,
+    body: Json<Create>,
+) -> Result<RoomAnswer, V1Error> {
     let new = body.value.read(&actions)?;
+    state.limits.deeds_of(&caller.user_id, Deed::Invite, new.invite.len())?;
     let room_id = creation::create(&actions, &caller, new).await?;
     Ok(RoomAnswer(rooms::details(&actions, &caller, room_id.as_str()).await?, StatusCode::CREATED))
 }
@@ -138,12 +122,7 @@ pub(super) async fn direct(Signed { actions, caller, .. }: Signed, body: Json<Di
 
 /// `GET /v1/rooms/{room_id}`
 pub(super) async fn get(Signed { actions, caller, .. }: Signed, Ids(room): Ids<String>) -> Result<RoomAnswer, V1Error> {
-    answer(&actions, &caller, &room).await
-}
-
-/// The room as the caller sees it now.
-pub(super) async fn answer(actions: &Actions, caller: &Caller, room: &str) -> Result<RoomAnswer, V1Error> {
-    Ok(RoomAnswer::found(rooms::details(actions, caller, room).await?))
+    Ok(RoomAnswer::found(rooms::details(&actions, &caller, &room).await?))
 }
 
 /// `GET /v1/rooms`
@@ -179,7 +158,7 @@ pub(super) async fn directory(
     Parameters(find): Parameters<Find>,
 ) -> Result<Answer<List<Room>>, V1Error> {
     let (offset, limit) = page::range(find.offset, find.limit)?;
-    let search = Search { text: find.q, kind: find.room_type.map(RoomKind::from) };
+    let search = Search { text: page::search(find.q)?, kind: find.room_type.map(RoomKind::from) };
     Ok(wire::rooms(directory::list(&actions, &caller, &search, offset, limit).await?))
 }
 
@@ -195,8 +174,7 @@ pub(super) async fn set_name(
     Ids(room): Ids<String>,
     body: Json<Name>,
 ) -> Result<RoomAnswer, V1Error> {
-    rooms::set_name(&actions, &caller, &room, &body.value.name).await?;
-    answer(&actions, &caller, &room).await
+    Ok(RoomAnswer::found(rooms::set_name(&actions, &caller, &room, &body.value.name).await?))
 }
 
 #[derive(Deserialize)]
@@ -211,8 +189,7 @@ pub(super) async fn set_topic(
     Ids(room): Ids<String>,
     body: Json<Topic>,
 ) -> Result<RoomAnswer, V1Error> {
-    rooms::set_topic(&actions, &caller, &room, &body.value.topic).await?;
-    answer(&actions, &caller, &room).await
+    Ok(RoomAnswer::found(rooms::set_topic(&actions, &caller, &room, &body.value.topic).await?))
 }
 
 #[derive(Deserialize)]
@@ -227,16 +204,14 @@ pub(super) async fn set_workspace(
     Ids(room): Ids<String>,
     body: Json<Workspace>,
 ) -> Result<RoomAnswer, V1Error> {
-    rooms::open(&actions, &caller, &room).await?;
-    let workspace_id = workspace(&body.value.workspace_id)?;
-    rooms::set_workspace(&actions, &caller, &room, &workspace_id).await?;
-    answer(&actions, &caller, &room).await
+    Ok(RoomAnswer::found(rooms::set_workspace(&actions, &caller, &room, &body.value.workspace_id).await?))
 }
 
 /// A reason, which may be left out.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Why {
+    #[serde(default, deserialize_with = "body::reason")]
     reason: Option<String>,
 }
 
@@ -246,8 +221,7 @@ pub(super) async fn close(
     Ids(room): Ids<String>,
     OptionalJson(why): OptionalJson<Why>,
 ) -> Result<RoomAnswer, V1Error> {
-    let closed = lifecycle::close(&actions, &caller, &room, why.reason).await?;
-    Ok(RoomAnswer::found(closed))
+    Ok(RoomAnswer::found(lifecycle::close(&actions, &caller, &room, why.reason).await?))
 }
 
 /// `POST /v1/rooms/{room_id}/archive`
@@ -256,8 +230,7 @@ pub(super) async fn archive(
     Ids(room): Ids<String>,
     OptionalJson(why): OptionalJson<Why>,
 ) -> Result<RoomAnswer, V1Error> {
-    lifecycle::archive(&actions, &caller, &room, why.reason).await?;
-    answer(&actions, &caller, &room).await
+    Ok(RoomAnswer::found(lifecycle::archive(&actions, &caller, &room, why.reason).await?))
 }
 
 /// `POST /v1/rooms/{room_id}/rejoin`
@@ -266,8 +239,7 @@ pub(super) async fn rejoin(
     Ids(room): Ids<String>,
     _: OptionalJson<super::accounts::Empty>,
 ) -> Result<RoomAnswer, V1Error> {
-    lifecycle::rejoin(&actions, &caller, &room).await?;
-    answer(&actions, &caller, &room).await
+    Ok(RoomAnswer::found(lifecycle::rejoin(&actions, &caller, &room).await?))
 }
 
 /// What the caller may do, or why not.

@@ -12,10 +12,10 @@ use serde_json::value::RawValue;
 
 use crate::{
     actions::{
-        ActionError, Mute, NotificationMode,
+        ActionError, Mute, NotificationMode, Silence,
         members::MemberView,
         presence::ActiveMember,
-        rooms::{RoomDetails, RoomPage},
+        rooms::{self, RoomDetails, RoomPage},
         timeline::EventView,
     },
     api::{idempotency::InMemoryOnly, time},
@@ -64,6 +64,7 @@ pub(super) struct Room {
     scope_kind: Option<&'static str>,
     name: Option<String>,
     topic: Option<String>,
+    avatar_url: Option<String>,
     is_public: bool,
     workspace_id: Option<OwnedRoomId>,
     state: &'static str,
@@ -83,9 +84,9 @@ pub(super) struct Room {
 }
 
 #[derive(Serialize)]
-struct Federation {
-    mode: &'static str,
-    permanent: bool,
+pub(super) struct Federation {
+    pub(super) mode: &'static str,
+    pub(super) permanent: bool,
 }
 
 #[derive(Serialize)]
@@ -105,7 +106,6 @@ impl From<RoomDetails> for Room {
     fn from(room: RoomDetails) -> Self {
         let summary = &room.view.summary;
         let is_incognito = summary.kind == RoomKind::Incognito;
-        let is_off = is_incognito || room.view.settings.federation_off;
         let me = Me {
             membership: (room.membership != Membership::None).then(|| room.membership.as_str()),
             power_level: room.power_level,
@@ -118,7 +118,7 @@ impl From<RoomDetails> for Room {
             read_event_id: room.personal.read_event_id,
             unread_count: room.personal.unread,
             notify_count: room.personal.notify,
-            pinned: false,
+            pinned: room.personal.pinned,
         };
         Self {
             id: room.room_id,
@@ -127,23 +127,35 @@ impl From<RoomDetails> for Room {
             scope_kind: is_incognito.then_some("incognito"),
             name: summary.name.clone(),
             topic: summary.topic.clone(),
-            is_public: summary.join_rule == "public",
+            avatar_url: summary.avatar_url.clone(),
+            is_public: room.is_public,
             workspace_id: summary.workspace_id.clone(),
             state: summary.state.as_str(),
             creator_id: summary.creator.clone(),
             members_count: summary.joined,
             max_members: room.members_max,
-            allow_invites: room.view.basis.levels.invite() <= 0,
-            members_only: matches!(summary.join_rule.as_str(), "knock" | "knock_restricted"),
-            has_password: false,
-            custom: None,
+            allow_invites: room.allow_invites,
+            members_only: room.members_only,
+            has_password: room.has_password,
+            custom: summary.custom.clone(),
             encrypted: summary.encrypted,
             successor_id: summary.successor_id.clone(),
             created_at: time::text(summary.created_at),
             room_version: summary.version.clone(),
-            federation: Federation { mode: if is_off { "off" } else { "open" }, permanent: is_incognito },
+            federation: room.federation.into(),
             me,
         }
+    }
+}
+
+impl From<rooms::Federation> for Federation {
+    fn from(federation: rooms::Federation) -> Self {
+        let (mode, permanent) = match federation {
+            rooms::Federation::Open => ("open", false),
+            rooms::Federation::Off => ("off", false),
+            rooms::Federation::Never => ("off", true),
+        };
+        Self { mode, permanent }
     }
 }
 
@@ -209,6 +221,7 @@ pub(super) struct Member {
     power_level: i64,
     is_creator: bool,
     joined_at: Option<String>,
+    silenced_until: Option<String>,
     server: String,
 }
 
@@ -220,6 +233,10 @@ impl From<MemberView> for Member {
             power_level: view.power_level,
             is_creator: view.is_creator,
             joined_at: view.member.joined_at.map(time::text),
+            silenced_until: view.silence.map(|silence| match silence {
+                Silence::Forever => time::NEVER.to_owned(),
+                Silence::Until(until) => time::text(until),
+            }),
             server: view.user_id.server_name().to_string(),
             participant_id: view.user_id,
         }

@@ -11,13 +11,15 @@ use serde::{Deserialize, Serialize};
 use super::{
     error::V1Error,
     path::Ids,
-    rooms::workspace,
     wire::{Data, List, Nothing},
 };
 use crate::{
-    actions::workspaces::{self, Role, WorkspaceMember, WorkspaceView},
+    actions::{
+        ActionError,
+        workspaces::{self, Role, WorkspaceMember, WorkspaceView},
+    },
     api::{
-        body::{Json, Parameters},
+        body::{Json, Parameters, present},
         caller::Signed,
         page::Paging,
     },
@@ -30,6 +32,7 @@ pub(super) struct Workspace {
     topic: Option<String>,
     role: &'static str,
     rooms_count: usize,
+    state: &'static str,
 }
 
 impl From<WorkspaceView> for Workspace {
@@ -40,6 +43,7 @@ impl From<WorkspaceView> for Workspace {
             topic: view.topic,
             role: view.role.as_str(),
             rooms_count: view.rooms,
+            state: view.state.as_str(),
         }
     }
 }
@@ -87,8 +91,52 @@ pub(super) async fn get(
     Signed { actions, caller, .. }: Signed,
     Ids(id): Ids<String>,
 ) -> Result<Answer<Data<Workspace>>, V1Error> {
-    let id = workspace(&id)?;
+    let id = workspaces::parse_id(&id)?;
     Ok(Data::json(Workspace::from(workspaces::get(&actions, &caller, id.as_str()).await?)))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Change {
+    #[serde(default, deserialize_with = "present")]
+    name: Option<Option<String>>,
+    #[serde(default, deserialize_with = "present")]
+    topic: Option<Option<String>>,
+}
+
+/// `PATCH /v1/workspaces/{workspace_id}`
+pub(super) async fn change(
+    Signed { actions, caller, .. }: Signed,
+    Ids(id): Ids<String>,
+    body: Json<Change>,
+) -> Result<Answer<Data<Workspace>>, V1Error> {
+    let (name, topic) = match (body.value.name, body.value.topic) {
+        (None, None) => {
+            return Err(ActionError::invalid("body", "names nothing to change; send `name` or `topic`").into());
+        }
+        (Some(None), _) => return Err(ActionError::invalid("name", "must be a text that is not blank").into()),
+        (name, topic) => (name.flatten(), topic.map(Option::unwrap_or_default)),
+    };
+    let id = workspaces::parse_id(&id)?;
+    let changed = workspaces::change(&actions, &caller, id.as_str(), name, topic).await?;
+    Ok(Data::json(Workspace::from(changed)))
+}
+
+/// What became of a workspace that was to be deleted.
+#[derive(Serialize)]
+pub(super) struct Deleted {
+    id: OwnedRoomId,
+    state: &'static str,
+}
+
+/// `DELETE /v1/workspaces/{workspace_id}`
+pub(super) async fn delete(
+    Signed { actions, caller, .. }: Signed,
+    Ids(id): Ids<String>,
+) -> Result<Answer<Data<Deleted>>, V1Error> {
+    let id = workspaces::parse_id(&id)?;
+    let state = workspaces::delete(&actions, &caller, id.as_str()).await?.as_str();
+    Ok(Data::json(Deleted { id, state }))
 }
 
 /// `GET /v1/workspaces/{workspace_id}/members`
@@ -98,10 +146,9 @@ pub(super) async fn members(
     Parameters(paging): Parameters<Paging>,
 ) -> Result<Answer<List<Member>>, V1Error> {
     let (offset, limit) = paging.read()?;
-    let id = workspace(&id)?;
-    let all = workspaces::members(&actions, &caller, id.as_str()).await?;
-    let total = all.len();
-    Ok(List::json(all.into_iter().skip(offset).take(limit).map(Member::from).collect(), total))
+    let id = workspaces::parse_id(&id)?;
+    let (members, total) = workspaces::members(&actions, &caller, id.as_str(), offset, limit).await?;
+    Ok(List::json(members.into_iter().map(Member::from).collect(), total))
 }
 
 #[derive(Deserialize)]
@@ -129,7 +176,7 @@ pub(super) async fn set_member(
         Word::Editor => Role::Editor,
         Word::Viewer => Role::Viewer,
     };
-    let id = workspace(&id)?;
+    let id = workspaces::parse_id(&id)?;
     let target = actions.parse_participant("participant_id", &participant)?;
     let changed = workspaces::set_member(&actions, &caller, id.as_str(), &target, role).await?;
     Ok(Data::json(Workspace::from(changed)))
@@ -140,7 +187,7 @@ pub(super) async fn remove_member(
     Signed { actions, caller, .. }: Signed,
     Ids((id, participant)): Ids<(String, String)>,
 ) -> Result<Answer<Data<Nothing>>, V1Error> {
-    let id = workspace(&id)?;
+    let id = workspaces::parse_id(&id)?;
     let target = actions.parse_participant("participant_id", &participant)?;
     workspaces::remove_member(&actions, &caller, id.as_str(), &target).await?;
     Ok(Data::json(Nothing {}))

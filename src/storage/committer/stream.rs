@@ -1,6 +1,7 @@
 //! One stream and the groups that are written to it. Runs on the committer's thread; nothing else writes the stream.
 
 use std::{
+    collections::{HashMap, HashSet},
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
@@ -91,11 +92,12 @@ impl Stream {
     pub(super) fn run(&mut self, group: Waiting) {
         let mut submissions = group.submissions;
         let verdicts = self.decide(&mut submissions);
+        let (mut done, mut conflicts, mut refused) = (0, 0, 0);
         for (submission, verdict) in submissions.iter_mut().zip(&verdicts) {
             match verdict {
-                Ok(_) => self.counting.acknowledged(),
-                Err(CommitError::Conflict) => self.counting.conflicted(),
-                Err(_) => {}
+                Ok(_) => done += 1,
+                Err(CommitError::Conflict) => conflicts += 1,
+                Err(_) => refused += 1,
             }
             for hook in submission.commit.take_hooks() {
                 if catch_unwind(AssertUnwindSafe(|| hook(verdict))).is_err() {
@@ -103,6 +105,7 @@ impl Stream {
                 }
             }
         }
+        self.counting.answered(done, conflicts, refused);
         // Who follows the feed finds what hooks have put in memory; who is answered finds the position.
         self.publish();
         for (submission, verdict) in submissions.into_iter().zip(verdicts) {
@@ -122,16 +125,15 @@ impl Stream {
             return all(CommitError::Fenced);
         }
         if let Err(error) = self.settle() {
+            self.counting.failing();
             return all(error.into());
         }
-        let required = submissions.iter().flat_map(|one| one.commit.requires.iter().map(|require| require.key.clone()));
-        let stored = match block_on(self.engine.get(required.collect())) {
+        let stored = match self.required(submissions) {
             Ok(stored) => stored,
             Err(error) => return all(error.into()),
         };
         let mut plan = Plan::new(self.effects, self.last + 1);
-        let mut stored = stored.into_iter();
-        let refusals: Vec<_> = submissions.iter_mut().map(|one| plan.add(one, &mut stored).err()).collect();
+        let refusals: Vec<_> = submissions.iter_mut().map(|one| plan.add(one, &stored).err()).collect();
         let outcome = if plan.batch.is_empty() && plan.changes.is_none() { Ok(()) } else { self.write(plan) };
         let position = Position::new(self.id, self.last);
         let verdict = |refusal: Option<CommitError>| match (refusal, &outcome) {
@@ -140,6 +142,15 @@ impl Stream {
             (None, Err(error)) => Err(error.clone()),
         };
         refusals.into_iter().map(verdict).collect()
+    }
+
+    /// The rows of all conditions as they are stored, each read once: the commits to one room all rest on its tip.
+    fn required(&self, submissions: &[Submission]) -> Result<HashMap<RowKey, Option<Vec<u8>>>, StorageError> {
+        let requires = submissions.iter().flat_map(|one| &one.commit.requires);
+        let keys: HashSet<&RowKey> = requires.map(|require| &require.key).collect();
+        let keys: Vec<RowKey> = keys.into_iter().cloned().collect();
+        let stored = block_on(self.engine.get(keys.clone()))?;
+        Ok(keys.into_iter().zip(stored).collect())
     }
 
     /// Writes a group and then, if they wait, its effects.
@@ -160,12 +171,13 @@ impl Stream {
         let position = Position::new(self.id, number);
         let id = GroupId(rand::random());
         let feed = changes.row(position, self.epoch, id).map_err(|error| CommitError::Invalid(error.to_string()))?;
+        let bytes = batch.bytes() + feed.1.len();
         let started = Instant::now();
         let forgotten = number.checked_sub(self.feed_rows_max).filter(|number| *number > 0);
         let forgotten = forgotten.map(|number| changes::row_key(Position::new(self.id, number)));
         let group = Group { stream: self.id, number, epoch: self.epoch, id, feed, forgotten, batch };
         let applied = self.engine.apply(&group);
-        self.counting.applied(started.elapsed(), applied.is_ok());
+        self.counting.applied(started.elapsed(), bytes, applied.is_ok());
         match applied {
             Ok(()) => {
                 self.last = number;
@@ -326,23 +338,26 @@ impl Plan {
         Self { effects, number, batch: Batch::default(), changes: None, waiting: Vec::new(), next_effect: 0 }
     }
 
-    /// Adds one commit if its conditions hold on what is stored and on what the group has written so far. Takes the
-    /// stored value of each of its conditions from `stored`.
+    /// Adds one commit if its conditions hold on what is stored and on what the group has written so far.
     fn add(
         &mut self,
         submission: &mut Submission,
-        stored: &mut impl Iterator<Item = Option<Vec<u8>>>,
+        stored: &HashMap<RowKey, Option<Vec<u8>>>,
     ) -> Result<(), CommitError> {
         let commit = &mut submission.commit;
-        let mut holds = true;
-        for (require, stored) in commit.requires.iter().zip(stored) {
-            holds &= require.holds(self.batch.value_of(&require.key).unwrap_or(stored.as_deref()));
-        }
+        let stored = |key: &RowKey| stored.get(key).and_then(Option::as_deref);
+        let holds = commit
+            .requires
+            .iter()
+            .all(|require| require.holds(self.batch.value_of(&require.key).unwrap_or_else(|| stored(&require.key))));
         if let Some(mistake) = commit.mistake() {
             return Err(mistake);
         }
         if !holds {
             return Err(CommitError::Conflict);
+        }
+        if commit.is_touch {
+            self.changes.get_or_insert_default();
         }
         let effects = std::mem::take(&mut commit.effects);
         match self.effects {

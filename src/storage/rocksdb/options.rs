@@ -59,6 +59,13 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Bytes in the cache of blocks.
+    pub(super) fn cached_bytes(&self) -> u64 {
+        u64::try_from(self.cache.get_usage()).unwrap_or(u64::MAX)
+    }
+}
+
 /// What to do about a folder that is not there.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Missing {
@@ -112,7 +119,8 @@ fn database(shared: &Shared) -> Options {
     options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     // A log that has lost whole files or their ends after they were synced is an error, not an older state.
     options.set_track_and_verify_wals_in_manifest(true);
-    options.set_max_total_wal_size(16 * 1024 * 1024);
+    // What is replayed at a start after a crash: a quarter of a second.
+    options.set_max_total_wal_size(32 * 1024 * 1024);
     options.set_bytes_per_sync(1024 * 1024);
     options.set_max_manifest_file_size(4 * MIB);
     options.set_log_level(LogLevel::Warn);
@@ -131,11 +139,13 @@ fn family(profile: Profile, shared: &Shared) -> Options {
     // Small first blocks: an idle tenant has two buffers that are nearly empty.
     options.set_arena_block_size(64 * 1024);
     let write_buffer = match profile {
-        Profile::Rows => 4 * MIB,
-        Profile::Log => 8 * MIB,
+        Profile::Rows => 8 * MIB,
+        Profile::Log => 16 * MIB,
     };
     options.set_write_buffer_size(write_buffer);
     options.set_max_write_buffer_number(3);
+    // Each file of new rows spans all keyspaces, so that merging a few rewrites everything: merge more at a time.
+    options.set_level_zero_file_num_compaction_trigger(8);
     options.set_target_file_size_base(32 * 1024 * 1024);
     options.set_max_bytes_for_level_base(128 * 1024 * 1024);
     let mut table = BlockBasedOptions::default();

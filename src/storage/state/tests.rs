@@ -289,3 +289,9 @@ async fn a_change_writes_little_however_large_the_state_is() {
         assert!(largest <= bound, "{size} entries: {largest} bytes, not up to {bound}");
     }
 }
+
+#[test]
+fn a_damaged_root_is_an_error_and_not_a_tree_without_bounds() {
+    assert!(value::fields::<StateRoot>(&[1, 0, 7]).is_ok());
+    assert!(value::fields::<StateRoot>(&[1, 0, 8]).is_err());
+}

@@ -22,6 +22,7 @@ for_each_backend!(
     homes_do_not_see_each_other,
     all_homes_are_scanned_page_by_page,
     prefixes_are_deleted_in_their_home_only,
+    what_a_deletion_frees_is_weighed,
     a_row_of_another_kind_of_home_is_refused,
     what_is_too_large_is_refused,
     the_largest_commit_is_accepted,
@@ -202,6 +203,31 @@ async fn prefixes_are_deleted_in_their_home_only(backend: impl Backend) {
     let store = open(&backend).await;
     let page = store.scan_homes(&LINES, None, Limit::max()).await.unwrap();
     assert_eq!(page.rows, [(other, (user_id("alice"), Place(1, 0)), 9)]);
+}
+
+async fn what_a_deletion_frees_is_weighed(backend: impl Backend) {
+    let store = open(&backend).await;
+    let home = room("r");
+    write_note(&store, &home, "a", "one").await;
+    write_note(&store, &home, "b", "three").await;
+    write_note(&store, &room("other"), "a", "one").await;
+    // A text is stored behind its version and its length.
+    let bytes = |key: &str, text: &str| NOTES.row_key(&home, &key.to_owned()).bytes.len() + 2 + text.len();
+    let mut one = Commit::new(home.clone());
+    one.delete(&NOTES, &"a".to_owned()).delete(&NOTES, &"missing".to_owned()).put(
+        &NOTES,
+        &"b".to_owned(),
+        &"x".to_owned(),
+    );
+    assert_eq!(usize::try_from(store.weigh(&one).await.unwrap()).unwrap(), bytes("a", "one"));
+    let mut all = Commit::new(home.clone());
+    all.delete_all(&NOTES);
+    let weight = store.weigh(&all).await.unwrap();
+    assert_eq!(usize::try_from(weight).unwrap(), bytes("a", "one") + bytes("b", "three"));
+    store.commit(all).await.unwrap();
+    let mut again = Commit::new(home.clone());
+    again.delete_all(&NOTES);
+    assert_eq!(store.weigh(&again).await.unwrap(), 0);
 }
 
 async fn a_row_of_another_kind_of_home_is_refused(backend: impl Backend) {

@@ -4,11 +4,16 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, RwLock},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
 
 use super::answer::Answer;
+
+/// How often a test looks whether work beside the requests is done, and how long it rests in between.
+pub(crate) const LOOKS_MAX: usize = 1_500;
+pub(crate) const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Where the server is; a restart moves it.
 pub(crate) struct Link {
@@ -92,6 +97,43 @@ impl Caller {
             .collect();
         let body = response.bytes().await.expect("the answer arrives whole").to_vec();
         Answer::judged(method, path, status, headers, body)
+    }
+
+    /// Waits until a job is over, and answers it.
+    pub(crate) async fn awaits(&self, job: &str) -> Value {
+        for _ in 0..LOOKS_MAX {
+            let job = self.get(&format!("/v1/jobs/{job}")).await.ok();
+            if job["state"] == "done" || job["state"] == "failed" {
+                return job;
+            }
+            tokio::time::sleep(LOOK_PAUSE).await;
+        }
+        panic!("the job {job} does not end");
+    }
+
+    /// Waits until the newest job of this kind is over, and answers it. The caller is an admin.
+    pub(crate) async fn awaits_newest(&self, kind: &str) -> Value {
+        let jobs = self.get(&format!("/v1/admin/jobs?kind={kind}")).await.list();
+        self.awaits(&text(&jobs.first().expect("a job of the kind")["id"])).await
+    }
+
+    /// Uploads bytes as a file of this type and answers what became of them.
+    pub(crate) async fn uploads(&self, bytes: &[u8], content_type: &str) -> Value {
+        let caller = self.with_header("content-type", content_type);
+        caller.send("POST", "/v1/media", Some(bytes.to_vec())).await.created()
+    }
+
+    /// Sends a message that names a medium and answers the event's id.
+    pub(crate) async fn shows(&self, room: &str, mxc: &str) -> String {
+        let content = json!({"msgtype": "m.image", "body": "a picture", "url": mxc});
+        let body = json!({"type": "m.room.message", "content": content});
+        text(&self.post(&format!("/v1/rooms/{room}/messages"), body).await.created()["event_id"])
+    }
+
+    /// Tries to set the picture of a room.
+    pub(crate) async fn sets_avatar(&self, room: &str, image: Vec<u8>) -> Answer {
+        let caller = self.with_header("content-type", "image/png");
+        caller.send("PUT", &format!("/v1/rooms/{room}/avatar"), Some(image)).await
     }
 
     /// Makes a room and answers its id.

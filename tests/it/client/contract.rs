@@ -22,7 +22,8 @@ pub(crate) struct Contract {
 
 /// One entry of `components.responses`, ready to judge.
 struct Documented {
-    body: Validator,
+    /// None: the answer is a file, or nothing.
+    body: Option<Validator>,
     headers: Vec<String>,
 }
 
@@ -42,7 +43,8 @@ impl Contract {
         let answers = object(&document["components"]["responses"])
             .iter()
             .map(|(name, answer)| {
-                let body = compile(&document, &answer["content"]["application/json"]["schema"]);
+                let json = answer["content"].get("application/json");
+                let body = json.map(|json| compile(&document, &json["schema"]));
                 let headers = answer["headers"].as_object().map(Map::keys).into_iter().flatten();
                 let required = headers.filter(|header| is_required(&document, &answer["headers"][*header]));
                 (name.clone(), Documented { body, headers: required.map(|name| name.to_lowercase()).collect() })
@@ -67,17 +69,15 @@ impl Contract {
                 return Err(format!("the header `{header}` of `{name}` is missing"));
             }
         }
+        let Some(schema) = &documented.body else { return Ok(()) };
         let content_type = observed.headers.get("content-type").map_or("", String::as_str);
         if !content_type.starts_with("application/json") {
             return Err(format!("the content type is `{content_type}`"));
         }
         let body: Value =
             serde_json::from_slice(observed.body).map_err(|error| format!("the body is not JSON: {error}"))?;
-        let faults: Vec<String> = documented
-            .body
-            .iter_errors(&body)
-            .map(|error| format!("at `{}`: {error}", error.instance_path()))
-            .collect();
+        let faults: Vec<String> =
+            schema.iter_errors(&body).map(|error| format!("at `{}`: {error}", error.instance_path())).collect();
         if faults.is_empty() { Ok(()) } else { Err(format!("the body is not a `{name}`: {}", faults.join("; "))) }
     }
 
@@ -87,7 +87,8 @@ impl Contract {
         let Some(methods) = self.template_of(path).map(|template| &self.document["paths"][template]) else {
             return self.outside("unknown-path", observed.status, 404);
         };
-        let Some(operation) = methods.get(observed.method.to_lowercase()) else {
+        let method = observed.method.to_lowercase();
+        let Some(operation) = methods.get(if method == "head" { "get" } else { &method }) else {
             return self.outside("unknown-method", observed.status, 405);
         };
         let answer = &operation["responses"][observed.status.to_string()];

@@ -141,6 +141,47 @@ async fn the_directory_finds_by_text_and_type() {
 }
 
 #[tokio::test]
+async fn the_directory_follows_what_rooms_become() {
+    let mut server = server().await;
+    let (alice, bob) = (server.account("alice").await, server.account("bob").await);
+    assert_eq!(bob.room_ids("/v1/directory/rooms").await, super::NONE);
+    let first = alice.creates(json!({"room_type": "group", "name": "Birch", "is_public": true})).await;
+    let second = alice.public("Cedar").await;
+    assert_eq!(bob.room_ids("/v1/directory/rooms").await, [first.as_str(), &second]);
+    alice.put(&format!("/v1/rooms/{first}/name"), json!({"name": "Yew"})).await.ok();
+    alice.put(&format!("/v1/rooms/{second}/topic"), json!({"topic": "All about BARK"})).await.ok();
+    assert_eq!(bob.room_ids("/v1/directory/rooms").await, [second.as_str(), &first]);
+    assert_eq!(bob.room_ids("/v1/directory/rooms?q=yew").await, [first.as_str()]);
+    assert_eq!(bob.room_ids("/v1/directory/rooms?q=bark").await, [second.as_str()]);
+    let door = format!("/v1/rooms/{first}/state/m.room.join_rules");
+    alice.put(&door, json!({"join_rule": "invite"})).await.created();
+    assert_eq!(bob.room_ids("/v1/directory/rooms").await, [second.as_str()]);
+    assert_eq!(alice.room_ids("/v1/directory/rooms").await, [second.as_str(), &first], "her own, listed or not");
+    alice.put(&door, json!({"join_rule": "public"})).await.created();
+    for _start in 0..2 {
+        assert_eq!(bob.room_ids("/v1/directory/rooms").await, [second.as_str(), &first]);
+        assert_eq!(bob.room_ids("/v1/directory/rooms?limit=1&offset=1").await, [first.as_str()]);
+        server.restart().await;
+    }
+}
+
+#[tokio::test]
+async fn own_rooms_stand_among_the_listed_ones_by_name() {
+    let server = server().await;
+    let (alice, bob) = (server.account("alice").await, server.account("bob").await);
+    let (ash, oak) = (alice.public("Ash").await, alice.public("Oak").await);
+    let (elm, pine) = (bob.group("elm").await, bob.group("Pine").await);
+    let all = [ash, elm.clone(), oak, pine.clone()];
+    assert_eq!(bob.room_ids("/v1/directory/rooms").await, all);
+    for (offset, room) in all.iter().enumerate() {
+        let page = bob.get(&format!("/v1/directory/rooms?limit=1&offset={offset}")).await;
+        assert_eq!(page.meta()["total"], 4);
+        assert_eq!(page.list()[0]["id"], *room);
+    }
+    assert_eq!(bob.room_ids("/v1/directory/rooms?room_type=group").await, [elm.as_str(), &pine]);
+}
+
+#[tokio::test]
 async fn a_listed_room_in_the_directory_is_the_room_as_the_caller_sees_it() {
     let server = server().await;
     let (alice, bob) = (server.account("alice").await, server.account("bob").await);

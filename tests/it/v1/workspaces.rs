@@ -37,7 +37,8 @@ async fn who_makes_a_workspace_owns_it() {
     let server = server().await;
     let alice = server.account("alice").await;
     let made = alice.post("/v1/workspaces", json!({"name": "Felt", "topic": "Wool"})).await.created();
-    let expected = json!({"id": made["id"], "name": "Felt", "topic": "Wool", "role": "owner", "rooms_count": 0});
+    let expected =
+        json!({"id": made["id"], "name": "Felt", "topic": "Wool", "role": "owner", "rooms_count": 0, "state": "open"});
     assert_eq!(made, expected);
     assert_eq!(alice.get(&format!("/v1/workspaces/{}", text(&made["id"]))).await.ok(), expected);
     assert_eq!(alice.get("/v1/workspaces").await.meta()["total"], 2);
@@ -60,8 +61,11 @@ async fn a_hidden_workspace_answers_byte_for_byte_like_a_missing_one() {
     let (alice, mallory) = (server.account("alice").await, server.account("mallory").await);
     let hidden = workspace(&alice, "Felt").await;
     let role = json!({"role": "owner"}).to_string().into_bytes();
+    let name = json!({"name": "Mine"}).to_string().into_bytes();
     let requests = [
         ("GET", "", None),
+        ("PATCH", "", Some(name)),
+        ("DELETE", "", None),
         ("GET", "/members", None),
         ("PUT", "/members/mallory", Some(role)),
         ("DELETE", "/members/alice", None),
@@ -325,4 +329,142 @@ async fn its_creator_can_neither_leave_nor_close_it_as_a_room() {
     alice.post_nothing(&format!("/v1/rooms/{personal}/leave")).await.type_invariant();
     alice.post_nothing(&format!("/v1/rooms/{personal}/close")).await.type_invariant();
     assert_eq!(alice.get(&format!("/v1/workspaces/{personal}")).await.ok()["role"], "owner");
+}
+
+async fn changes(caller: &Caller, workspace: &str, body: Value) -> Answer {
+    caller.send("PATCH", &format!("/v1/workspaces/{workspace}"), Some(body.to_string().into_bytes())).await
+}
+
+async fn deletes(caller: &Caller, workspace: &str) -> Answer {
+    caller.delete(&format!("/v1/workspaces/{workspace}")).await
+}
+
+async fn room_in(caller: &Caller, workspace: &str) -> String {
+    caller.creates(json!({"room_type": "group", "name": "Tents", "workspace_id": workspace})).await
+}
+
+#[tokio::test]
+async fn editors_and_owners_change_name_and_topic() {
+    let server = server().await;
+    let (alice, bob) = (server.account("alice").await, server.account("bob").await);
+    let felt = workspace(&alice, "Felt").await;
+    gives_role(&alice, &felt, &bob, "viewer").await.ok();
+    changes(&bob, &felt, json!({"name": "Mine"})).await.refused(403, "SW_WORKSPACE_FORBIDDEN");
+    gives_role(&alice, &felt, &bob, "editor").await.ok();
+    let changed = changes(&bob, &felt, json!({"name": "Wood", "topic": "Rope"})).await.ok();
+    assert_eq!(
+        (&changed["name"], &changed["topic"], &changed["role"]),
+        (&json!("Wood"), &json!("Rope"), &json!("editor"))
+    );
+    assert_eq!(changes(&alice, &felt, json!({"name": "Felt"})).await.ok()["topic"], "Rope", "what is left out stays");
+    for cleared in [json!(""), json!(null)] {
+        changes(&alice, &felt, json!({"topic": "Rope"})).await.ok();
+        assert_eq!(changes(&alice, &felt, json!({"topic": cleared})).await.ok()["topic"], json!(null));
+    }
+    for name in [json!(null), json!(" "), json!(1), json!("n".repeat(256))] {
+        changes(&alice, &felt, json!({"name": name})).await.invalid("name");
+    }
+    changes(&alice, &felt, json!({"topic": "t".repeat(4_097)})).await.invalid("topic");
+    changes(&alice, &felt, json!({})).await.refused(400, "SW_REQUEST_INVALID");
+}
+
+#[tokio::test]
+async fn a_workspace_without_rooms_is_deleted_and_gone_for_everybody() {
+    let mut server = server().await;
+    let (alice, bob) = (server.account("alice").await, server.account("bob").await);
+    let felt = workspace(&alice, "Felt").await;
+    gives_role(&alice, &felt, &bob, "editor").await.ok();
+    deletes(&bob, &felt).await.refused(403, "SW_WORKSPACE_FORBIDDEN");
+    assert_eq!(deletes(&alice, &felt).await.ok(), json!({"id": felt, "state": "closed"}));
+    server.restart().await;
+    for caller in [&alice, &bob] {
+        caller.get(&format!("/v1/workspaces/{felt}")).await.refused(404, "SW_WORKSPACE_NOT_FOUND");
+        caller.get(&format!("/v1/rooms/{felt}")).await.no_such_room();
+        assert_eq!(caller.get("/v1/workspaces").await.meta()["total"], 1, "the personal one is left");
+        deletes(caller, &felt).await.refused(404, "SW_WORKSPACE_NOT_FOUND");
+    }
+    let body = json!({"room_type": "group", "name": "Tents", "workspace_id": felt});
+    alice.post("/v1/rooms", body).await.refused(404, "SW_WORKSPACE_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn a_workspace_with_rooms_is_archived_until_an_owner_restores_it() {
+    let mut server = server().await;
+    let (alice, bob, carol) =
+        (server.account("alice").await, server.account("bob").await, server.account("carol").await);
+    let felt = workspace(&alice, "Felt").await;
+    gives_role(&alice, &felt, &bob, "editor").await.ok();
+    let room = room_in(&alice, &felt).await;
+    until_counted(&alice, &felt, 1).await;
+    for _ in 0..2 {
+        assert_eq!(deletes(&alice, &felt).await.ok(), json!({"id": felt, "state": "archived"}));
+    }
+    server.restart().await;
+    assert_eq!(bob.get(&format!("/v1/workspaces/{felt}")).await.ok()["state"], "archived");
+    assert_eq!(alice.sees(&room).await["workspace_id"], json!(felt));
+    alice.says(&room, "still here").await;
+    let body = json!({"room_type": "group", "name": "Tents", "workspace_id": felt});
+    alice.post("/v1/rooms", body).await.frozen();
+    moves(&alice, &alice.group("Other").await, &felt).await.frozen();
+    changes(&alice, &felt, json!({"name": "Wood"})).await.frozen();
+    gives_role(&alice, &felt, &carol, "viewer").await.frozen();
+    alice.delete(&format!("/v1/workspaces/{felt}/members/{}", bob.id)).await.frozen();
+    let rejoin = format!("/v1/rooms/{felt}/rejoin");
+    bob.post_nothing(&rejoin).await.forbidden_for("level");
+    alice.post_nothing(&rejoin).await.ok();
+    assert_eq!(alice.get(&format!("/v1/workspaces/{felt}")).await.ok()["state"], "open");
+    gives_role(&alice, &felt, &carol, "viewer").await.ok();
+    carol.delete(&format!("/v1/workspaces/{felt}/members/{}", carol.id)).await.ok();
+}
+
+#[tokio::test]
+async fn an_archived_workspace_whose_rooms_were_moved_away_is_deleted() {
+    let server = server().await;
+    let (alice, bob) = (server.account("alice").await, server.account("bob").await);
+    let (felt, wood) = (workspace(&alice, "Felt").await, workspace(&alice, "Wood").await);
+    gives_role(&alice, &felt, &bob, "viewer").await.ok();
+    let room = room_in(&alice, &felt).await;
+    until_counted(&alice, &felt, 1).await;
+    assert_eq!(deletes(&alice, &felt).await.ok()["state"], "archived");
+    bob.delete(&format!("/v1/workspaces/{felt}/members/{}", bob.id)).await.ok();
+    moves(&alice, &room, &wood).await.ok();
+    until_counted(&alice, &felt, 0).await;
+    assert_eq!(deletes(&alice, &felt).await.ok()["state"], "closed");
+    assert_eq!(alice.sees(&room).await["workspace_id"], json!(wood));
+}
+
+/// Waits until a workspace counts so many rooms: they follow as effects, a moment later.
+async fn until_counted(caller: &Caller, workspace: &str, rooms: u64) {
+    let mut last = Value::Null;
+    for _ in 0..500 {
+        last = caller.get(&format!("/v1/workspaces/{workspace}")).await.ok()["rooms_count"].clone();
+        if last == json!(rooms) {
+            return;
+        }
+    }
+    panic!("the workspace {workspace} counts {last} rooms, not {rooms}");
+}
+
+#[tokio::test]
+async fn the_workspace_that_came_with_an_account_stays() {
+    let server = server().await;
+    let (alice, bob) = (server.account("alice").await, server.account("bob").await);
+    let personal = text(&alice.get("/v1/me").await.ok()["personal_workspace_id"]);
+    gives_role(&alice, &personal, &bob, "owner").await.ok();
+    for caller in [&alice, &bob] {
+        deletes(caller, &personal).await.refused(400, "SW_REQUEST_INVALID");
+    }
+    changes(&alice, &personal, json!({"name": "My own"})).await.ok();
+}
+
+#[tokio::test]
+async fn settings_and_silence_are_not_for_workspaces() {
+    let server = server().await;
+    let (alice, bob) = (server.account("alice").await, server.account("bob").await);
+    let felt = workspace(&alice, "Felt").await;
+    gives_role(&alice, &felt, &bob, "viewer").await.ok();
+    let body = json!({"max_members": 5}).to_string().into_bytes();
+    alice.send("PATCH", &format!("/v1/rooms/{felt}"), Some(body)).await.type_invariant();
+    alice.put(&format!("/v1/rooms/{felt}/password"), json!({"password": "felt"})).await.type_invariant();
+    alice.put(&format!("/v1/rooms/{felt}/members/bob/silence"), json!({})).await.type_invariant();
 }

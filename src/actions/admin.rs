@@ -1,0 +1,131 @@
+//! The rooms of this server as its admins list them: hidden ones included, incognito ones never.
+
+use rules::{
+    UnixMs,
+    kind::{RoomKind, RoomState},
+};
+use ruma::{OwnedRoomId, OwnedUserId};
+
+use super::{ActionError, Actions, Caller, accounts::must_be_admin, rows, summary};
+use crate::storage::{
+    Direction, Home,
+    history::{RoomListing, Summary},
+    keyspaces::{ROOM_SETTINGS, ROOMS, SUMMARY, TIP},
+};
+
+/// Which rooms are looked for.
+#[derive(Clone, Debug, Default)]
+pub struct Search {
+    /// A part of the name, the alias or the id, whatever the case.
+    pub text: Option<String>,
+    /// Only rooms of this type; none: all but workspaces.
+    pub kind: Option<RoomKind>,
+    /// Only rooms in this state.
+    pub state: Option<RoomState>,
+}
+
+/// A room as admins see it who are not in it.
+#[derive(Clone, Debug)]
+pub struct AdminRoom {
+    /// Its id.
+    pub room_id: OwnedRoomId,
+    /// Its name.
+    pub name: Option<String>,
+    /// Its alias.
+    pub alias: Option<String>,
+    /// Its type.
+    pub kind: RoomKind,
+    /// Open, archived or closed.
+    pub state: RoomState,
+    /// Who created it.
+    pub creator: OwnedUserId,
+    /// Joined members.
+    pub members: u64,
+    /// Members of other servers, invited ones included.
+    pub foreign: u64,
+    /// Everybody may find and enter it.
+    pub is_public: bool,
+    /// Other servers may not take part.
+    pub federation_off: bool,
+    /// The workspace it belongs to.
+    pub workspace_id: Option<OwnedRoomId>,
+    /// When it was made.
+    pub created_at: UnixMs,
+    /// When the last event arrived.
+    pub last_activity_at: UnixMs,
+}
+
+/// Rooms by id, and how many there are in all. The list of rooms is read whole, a part at a time; with a text or a state what each room is, too.
+///
+/// # Errors
+/// A caller who is no admin.
+pub async fn rooms(
+    actions: &Actions,
+    caller: &Caller,
+    search: &Search,
+    offset: usize,
+    limit: usize,
+) -> Result<(Vec<AdminRoom>, usize), ActionError> {
+    must_be_admin(caller)?;
+    let is_of_kind = |listing: &RoomListing| match search.kind {
+        Some(kind) => listing.kind == kind,
+        None => listing.kind != RoomKind::Workspace,
+    };
+    let (home, store) = (Home::server(), actions.store());
+    let (ids, total) = if search.text.is_none() && search.state.is_none() {
+        let wanted = |_: &OwnedRoomId, listing: &RoomListing| is_of_kind(listing);
+        let (page, total) = rows::search(store, &ROOMS, &home, Direction::Up, (offset, limit), wanted).await?;
+        (page.into_iter().map(|(room_id, _)| room_id).collect(), total)
+    } else {
+        let wanted = |_: &OwnedRoomId, listing: &RoomListing| is_of_kind(listing);
+        let (all, _) = rows::search(store, &ROOMS, &home, Direction::Up, (0, usize::MAX), wanted).await?;
+        let (mut found, mut total) = (Vec::new(), 0);
+        for (room_id, _) in all {
+            let Some(summary) = store.get(&SUMMARY, &Home::room(&room_id), &()).await? else { continue };
+            if matches(&room_id, &summary, search) {
+                if total >= offset && found.len() < limit {
+                    found.push(room_id);
+                }
+                total += 1;
+            }
+        }
+        (found, total)
+    };
+    let mut rooms = Vec::with_capacity(ids.len());
+    for room_id in ids {
+        rooms.extend(describe(actions, room_id).await?);
+    }
+    Ok((rooms, total))
+}
+
+fn matches(room_id: &OwnedRoomId, summary: &Summary, search: &Search) -> bool {
+    let text = search.text.as_ref().map(|text| text.to_lowercase());
+    let has = |text: &String| {
+        let texts = [summary.name.as_deref(), summary.alias.as_deref(), Some(room_id.as_str())];
+        texts.into_iter().flatten().any(|field| field.to_lowercase().contains(text))
+    };
+    search.state.is_none_or(|state| state == summary.state) && text.as_ref().is_none_or(has)
+}
+
+/// The room; none: it is gone since the list was read. It is not kept in memory only because an admin lists it.
+async fn describe(actions: &Actions, room_id: OwnedRoomId) -> Result<Option<AdminRoom>, ActionError> {
+    let (home, store) = (Home::room(&room_id), actions.store());
+    let Some(summary) = store.get(&SUMMARY, &home, &()).await? else { return Ok(None) };
+    let Some(tip) = store.get(&TIP, &home, &()).await? else { return Ok(None) };
+    let settings = store.get(&ROOM_SETTINGS, &home, &()).await?.unwrap_or_default();
+    Ok(Some(AdminRoom {
+        is_public: summary::is_listed(&summary),
+        name: summary.name,
+        alias: summary.alias,
+        kind: summary.kind,
+        state: summary.state,
+        creator: summary.creator,
+        members: summary.joined,
+        foreign: summary.foreign,
+        federation_off: settings.federation_off,
+        workspace_id: summary.workspace_id,
+        created_at: summary.created_at,
+        last_activity_at: tip.last_activity,
+        room_id,
+    }))
+}

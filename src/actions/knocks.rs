@@ -1,0 +1,77 @@
+//! Asking to be let into a room, and letting in who asked.
+//!
+//! A room whose join rule lets people knock stays hidden from who is not in it, and is in no list. Who knows its id or alias may knock, which makes the room
+//! itself visible to them, not what is said in it. A room that takes no knocks answers a stranger as if it did not exist.
+
+use rules::{
+    draft::Draft,
+    permission::{Act, Membership},
+};
+use ruma::UserId;
+
+use super::{
+    ActionError, Actions, Caller,
+    append::Writer,
+    members::{self, membership},
+    rooms::{self, Entered, RoomDetails},
+    texts::{REASON_CHARACTERS_MAX, at_most, give_reason},
+};
+use crate::storage::keyspaces::MEMBERS;
+
+/// Asks to be let in.
+///
+/// # Errors
+/// A room that takes no requests, or lets the caller in without; banned; frozen; a room of another server.
+pub async fn knock(
+    actions: &Actions,
+    caller: &Caller,
+    reference: &str,
+    via: &[String],
+    reason: Option<String>,
+) -> Result<RoomDetails, ActionError> {
+    at_most("reason", reason.as_deref(), REASON_CHARACTERS_MAX)?;
+    let unknown = || members::elsewhere(actions, reference, via, "knocking at this room");
+    let room = match rooms::locate(actions, reference).await {
+        Err(ActionError::RoomNotFound) => return Err(unknown()),
+        room => room?,
+    };
+    let Some(writer) = Writer::enter(actions, &room).await? else { return Err(unknown()) };
+    let member = writer.get(&MEMBERS, &caller.user_id).await?;
+    let is_hidden = !writer.view()?.is_visible_to(member.as_ref());
+    let mut entered = Entered { writer, member };
+    if let Err(denial) = entered.may(caller, Act::Knock) {
+        return Err(if is_hidden { unknown() } else { denial });
+    }
+    if membership(entered.member.as_ref()) != Membership::Knock {
+        let mut content = members::profile_of(actions, &caller.user_id).await?;
+        give_reason(&mut content, reason)?;
+        entered.writer.stage(&caller.user_id, Draft::member(&caller.user_id, "knock", content)).await?;
+    }
+    entered.finish(actions, caller).await
+}
+
+/// Lets in who knocked: an invite, which the person then takes with a join.
+///
+/// # Errors
+/// A level too low; [`ActionError::ParticipantNotFound`] for somebody who has not knocked.
+pub async fn approve(
+    actions: &Actions,
+    caller: &Caller,
+    reference: &str,
+    target: &UserId,
+) -> Result<RoomDetails, ActionError> {
+    let mut entered = rooms::enter(actions, caller, reference).await?;
+    entered.may(caller, Act::Invite)?;
+    match membership(entered.writer.get(&MEMBERS, &target.to_owned()).await?.as_ref()) {
+        Membership::Join | Membership::Invite => {}
+        Membership::Knock => {
+            members::must_exist(actions, target).await?;
+            let content = members::profile_of(actions, target).await?;
+            entered.writer.stage(&caller.user_id, Draft::member(target, "invite", content)).await?;
+        }
+        Membership::None | Membership::Leave | Membership::Ban => {
+            return Err(ActionError::ParticipantNotFound(target.to_string()));
+        }
+    }
+    entered.finish(actions, caller).await
+}

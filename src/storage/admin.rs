@@ -1,0 +1,140 @@
+//! What admins do and give out: long work, the record of their acts, tokens, purged rooms.
+
+use rules::UnixMs;
+use ruma::{OwnedRoomId, OwnedUserId};
+use serde::{Deserialize, Serialize};
+
+/// Long work and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// What is to be done.
+    pub kind: JobKind,
+    /// How far it is.
+    pub state: JobState,
+    /// Who asked for it.
+    pub started_by: OwnedUserId,
+    /// When.
+    pub created_at: UnixMs,
+    /// Steps done when it was last written down.
+    pub done: u64,
+    /// Steps in all, once that was known.
+    pub total: Option<u64>,
+    /// When it was done or failed.
+    pub finished_at: Option<UnixMs>,
+    /// What was done, as a JSON object.
+    pub result: Option<String>,
+    /// Why it failed, for a person.
+    pub error: Option<String>,
+}
+
+/// What is to be done. Stored: new kinds are added at the end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JobKind {
+    /// A deactivated person leaves all rooms.
+    Deactivate(OwnedUserId),
+    /// A room is deleted; none: an incognito room, which nothing durable names.
+    Purge(Option<OwnedRoomId>),
+}
+
+impl JobKind {
+    /// The word of the contract.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Deactivate(_) => "deactivate",
+            Self::Purge(_) => "purge",
+        }
+    }
+}
+
+/// How far long work is.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JobState {
+    /// Waits for its turn.
+    Queued,
+    /// Is being done.
+    Running,
+    /// Was done.
+    Done,
+    /// Was given up.
+    Failed,
+}
+
+impl JobState {
+    /// The word of the contract.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Nothing will happen any more.
+    #[must_use]
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Done | Self::Failed)
+    }
+}
+
+/// One act of an admin or of the command line. Holds no secret, and names no incognito room.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditRow {
+    /// When.
+    pub at: UnixMs,
+    /// A full user id, or `command-line`.
+    pub actor: String,
+    /// What was done, as `noun.verb`.
+    pub action: String,
+    /// To whom or what: a user id, a room id, the id of a token.
+    pub target: Option<String>,
+    /// What else is worth knowing, by name.
+    pub details: Vec<(String, String)>,
+}
+
+/// A token that lets people register.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistrationToken {
+    /// Names the token without giving it away.
+    pub id: String,
+    /// Registrations that it is good for; none: any number.
+    pub uses: Option<u64>,
+    /// Registrations that used it.
+    pub used: u64,
+    /// When it ceases to be good; none: never.
+    pub expires_at: Option<UnixMs>,
+    /// When it was made.
+    pub created_at: UnixMs,
+    /// Who made it.
+    pub created_by: OwnedUserId,
+}
+
+/// The token of a server that calls us.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppToken {
+    /// Names the token without giving it away.
+    pub id: String,
+    /// What the admin calls that server.
+    pub name: String,
+    /// When it was made.
+    pub created_at: UnixMs,
+    /// Who made it.
+    pub created_by: OwnedUserId,
+    /// When it was used last, to the hour; none: never.
+    pub last_used_at: Option<UnixMs>,
+}
+
+/// A room that is being purged, or was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Purge {
+    /// The work.
+    pub job_id: String,
+    /// Who asked for it.
+    pub by: OwnedUserId,
+    /// Bytes of the rows that go, once they are counted.
+    pub bytes: Option<u64>,
+    /// When the last row went; none: it is under way.
+    pub finished_at: Option<UnixMs>,
+}
