@@ -61,8 +61,12 @@ async fn answered(state: &ApiState, request: Request, key: &HeaderValue, next: N
     let rebuilt = |body: Body| Request::from_parts(parts.clone(), body);
     let bytes = Bytes::from_request(rebuilt(body), state).await?;
     let named = format!("{} {} {key}", parts.method, parts.uri.path());
-    let request_key =
-        RequestKey { key: BASE64.encode(Sha256::digest(named)), fingerprint: Sha256::digest(&bytes).into() };
+    // A query changes what a call does, as `?dry_run=true` does: with another one it is another request.
+    let fingerprint = match parts.uri.query() {
+        None => Sha256::digest(&bytes),
+        Some(query) => Sha256::new().chain_update(query).chain_update([0]).chain_update(&bytes).finalize(),
+    };
+    let request_key = RequestKey { key: BASE64.encode(Sha256::digest(named)), fingerprint: fingerprint.into() };
     let _gate = match requests::turn(&actions, &caller.user_id, &request_key).await? {
         Turn::Answered(answer) => return replay(answer),
         Turn::Now(gate) => gate,
