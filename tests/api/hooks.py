@@ -3,9 +3,11 @@
 import os
 import random
 import re
+from urllib.parse import unquote
 
 import requests
 import schemathesis
+from schemathesis.core.failures import AcceptedNegativeData
 from schemathesis.core.parameters import ParameterLocation
 from schemathesis.openapi.checks import JsonSchemaError, RejectedPositiveData
 
@@ -128,10 +130,12 @@ def before_call(context, case, kwargs):
     if case.path_parameters and not (is_negative and is_negative(ParameterLocation.PATH)):
         room = choose_path(case)
     # An administrator must not shut out himself, nor those who furnish rooms.
-    if case.path_parameters and case.path_parameters.get("participant_id") in world.protected and "/admin/" in case.operation.path:
+    person = (case.path_parameters or {}).get("participant_id")
+    if "/admin/" in case.operation.path and isinstance(person, str) and unquote(person) in world.protected:
         case.path_parameters["participant_id"] = world.somebody()[0]
-    if isinstance(case.body, dict):
-        case.body = whole_numbers(case.body)
+    # By their text, because 1 == 1.0; what is put in anew is judged anew.
+    if isinstance(case.body, dict) and repr(body := whole_numbers(case.body)) != repr(case.body):
+        case.body = body
     if isinstance(case.body, dict) and not (is_negative and is_negative(ParameterLocation.BODY)):
         choose_body(case.body, room or world.shared)
 
@@ -187,6 +191,9 @@ def filter_failure(context, failure, case, response):
     """Whether it is one: a valid request may be refused for what no schema can say."""
     # The schema of an event stream is that of its text; the tests of the stream judge each frame.
     if isinstance(failure, JsonSchemaError) and case.operation.path == "/v1/stream" and response.status_code == 200:
+        return False
+    # It was generated as valid, and lost that mark when `before_call` put ids in.
+    if isinstance(failure, AcceptedNegativeData) and "positive test case" in failure.message:
         return False
     if not isinstance(failure, RejectedPositiveData) or response.status_code != 400:
         return True
