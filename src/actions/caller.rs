@@ -20,7 +20,7 @@ pub struct Caller {
 pub struct RequestKey {
     /// Method, path and `Idempotency-Key`.
     pub key: String,
-    /// SHA-256 of the `Idempotency-Key` and the body.
+    /// SHA-256 of the `Idempotency-Key`, the query and the body.
     pub fingerprint: [u8; 32],
 }
 

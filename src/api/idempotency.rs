@@ -61,9 +61,12 @@ async fn answered(state: &ApiState, request: Request, key: &HeaderValue, next: N
     let rebuilt = |body: Body| Request::from_parts(parts.clone(), body);
     let bytes = Bytes::from_request(rebuilt(body), state).await?;
     let named = format!("{} {} {key}", parts.method, parts.uri.path());
-    // The key stands in no row: with it in the hash, nobody who reads the rows can guess a password that a body held.
-    let fingerprint = Sha256::new().chain_update(&key).chain_update([0]).chain_update(&bytes).finalize().into();
-    let request_key = RequestKey { key: BASE64.encode(Sha256::digest(named)), fingerprint };
+    // The key stands in no row: with it in the hash, nobody who reads the rows can guess a password that a body held. A query changes what a call does, as
+    // `?dry_run=true` does: with another one it is another request.
+    let query = parts.uri.query().unwrap_or_default();
+    let fingerprint = [key.as_bytes(), &[0], query.as_bytes(), &[0], &bytes].concat();
+    let request_key =
+        RequestKey { key: BASE64.encode(Sha256::digest(named)), fingerprint: Sha256::digest(fingerprint).into() };
     let _gate = match requests::turn(&actions, &caller.user_id, &request_key).await? {
         Turn::Answered(answer) => return replay(answer),
         Turn::Now(gate) => gate,

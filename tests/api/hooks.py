@@ -3,11 +3,13 @@
 import os
 import random
 import re
+from urllib.parse import unquote
 
 import requests
 import schemathesis
+from schemathesis.core.failures import AcceptedNegativeData
 from schemathesis.core.parameters import ParameterLocation
-from schemathesis.openapi.checks import RejectedPositiveData
+from schemathesis.openapi.checks import JsonSchemaError, RejectedPositiveData
 
 API = os.environ["YURT_API"]
 ADMIN = os.environ["YURT_ADMIN_TOKEN"]
@@ -37,6 +39,11 @@ MORE_THAN_A_SCHEMA = {
     "alias": "of this server's name",
     "muted_until": "must lie in the future",
     "via": "the names of servers have a grammar",
+    "workspace_id": "the one that came with the account stays",
+    "format": "goes with formatted_body",
+    "duration_ms": "ends before the year 10000",
+    "expires_at": "must lie in the future",
+    "Last-Event-ID": "as from",
     "users": "user ids have a grammar",
     "avatar_url": "names a server, as via",
     "content": "events are canonical JSON: no fractions, no numbers beyond 2^53",
@@ -69,6 +76,7 @@ class World:
         self.bob, self.bob_token = self.somebody()
         self.carol, self.carol_token = self.somebody()
         self.people = [self.bob, self.bob.split(":")[0][1:], self.carol, self.me]
+        self.protected = {name for person in (self.me, self.bob, self.carol) for name in (person, person.split(":")[0][1:])}
         self.events = {}
         self.workspaces = [call(self.token, "POST", "/v1/workspaces", {"name": "Tents"})["id"]]
         self.workspaces.append(call(self.token, "GET", "/v1/me")["personal_workspace_id"])
@@ -121,8 +129,13 @@ def before_call(context, case, kwargs):
     room = None
     if case.path_parameters and not (is_negative and is_negative(ParameterLocation.PATH)):
         room = choose_path(case)
-    if isinstance(case.body, dict):
-        case.body = whole_numbers(case.body)
+    # An administrator must not shut out himself, nor those who furnish rooms.
+    person = (case.path_parameters or {}).get("participant_id")
+    if "/admin/" in case.operation.path and isinstance(person, str) and unquote(person) in world.protected:
+        case.path_parameters["participant_id"] = world.somebody()[0]
+    # By their text, because 1 == 1.0; what is put in anew is judged anew.
+    if isinstance(case.body, dict) and repr(body := whole_numbers(case.body)) != repr(case.body):
+        case.body = body
     if isinstance(case.body, dict) and not (is_negative and is_negative(ParameterLocation.BODY)):
         choose_body(case.body, room or world.shared)
 
@@ -144,9 +157,7 @@ def choose_path(case):
     if "event_id" in parameters and known():
         parameters["event_id"] = chance.choice(world.events.get(room, world.events[world.shared]))
     if "participant_id" in parameters and known():
-        # An administrator must not shut himself out.
-        people = [world.somebody()[0]] if "/admin/" in path else world.people
-        parameters["participant_id"] = chance.choice(people)
+        parameters["participant_id"] = world.somebody()[0] if "/admin/" in path else chance.choice(world.people)
     return room
 
 
@@ -178,11 +189,17 @@ def whole_numbers(value):
 @schemathesis.hook
 def filter_failure(context, failure, case, response):
     """Whether it is one: a valid request may be refused for what no schema can say."""
+    # The schema of an event stream is that of its text; the tests of the stream judge each frame.
+    if isinstance(failure, JsonSchemaError) and case.operation.path == "/v1/stream" and response.status_code == 200:
+        return False
+    # It was generated as valid, and lost that mark when `before_call` put ids in.
+    if isinstance(failure, AcceptedNegativeData) and "positive test case" in failure.message:
+        return False
     if not isinstance(failure, RejectedPositiveData) or response.status_code != 400:
         return True
     error = response.json()["error"]
     # Every known type of state has content of its own form.
     if error["code"] == "SW_ROOM_TYPE_INVARIANT" or "/state/" in case.operation.path:
         return False
-    named = re.match(r"`(\w+)`", error["message"])
+    named = re.match(r"`([\w-]+)`", error["message"])
     return not (named and named[1] in MORE_THAN_A_SCHEMA)

@@ -117,8 +117,11 @@ pub(super) async fn rooms(
     Parameters(find): Parameters<FindRooms>,
 ) -> Result<Answer<List<Room>>, V1Error> {
     let (offset, limit) = page::range(find.offset, find.limit)?;
-    let search =
-        Search { text: find.q, kind: find.room_type.map(RoomKind::from), state: find.state.map(RoomState::from) };
+    let search = Search {
+        text: page::search(find.q)?,
+        kind: find.room_type.map(RoomKind::from),
+        state: find.state.map(RoomState::from),
+    };
     let (rooms, total) = admin::rooms(&actions, &caller, &search, offset, limit).await?;
     Ok(List::json(rooms.into_iter().map(Room::from).collect(), total))
 }

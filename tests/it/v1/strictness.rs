@@ -83,8 +83,18 @@ async fn undoing_a_ban_takes_no_reason() {
 async fn a_text_to_look_for_has_an_end() {
     let server = server().await;
     let admin = server.admin("root").await;
-    for list in ["/v1/directory/rooms", "/v1/admin/participants"] {
+    for list in ["/v1/directory/rooms", "/v1/admin/participants", "/v1/admin/rooms"] {
         admin.get(&format!("{list}?q={}", "x".repeat(255))).await.ok();
         admin.get(&format!("{list}?q={}", "x".repeat(256))).await.invalid("q");
     }
+}
+
+#[tokio::test]
+async fn a_key_of_a_preview_does_not_answer_for_the_deed() {
+    let server = server().await;
+    let admin = server.admin("root").await.with_header("Idempotency-Key", "one");
+    let room = admin.group("Tents").await;
+    let path = format!("/v1/admin/rooms/{room}");
+    admin.delete(&format!("{path}?dry_run=true")).await.ok();
+    admin.delete(&path).await.refused(409, "SW_IDEMPOTENCY_MISMATCH");
 }
