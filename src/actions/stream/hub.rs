@@ -69,8 +69,6 @@ struct Ears {
     user_id: OwnedUserId,
     streams: Vec<(Caller, Arc<Outlet<Frame>>)>,
     active_since: UnixMs,
-    /// Rows up to here were read when the first stream began: their frames are for none of these streams.
-    since: [Position; 2],
     /// When the last stream ended, while none is open.
     left_at: Option<UnixMs>,
 }
@@ -167,7 +165,7 @@ pub(super) async fn enter(actions: &Actions, caller: &Caller) -> Result<Place, A
     let stream = (caller.clone(), Arc::clone(&place.outlet));
     let present = hub.audience.listener(user_id).and_then(|listener| hub.ears.get_mut(&listener));
     let is_first = present.is_none();
-    let since = match present {
+    match present {
         Some(ears) => {
             let open = ears.streams.iter().filter(|(_, outlet)| outlet.gone_at().is_none()).count();
             if open >= STREAMS_PER_ACCOUNT_MAX {
@@ -175,18 +173,17 @@ pub(super) async fn enter(actions: &Actions, caller: &Caller) -> Result<Place, A
             }
             ears.left_at = None;
             ears.streams.push(stream);
-            later(hub.at, ears.since)
         }
         None => {
             let rooms = personal::rooms_of(actions, user_id).await?;
-            let since = positions(actions);
             let joined = rooms.into_iter().filter(|(_, row)| row.membership == Membership::Join);
             let listener = hub.audience.add(user_id, joined.map(|(room_id, _)| room_id));
             let (active_since, user_id) = (actions.now(), user_id.clone());
-            hub.ears.insert(listener, Ears { user_id, streams: vec![stream], active_since, since, left_at: None });
-            since
+            hub.ears.insert(listener, Ears { user_id, streams: vec![stream], active_since, left_at: None });
         }
-    };
+    }
+    // Behind everything that was acknowledged by now, even where the hub has not got so far: nobody is told of what they did before they listened.
+    let since = positions(actions);
     place.entry = Entry { until: since[0], known: hub.at[0], rooms: hub.audience.rooms_of(user_id) };
     place.outlet.reset(since);
     if is_first {
