@@ -32,8 +32,8 @@ FUZZ_SECONDS ?= 60
 FUZZ := cargo +nightly fuzz
 FUZZ_RUN := $(FUZZ) run --sanitizer none
 
-# What the build needs from Debian: a C++ compiler, and libclang, with which bindgen reads RocksDB's header.
-PACKAGES := g++ libclang-dev make pkg-config
+# What is needed from Debian: a C++ compiler, libclang, with which bindgen reads RocksDB's header, and curl for the tour of the README.
+PACKAGES := curl g++ libclang-dev make pkg-config
 
 .PHONY: run test lint bench api-lint api-test fuzz dependencies rust-components python
 
@@ -91,8 +91,8 @@ dependencies:
 	  echo "Packages are missing. Run this, then again what you ran: sudo apt-get install --yes$$missing" >&2; exit 1; \
 	fi; \
 	echo "Installing:$$missing" >&2; \
-	$$root apt-get update >&2; \
-	$$root env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $$missing >&2
+	$$root apt-get update >&2 || true; \
+	$$root env DEBIAN_FRONTEND=noninteractive apt-get --option DPkg::Lock::Timeout=300 install --yes --no-install-recommends $$missing >&2
 
 rust-components:
 	@if ! $(CARGO) fmt --version > /dev/null 2>&1 || ! $(CARGO) clippy --version > /dev/null 2>&1; then \

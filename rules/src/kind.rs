@@ -250,6 +250,8 @@ pub fn refused_state_type(event_type: &str, kind: RoomKind, has_password: bool) 
         "m.room.create" | "m.room.tombstone" => Some("POST /v1/rooms"),
         "m.room.member" => Some("POST /v1/rooms/{id}/join, leave, invite, kick or ban"),
         "m.room.power_levels" => Some("PUT /v1/rooms/{id}/power-levels"),
+        "m.room.message" | "m.room.encrypted" => Some("POST /v1/rooms/{id}/messages"),
+        "m.room.redaction" => Some("POST /v1/rooms/{id}/events/{event_id}/redact"),
         "m.room.third_party_invite" => Some("POST /v1/rooms/{id}/invite"),
         "m.room.join_rules" => match kind {
             RoomKind::Public | RoomKind::Direct | RoomKind::Incognito => Some("POST /v1/rooms"),

@@ -392,6 +392,9 @@ impl Standing<'_> {
             (RoomKind::Incognito, Act::Move) => "an incognito room belongs to no workspace",
             (RoomKind::Incognito, Act::Export) => "an incognito room leaves no trace and cannot be exported",
             (RoomKind::Workspace, Act::Send) => "a workspace holds rooms, not messages; write into one of its rooms",
+            (RoomKind::Workspace, Act::Invite | Act::Kick | Act::Ban | Act::Unban | Act::PowerLevels) => {
+                "the members of a workspace and their roles are set with PUT and DELETE /v1/workspaces/{id}/members/{participant_id}"
+            }
             (RoomKind::Workspace, Act::Silence) => "nobody speaks in a workspace; silence people in its rooms",
             (RoomKind::Workspace, Act::Settings | Act::Archive | Act::Close | Act::Export | Act::Move) => {
                 "this is a workspace; use the calls under /v1/workspaces"

@@ -116,7 +116,10 @@ async fn make(actions: &Actions, new: NewAccount, actor: Option<Actor<'_>>) -> R
         Act { actor, action: "participant.create", target: user_id.to_string(), details }.record(actions, &mut commit);
     }
     actions.store.commit(commit).await?;
-    personal_workspace(actions, &user_id).await?;
+    // The account is there; its workspace is made at the latest when it is asked for.
+    if let Err(error) = personal_workspace(actions, &user_id).await {
+        tracing::warn!(user.id = %user_id, %error, "`{user_id}` has no workspace yet: {error}");
+    }
     Ok(AccountView { user_id, account })
 }
 

@@ -448,11 +448,11 @@ impl Writer {
         self.working.keep_own(self.own);
         let number = self.working.pending.push(&self.commit);
         self.working.view = Some(Arc::clone(&view));
-        let published = Arc::clone(&view);
+        let (published, reset_at) = (Arc::clone(&view), self.working.reset_at());
         self.commit.then(move |outcome: &Result<Position, _>| {
             relisted.into_iter().for_each(|relisted| relisted.tell(outcome.is_ok()));
             match outcome {
-                Ok(_) => room.published(number, published),
+                Ok(_) => room.published(number, reset_at, published),
                 Err(_) => room.failed(number),
             }
         });

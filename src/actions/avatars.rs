@@ -35,6 +35,8 @@ pub async fn set<E: std::fmt::Display>(
     // Nobody makes this server decode an image for a room that he may not change.
     let opened = rooms::open(actions, caller, reference).await?;
     opened.view.standing(actions, caller, opened.member.as_ref()).may(Act::Avatar)?;
+    let _under_way = actions.media.uploading.begin(&caller.user_id)?;
+    let _place = actions.media.images.collecting()?;
     let bytes = collected(body).await?;
     let picture = actions.media.images.inspect(bytes.clone()).await?;
     let whole = stream::iter([Ok::<_, std::convert::Infallible>(bytes)]);
@@ -110,14 +112,15 @@ pub async fn find(
     let opened = rooms::open(actions, caller, reference).await?;
     let picture = media::picture_of(actions, &opened.room, &opened.view).await?;
     let (sha256, info) = picture.ok_or(ActionError::MediaNotFound)?;
-    let Some(pixels) = pixels else { return Ok(Found::medium(sha256, info)) };
+    let Some(pixels) = pixels else { return Ok(Found { is_fixed: false, ..Found::medium(sha256, info) }) };
     let made = thumbnail(actions, &sha256, info.size, pixels).await?;
     let info = MediumInfo {
         name: None,
         content_type: images::thumbnail_type(&made).to_owned(),
         size: u64::try_from(made.len()).map_err(ActionError::internal)?,
     };
-    Ok(Found { info, tag: format!("{}-{pixels}", hex(&sha256)), content: Content::Made(made) })
+    let tag = format!("{}-{pixels}", hex(&sha256));
+    Ok(Found { info, tag, is_fixed: false, content: Content::Made(made) })
 }
 
 fn pixels(size: i64) -> Result<u32, ActionError> {

@@ -60,15 +60,24 @@ pub async fn leave_all(actions: &Actions, job_id: &str, user_id: &OwnedUserId) -
             break;
         }
         let total = u64::try_from(rooms.len()).map_err(ActionError::internal)?;
+        let mut failed = None;
         for (room_id, _) in rooms {
             match leave(actions, user_id, &room_id).await {
-                Err(error) if !matches!(error.kind(), ErrorKind::Busy | ErrorKind::Internal) => {
+                Ok(()) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::Busy | ErrorKind::Internal) => {
+                    failed = Some(error);
+                    continue;
+                }
+                Err(error) => {
                     tracing::warn!(user.id = %user_id, %error, "A room does not let `{user_id}` leave: {error}");
                 }
-                done => done?,
             }
             left += 1;
             actions.jobs.report(job_id, Progress { done: left, total: Some(total.max(left)) });
+        }
+        // One bad room keeps nobody in the others.
+        if let Some(error) = failed {
+            return Err(error);
         }
     }
     Ok(json!({ "participant_id": user_id, "rooms_left": left }).to_string())

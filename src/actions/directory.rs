@@ -39,7 +39,13 @@ pub async fn list(
     for room_id in page {
         let room = actions.room(&room_id);
         match room.view().await? {
-            Some(view) => rooms.push((room, view)),
+            // It may have been hidden since the page was chosen.
+            Some(view) => {
+                let member = room.store.get(&MEMBERS, &room.home, &caller.user_id).await?;
+                if view.is_visible_to(member.as_ref()) && !actions.is_purging(&room_id) {
+                    rooms.push((room, view));
+                }
+            }
             None => actions.directory.remove(&room_id),
         }
     }

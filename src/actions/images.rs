@@ -4,7 +4,7 @@ use std::{io::Cursor, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::ActionError;
 
@@ -12,6 +12,8 @@ use super::ActionError;
 const RUNS_MAX: usize = 2;
 /// Pictures that may wait. More: the caller is told to come back.
 const WAITING_MAX: usize = 32;
+/// Pictures that come in at the same time: each is held in memory whole.
+const COLLECTING_MAX: usize = 16;
 /// How long a caller waits for a picture, his turn included. A decoder that has begun goes on to its end, which the bounds below set.
 const PICTURE_WAIT_MAX: Duration = Duration::from_secs(20);
 /// Width and height of a picture.
@@ -72,6 +74,7 @@ pub struct Images(Arc<Pool>);
 struct Pool {
     runs: Arc<Semaphore>,
     waiting: Semaphore,
+    collecting: Semaphore,
 }
 
 impl Default for Images {
@@ -79,11 +82,20 @@ impl Default for Images {
         Self(Arc::new(Pool {
             runs: Arc::new(Semaphore::new(RUNS_MAX)),
             waiting: Semaphore::new(RUNS_MAX + WAITING_MAX),
+            collecting: Semaphore::new(COLLECTING_MAX),
         }))
     }
 }
 
 impl Images {
+    /// A place among the pictures that come in.
+    ///
+    /// # Errors
+    /// [`ActionError::Busy`] when too many do.
+    pub(super) fn collecting(&self) -> Result<SemaphorePermit<'_>, ActionError> {
+        self.0.collecting.try_acquire().map_err(|_full| ActionError::Busy)
+    }
+
     /// What these bytes are, the whole picture decoded.
     ///
     /// # Errors

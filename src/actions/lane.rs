@@ -76,6 +76,11 @@ impl Working {
         *self = Self { pending: Underway { last, ..Underway::default() }, reset_at: last, ..Self::default() };
     }
 
+    /// The last commit before the lane started anew.
+    pub fn reset_at(&self) -> u64 {
+        self.reset_at
+    }
+
     /// The event of the current state, if the lane has it at hand.
     pub fn known(&self, key: &StateKey) -> Option<&Option<Arc<Event>>> {
         self.known.get(key)
@@ -215,10 +220,14 @@ impl Room {
         Ok(Some(Arc::clone(published.view.get_or_insert(loaded))))
     }
 
-    /// Called by the committer when a commit is on disk: readers see the new room, and the lane may forget the rows.
-    pub fn published(&self, number: u64, view: Arc<RoomView>) {
-        self.published.write().view = Some(view);
+    /// Called by the committer when a commit is on disk: readers see the new room, and the lane may forget the rows. A picture that was built on a commit that
+    /// failed since the lane started anew (`reset_at`) may show what is on no disk: the room is read again.
+    pub fn published(&self, number: u64, reset_at: u64, view: Arc<RoomView>) {
         self.durable.fetch_max(number, Ordering::AcqRel);
+        if self.failed.load(Ordering::Acquire) > reset_at {
+            return self.failed(number);
+        }
+        self.published.write().view = Some(view);
     }
 
     /// Called by the committer when it is not certain that a commit came to pass: readers and the next writer start from the disk. What was built on the failed

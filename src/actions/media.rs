@@ -1,11 +1,12 @@
 //! Media: taking them in, and who may read them. A medium is readable by those who uploaded it, by the members of rooms where an event of somebody who could
 //! read it names it, and, as the picture of a person or of a listed room, by everybody who has an account.
 
-use std::{io, ops::Range, str::FromStr as _};
+use std::{collections::HashMap, io, ops::Range, str::FromStr as _, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream::BoxStream};
-use ruma::{OwnedEventId, OwnedServerName, RoomId, UserId};
+use parking_lot::Mutex;
+use ruma::{OwnedEventId, OwnedServerName, OwnedUserId, RoomId, UserId};
 
 use super::{
     ActionError, Actions, Caller, accounts, images::Images, lane::Room, members::membership, rows, view::RoomView,
@@ -40,6 +41,48 @@ pub struct Media {
     pub images: Images,
     /// Bytes of one upload.
     pub upload_bytes_max: u64,
+    /// Who uploads what at this moment.
+    pub uploading: Uploading,
+}
+
+/// Uploads of one person at the same time: a few slow ones must not keep everybody else out.
+const UPLOADS_OF_ONE_MAX: usize = 4;
+/// When somebody with too many of them may try again.
+const UPLOADS_RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// How many uploads each person has under way.
+#[derive(Clone, Default)]
+pub struct Uploading(Arc<Mutex<HashMap<OwnedUserId, usize>>>);
+
+/// One upload under way; dropping it ends it.
+pub(super) struct UnderWay(Uploading, OwnedUserId);
+
+impl Uploading {
+    /// Counts one more upload of this person.
+    ///
+    /// # Errors
+    /// [`ActionError::RateLimited`] when there are too many.
+    pub(super) fn begin(&self, user_id: &UserId) -> Result<UnderWay, ActionError> {
+        let mut uploads = self.0.lock();
+        let count = uploads.entry(user_id.to_owned()).or_default();
+        if *count >= UPLOADS_OF_ONE_MAX {
+            return Err(ActionError::RateLimited { retry_after: UPLOADS_RETRY_AFTER });
+        }
+        *count += 1;
+        Ok(UnderWay(self.clone(), user_id.to_owned()))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut uploads = self.0.0.lock();
+        let left = uploads.get(&self.1).map_or(0, |count| count.saturating_sub(1));
+        if left == 0 {
+            uploads.remove(&self.1);
+        } else {
+            uploads.insert(self.1.clone(), left);
+        }
+    }
 }
 
 /// A medium as somebody may read it.
@@ -49,6 +92,8 @@ pub struct Found {
     pub info: MediumInfo,
     /// Names its content: the same tag, the same bytes.
     pub tag: String,
+    /// The same address names the same bytes for ever.
+    pub is_fixed: bool,
     pub(super) content: Content,
 }
 
@@ -60,7 +105,7 @@ pub(super) enum Content {
 
 impl Found {
     pub(super) fn medium(sha256: Sha256, info: MediumInfo) -> Self {
-        Self { info, tag: media::hex(&sha256), content: Content::Medium(sha256) }
+        Self { info, tag: media::hex(&sha256), is_fixed: true, content: Content::Medium(sha256) }
     }
 }
 
@@ -107,6 +152,7 @@ pub async fn upload<E: std::fmt::Display>(
     content_type: Option<&str>,
 ) -> Result<NewMedium, ActionError> {
     let (name, content_type) = (name.map(file_name).transpose()?.flatten(), media_type(content_type)?);
+    let _under_way = actions.media.uploading.begin(&caller.user_id)?;
     keep(actions, &caller.user_id, body, actions.media.upload_bytes_max, (name, content_type)).await
 }
 

@@ -55,6 +55,10 @@ pub async fn set(actions: &Actions, caller: &Caller, new: NewProfile) -> Result<
     let is_same = name.as_ref().is_none_or(|name| *name == before.display_name)
         && url.as_ref().is_none_or(|url| *url == before.avatar_url);
     if is_same {
+        // A repeat after rooms could not be told tells them.
+        if actions.store().get(&PROFILE_CHANGED, &Home::person(user_id), &()).await?.is_some() {
+            try_carry(actions, user_id).await;
+        }
         return accounts::own(actions, caller).await;
     }
     accounts::amend(actions, user_id, |account, commit| {

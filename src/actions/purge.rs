@@ -148,7 +148,11 @@ pub async fn start(actions: &Actions, caller: &Caller, reference: &str) -> Resul
         Some(Purge { finished_at: Some(_), .. }) => return Err(ActionError::RoomNotFound),
         Some(under_way) => {
             let job = actions.store.get(&JOBS, &home, &under_way.job_id).await?;
-            if job.is_some_and(|job| !job.state.is_over()) {
+            if let Some(job) = job.filter(|job| !job.state.is_over()) {
+                // It was promised and, where nobody knew whether the promise was kept, not begun.
+                if actions.purging.write().insert(room.id.clone()) {
+                    jobs::launch(actions, under_way.job_id.clone(), job);
+                }
                 return Ok(under_way.job_id.clone());
             }
         }
@@ -242,7 +246,10 @@ pub async fn work(actions: &Actions, job_id: &str, room_id: &OwnedRoomId) -> Res
 
 async fn go_on(actions: &Actions, job_id: &str, room: &Arc<Room>, purge: Purge) -> Result<u64, ActionError> {
     let mut report = Report { actions, job_id, progress: Progress::default() };
-    everybody_leaves(actions, room, &mut report).await?;
+    // The rows are weighed when everybody has left, and go when they were weighed.
+    if purge.bytes.is_none() {
+        everybody_leaves(actions, room, &mut report).await?;
+    }
     let bytes = match purge.bytes {
         Some(bytes) => bytes,
         None => {

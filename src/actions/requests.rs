@@ -63,7 +63,12 @@ pub async fn keep(
     commit.put(&ANSWERS, &request.key, &answer).delete(&CREATIONS, &request.key);
     store.commit(commit).await?;
     if actions.answers_kept.fetch_add(1, Ordering::Relaxed).is_multiple_of(ANSWERS_BETWEEN_SWEEPS) {
-        sweep(actions).await?;
+        let actions_of_sweep = actions.clone();
+        actions.jobs.spawn(async move {
+            if let Err(error) = sweep(&actions_of_sweep).await {
+                tracing::warn!(%error, "Old answers were not swept: {error}");
+            }
+        });
     }
     Ok(())
 }

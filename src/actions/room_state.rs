@@ -153,7 +153,11 @@ pub async fn set(
     let content = object(content)?;
     let present = entered.writer.state_event(event_type, state_key).await?;
     let same = match &present {
-        Some(event) => event.content_as::<ruma::CanonicalJsonObject>().is_ok_and(|present| present == content),
+        // What was redacted is there no more: the same content is news.
+        Some(event) => {
+            event.content_as::<ruma::CanonicalJsonObject>().is_ok_and(|present| present == content)
+                && entered.writer.get(&REDACTIONS, event.event_id()).await?.is_none()
+        }
         None => false,
     };
     let event_id = match present.filter(|_| same) {

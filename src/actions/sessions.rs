@@ -318,10 +318,11 @@ pub(super) fn token(actions: &Actions, holder: &str) -> String {
 pub async fn revoke(actions: &Actions, user_id: &UserId, hash: [u8; 32]) -> Result<(), ActionError> {
     let mut commit = Commit::new(Home::person(user_id));
     commit.delete(&SESSIONS, &hash).change(ChangeKind::Account, 0);
-    actions.store.commit(commit).await?;
+    let outcome = actions.store.commit(commit).await;
+    // Also where nobody knows whether it was written: what is in memory is read again.
     actions.sessions.revocations.fetch_add(1, Ordering::AcqRel);
     actions.sessions.known.remove(&hash);
-    Ok(())
+    Ok(outcome.map(drop)?)
 }
 
 /// Ends all sessions of a person with the commit that is under way, but for the one that is kept.

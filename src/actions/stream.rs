@@ -64,7 +64,11 @@ pub async fn open(actions: &Actions, caller: Caller, from: Option<From>) -> Resu
     let mut stream = Stream {
         actions: actions.clone(),
         caller,
-        seen: Cursor::through(entry.until),
+        // A heartbeat tells how far the reader has got, not how far it will have got when it has caught up.
+        seen: match from {
+            Some(From::Cursor(cursor)) => cursor,
+            Some(From::Elsewhere) | None => Cursor::through(entry.until),
+        },
         place,
         ready: VecDeque::new(),
         work: None,

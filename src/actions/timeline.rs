@@ -23,6 +23,8 @@ use crate::storage::{
 
 /// Events that one page looks at before it gives what it has found.
 const LOOKED_AT_MAX: usize = 2_000;
+/// Bytes of the events of one page, but for its first: a client that does not read must not hold much.
+const PAGE_BYTES_MAX: usize = 1024 * 1024;
 
 /// An event as one reader sees it.
 #[derive(Clone, Debug)]
@@ -62,7 +64,8 @@ pub async fn page(
     let rows = Rows::on_disk(&opened.room.store, &opened.room.home);
     let reader = Reader::new(caller, &rows, &opened.view, opened.member.as_ref())?;
     let (mut events, mut at, mut looked_at, mut is_end) = (Vec::new(), from, 0, false);
-    while events.len() <= limit && looked_at < LOOKED_AT_MAX && !is_end {
+    let (mut bytes, mut is_full) = (0, false);
+    while events.len() <= limit && looked_at < LOOKED_AT_MAX && !is_end && !is_full {
         let range = match (at, direction) {
             (None, _) => KeyRange::all(),
             (Some(place), Direction::Up) => KeyRange::all().after(&place),
@@ -75,6 +78,12 @@ pub async fn page(
         let redactions = reader.redactions(&stored).await?;
         for (stored, redaction) in stored.iter().zip(redactions) {
             if let Some(stored) = stored {
+                bytes += stored.json.len();
+                // One event always fits.
+                is_full = bytes > PAGE_BYTES_MAX && !events.is_empty();
+                if is_full {
+                    break;
+                }
                 events.extend(reader.view(stored, redaction).await?);
             }
         }
@@ -85,7 +94,7 @@ pub async fn page(
     let is_cut = events.len() > limit;
     events.truncate(limit);
     let next = match events.last() {
-        Some(last) if is_cut => Some(last.place),
+        Some(last) if is_cut || is_full => Some(last.place),
         _ => at.filter(|_| !is_end),
     };
     Ok(TimelinePage { events, next })

@@ -12,7 +12,7 @@ use ruma::UserId;
 
 use super::{Actions, Caller, error::ActionError, rows::Rows, summary::Basis};
 use crate::storage::{
-    Home, Store,
+    Arrival, Home, Store,
     history::{RoomSettings, Summary, Tip},
     keyspaces::{ROOM_SETTINGS, SUMMARY, TIP},
     members::Member,
@@ -43,8 +43,11 @@ impl RoomView {
         let settings = store.get(&ROOM_SETTINGS, home, &()).await?.unwrap_or_default();
         let version = Version::parse(&summary.version).ok_or_else(|| damaged("version"))?;
         let rows = Rows::on_disk(store, home);
-        let arrival = rows.arrival_of(&summary.create_event_id).await?.ok_or_else(|| damaged("create event"))?;
-        let (_, create) = rows.event(&version, arrival).await?;
+        // Found by its number: while the room is purged, the row of its id may be gone already.
+        let (_, create) = rows.event(&version, Arrival::FIRST).await?;
+        if *create.event_id() != summary.create_event_id {
+            return Err(damaged("create event"));
+        }
         let mut basis = Basis::new(version, create);
         for event_type in ["m.room.power_levels", "io.yurt.archived", "io.yurt.closed"] {
             if let Some(event) = rows.state_event(&version, tip.state, event_type, "").await? {

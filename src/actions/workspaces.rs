@@ -300,7 +300,7 @@ pub async fn set_member(
     not_the_creator(&entered, target)?;
     let member = entered.writer.get(&MEMBERS, &target.to_owned()).await?;
     bring_in(actions, &mut entered.writer, caller, target, member.as_ref()).await?;
-    levels::stage_member(&mut entered.writer, caller, target, role.level()).await?;
+    levels::stage_member(&mut entered.writer, caller, target, role.level()).await.map_err(of_workspace)?;
     finish(entered, caller).await
 }
 
@@ -326,10 +326,22 @@ pub async fn remove_member(
     }
     if matches!(membership(member.as_ref()), Membership::Join | Membership::Invite) {
         let draft = Draft::member(target, "leave", CanonicalJsonObject::new());
-        entered.writer.stage(&caller.user_id, draft).await?;
+        entered.writer.stage(&caller.user_id, draft).await.map_err(of_workspace)?;
+    }
+    // Who is brought in again begins as a viewer.
+    if *target != caller.user_id && entered.writer.view()?.level(target) != Level::Number(0) {
+        levels::stage_member(&mut entered.writer, caller, target, 0).await.map_err(of_workspace)?;
     }
     entered.writer.commit().await?;
     Ok(())
+}
+
+/// What the rules of the space refuse, in the words of workspaces.
+fn of_workspace(error: ActionError) -> ActionError {
+    match error {
+        ActionError::RoomForbidden { message, .. } => ActionError::WorkspaceForbidden(message),
+        other => other,
+    }
 }
 
 /// The caller may put rooms into this workspace.

@@ -50,8 +50,10 @@ const NAMED: [&str; 9] = [
 ];
 /// Whatever a file holds, a browser neither runs it nor loads anything for it.
 const POLICY: &str = "sandbox; default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'";
-/// The bytes under an address never change; who may read them does, so they are kept for a day only, and by the reader alone.
+/// The bytes of a medium never change; who may read them does, so they are kept for a day only, and by the reader alone.
 const CACHING: &str = "private, max-age=86400, immutable";
+/// What stands under an address may be another picture tomorrow: the reader asks each time whether it still is the one that it has.
+const CACHING_OF_PICTURES: &str = "private, no-cache";
 /// What stands as it is in the name of a file in a header.
 /// Source: <https://www.rfc-editor.org/rfc/rfc8187#section-3.2.1>
 const NAME_KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -95,7 +97,7 @@ impl Wanted {
         if self.known.iter().any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag) {
             return Part::Nothing;
         }
-        if self.if_range.as_ref().is_some_and(|wanted| wanted != tag) {
+        if self.is_head || self.if_range.as_ref().is_some_and(|wanted| wanted != tag) {
             return Part::Whole;
         }
         self.range.as_deref().and_then(|range| part(range, size)).unwrap_or(Part::Whole)
@@ -123,10 +125,11 @@ fn part(range: &str, size: u64) -> Option<Part> {
 pub(crate) async fn answer(actions: &Actions, found: &Found, wanted: &Wanted) -> Result<Response, V1Error> {
     let size = found.info.size;
     let tag = format!("\"{}\"", found.tag);
+    let caching = if found.is_fixed { CACHING } else { CACHING_OF_PICTURES };
     let (status, range) = match wanted.of(&tag, size) {
         Part::Nothing => {
             let mut response = StatusCode::NOT_MODIFIED.into_response();
-            set(response.headers_mut(), [(header::ETAG, &tag), (header::CACHE_CONTROL, CACHING)]);
+            set(response.headers_mut(), [(header::ETAG, tag.as_str()), (header::CACHE_CONTROL, caching)]);
             return Ok(response);
         }
         Part::Behind => {
@@ -155,7 +158,7 @@ pub(crate) async fn answer(actions: &Actions, found: &Found, wanted: &Wanted) ->
             (header::CONTENT_DISPOSITION, &disposition(is_shown, found.info.name.as_deref())),
             (header::ETAG, &tag),
             (header::ACCEPT_RANGES, "bytes"),
-            (header::CACHE_CONTROL, CACHING),
+            (header::CACHE_CONTROL, caching),
             (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
             (header::CONTENT_SECURITY_POLICY, POLICY),
             (HeaderName::from_static("cross-origin-resource-policy"), "same-site"),

@@ -27,7 +27,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::watch,
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
@@ -169,7 +169,8 @@ where
         .max_buf_size(BUFFER_BYTES_MAX)
         .serve_connection(TokioIo::new(line), service)
         .with_upgrades();
-    drive(Box::pin(connection), |connection| connection.graceful_shutdown(), phase, std::future::pending())
+    let ending = (std::future::pending(), shared.patience.idle);
+    drive(Box::pin(connection), |connection| connection.graceful_shutdown(), phase, ending)
 }
 
 fn http2<S>(
@@ -199,18 +200,20 @@ where
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT)
         .serve_connection(TokioIo::new(line), service);
-    drive(Box::pin(connection), |connection| connection.graceful_shutdown(), phase, idle)
+    drive(Box::pin(connection), |connection| connection.graceful_shutdown(), phase, (idle, shared.patience.head))
 }
 
-/// Runs a connection to its end. It is asked to end when the server stops or it was idle for too long.
+/// Runs a connection to its end. It is asked to end when the server stops or it was idle for too long; an idle one that does not then is cut off, because
+/// nothing was under way.
 async fn drive<C: Future>(
     mut connection: Pin<Box<C>>,
     end: impl Fn(Pin<&mut C>),
     mut phase: watch::Receiver<Phase>,
-    idle: impl Future<Output = ()>,
+    (idle, grace): (impl Future<Output = ()>, Duration),
 ) {
     let mut idle = pin!(idle);
-    let mut is_ending = false;
+    let mut cut = pin!(tokio::time::sleep(grace));
+    let (mut is_ending, mut was_idle) = (false, false);
     loop {
         tokio::select! {
             biased;
@@ -221,7 +224,11 @@ async fn drive<C: Future>(
                     return;
                 }
             }
-            () = idle.as_mut(), if !is_ending => {}
+            () = idle.as_mut(), if !is_ending => {
+                was_idle = true;
+                cut.as_mut().reset(Instant::now() + grace);
+            }
+            () = cut.as_mut(), if was_idle => return,
         }
         if !std::mem::replace(&mut is_ending, true) {
             end(connection.as_mut());

@@ -5,7 +5,10 @@ use std::{path::PathBuf, pin::Pin, sync::Arc};
 use super::ServerError;
 use crate::{
     actions::{
-        ActionError, Actions, Parts, Registration, Settings, images::Images, media::Media, passwords::Passwords,
+        ActionError, Actions, Parts, Registration, Settings,
+        images::Images,
+        media::{Media, Uploading},
+        passwords::Passwords,
     },
     clock::Clock,
     config::{self, Config},
@@ -124,7 +127,12 @@ impl Common {
         };
         let wrong = |error: MediaError| ServerError::Tenant { tenant: tenant.name.clone(), error: error.into() };
         let store = MediaStore::open(place).await.map_err(wrong)?;
-        Ok(Media { store, images: self.images.clone(), upload_bytes_max: config.upload_bytes_max })
+        Ok(Media {
+            store,
+            images: self.images.clone(),
+            upload_bytes_max: config.upload_bytes_max,
+            uploading: Uploading::default(),
+        })
     }
 }
 

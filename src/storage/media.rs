@@ -6,7 +6,7 @@
 
 use std::{fmt::Write as _, fs, io, io::SeekFrom, ops::Range, path::PathBuf, sync::Arc};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, stream::BoxStream};
 use object_store::{
     GetOptions, GetRange, GetResultPayload, MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload,
@@ -188,15 +188,8 @@ impl MediaStore {
     ) -> Result<Kept, MediaError> {
         let _place = self.uploads.try_acquire().map_err(|_full| MediaError::Busy)?;
         let path = Path::from_iter([UPLOADS, word]);
-        let mut upload = Upload {
-            store: self,
-            path,
-            parts: None,
-            waiting: Vec::new(),
-            waiting_bytes: 0,
-            bytes: 0,
-            hasher: Hasher::new(),
-        };
+        let mut upload =
+            Upload { store: self, path, parts: None, waiting: BytesMut::new(), bytes: 0, hasher: Hasher::new() };
         let kept = upload.run(body, bytes_max).await;
         if kept.is_err() {
             upload.give_up().await;
@@ -272,8 +265,8 @@ struct Upload<'a> {
     path: Path,
     /// What was written already; none: everything so far fits into memory.
     parts: Option<Box<dyn MultipartUpload>>,
-    waiting: Vec<Bytes>,
-    waiting_bytes: usize,
+    /// Copied together: what comes in pieces of a byte would hold a buffer for each.
+    waiting: BytesMut,
     bytes: u64,
     hasher: Hasher,
 }
@@ -291,15 +284,14 @@ impl Upload<'_> {
                 return Err(MediaError::TooLarge { bytes_max });
             }
             self.hasher.update(&some);
-            self.waiting_bytes += some.len();
-            self.waiting.push(some);
-            if self.waiting_bytes >= self.store.part_bytes {
+            self.waiting.extend_from_slice(&some);
+            if self.waiting.len() >= self.store.part_bytes {
                 self.write_part().await?;
             }
         }
         let objects = &self.store.objects;
         match &mut self.parts {
-            None => drop(objects.put(&self.path, PutPayload::from_iter(self.waiting.drain(..))).await?),
+            None => drop(objects.put(&self.path, PutPayload::from(self.waiting.split().freeze())).await?),
             Some(_) => {
                 self.write_part().await?;
                 if let Some(parts) = &mut self.parts {
@@ -321,8 +313,7 @@ impl Upload<'_> {
             Some(parts) => parts,
             None => self.parts.insert(self.store.objects.put_multipart(&self.path).await?),
         };
-        self.waiting_bytes = 0;
-        Ok(parts.put_part(PutPayload::from_iter(self.waiting.drain(..))).await?)
+        Ok(parts.put_part(PutPayload::from(self.waiting.split().freeze())).await?)
     }
 
     /// Removes what was written; what cannot be removed now is when the store is opened again.

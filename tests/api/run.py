@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import random
+import select
 import subprocess
 import sys
 import tempfile
@@ -32,6 +33,9 @@ server_name = "localhost"
 START_SECONDS_MAX = 60
 STOP_SECONDS_MAX = 20
 
+# How long one role's test may take before something hangs.
+TEST_SECONDS_MAX = 1800
+
 
 def main():
     parser = argparse.ArgumentParser()
@@ -48,12 +52,13 @@ def main():
     with tempfile.TemporaryDirectory(prefix="yurt-api-test-") as folder:
         (pathlib.Path(folder) / "config.toml").write_text(CONFIG)
         server = Server(arguments.yurt.resolve(), folder)
+        results = []
         try:
-            results = [server.test(role, seed, further) for role in ("user", "admin")]
+            results += [server.test(role, seed, further) for role in ("user", "admin")]
             if not server.is_alive():
                 results.append("the server ended during the test")
         finally:
-            server.stop()
+            results.append(server.stop())
     failures = [result for result in results if result]
     for failure in failures:
         print(f"{failure}; the seed was {seed}", file=sys.stderr)
@@ -67,12 +72,26 @@ class Server:
         self.program = program
         self.folder = folder
         self.environment = {key: value for key, value in os.environ.items() if not key.startswith("YURT_")}
+        # Everything is on this machine: no proxy of the environment has a part in it.
+        self.environment |= {"NO_PROXY": "*", "no_proxy": "*"}
         self.process = subprocess.Popen(
             [program, "serve"], cwd=folder, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
         )
-        self.api = json.loads(self.process.stdout.readline())["api"]
-        self.command("account", "create", "root", "--admin")
-        self.admin_token = self.command("account", "token", "root")
+        try:
+            self.api = self.ready()["api"]
+            self.command("account", "create", "root", "--admin")
+            self.admin_token = self.command("account", "token", "root")
+        except BaseException:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+    def ready(self):
+        """What the server says when it answers."""
+        if not select.select([self.process.stdout], [], [], START_SECONDS_MAX)[0]:
+            sys.exit("the server did not say in time that it is ready")
+        line = self.process.stdout.readline()
+        return json.loads(line) if line else sys.exit(f"the server ended with {self.process.wait()}")
 
     def command(self, *arguments):
         done = subprocess.run(
@@ -100,7 +119,7 @@ class Server:
                 program, "--config-file", HERE / "schemathesis.toml", "run", CONTRACT, "--url", self.api,
                 "--seed", str(seed), *further,
             ],
-            cwd=self.folder, env=environment, stdin=subprocess.DEVNULL,
+            cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, timeout=TEST_SECONDS_MAX,
         )
         return f"as {role}: schemathesis ended with {done.returncode}" if done.returncode else None
 
@@ -108,12 +127,15 @@ class Server:
         return self.process.poll() is None
 
     def stop(self):
+        """Says what was wrong with the end, if anything was."""
         self.process.terminate()
         try:
-            self.process.wait(STOP_SECONDS_MAX)
+            code = self.process.wait(STOP_SECONDS_MAX)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+            return f"the server did not stop within {STOP_SECONDS_MAX} s"
+        return f"the server ended with {code}" if code else None
 
 
 if __name__ == "__main__":

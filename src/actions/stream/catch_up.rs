@@ -65,11 +65,11 @@ impl CatchUp {
                 return Ok(Step::resync(until));
             }
             for row in &rows {
-                for (room_id, number) in relations_of(row, &user_id) {
+                for (room_id, (first_number, number)) in relations_of(row, &user_id) {
                     if first.has_reached(row.position) {
                         rooms.insert(room_id.clone(), is_join(actions, &room_id, &user_id, number).await?);
                     } else if settled.insert(room_id.clone()) {
-                        rooms.insert(room_id.clone(), was_join(actions, &room_id, &user_id, number).await?);
+                        rooms.insert(room_id.clone(), was_join(actions, &room_id, &user_id, first_number).await?);
                     }
                 }
                 at = row.position;

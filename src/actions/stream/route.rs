@@ -343,9 +343,9 @@ async fn marker_frame(
     Ok(personal.read_event_id.map(|event_id| FrameKind::ReadMarker { room_id, event_id, unread, notify }))
 }
 
-/// What the row says of a person's rooms: the number of the member event that is in force after it.
-pub(super) fn relations_of(row: &FeedRow, user_id: &UserId) -> HashMap<OwnedRoomId, u64> {
-    let mut relations = HashMap::new();
+/// What the row says of a person's rooms: the numbers of their first member event in it, and of the one that is in force after it.
+pub(super) fn relations_of(row: &FeedRow, user_id: &UserId) -> HashMap<OwnedRoomId, (u64, u64)> {
+    let mut relations: HashMap<OwnedRoomId, (u64, u64)> = HashMap::new();
     for change in &row.changes {
         let about = change.about.as_ref();
         let is_about = |home: Option<OwnedUserId>| home.is_some_and(|person| person == user_id);
@@ -354,7 +354,10 @@ pub(super) fn relations_of(row: &FeedRow, user_id: &UserId) -> HashMap<OwnedRoom
             ChangeKind::Rooms if is_about(change.home.as_person()) => about.and_then(|home| home.as_room()),
             _ => None,
         };
-        relations.extend(room_id.map(|room_id| (room_id, change.number)));
+        if let Some(room_id) = room_id {
+            let (first, last) = relations.entry(room_id).or_insert((change.first, change.number));
+            (*first, *last) = (change.first.min(*first), change.number);
+        }
     }
     relations
 }

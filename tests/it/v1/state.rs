@@ -286,3 +286,33 @@ async fn state_is_the_same_after_a_restart() {
     assert_eq!(alice.get(&path).await.list(), before);
     assert_eq!(alice.get(&format!("/v1/rooms/{room}/state/com.example.any/6")).await.ok()["content"]["n"], 34);
 }
+
+#[tokio::test]
+async fn messages_and_redactions_are_no_state_whatever_the_level() {
+    let server = server().await;
+    let (alice, bob) = (server.account("alice").await, server.account("bob").await);
+    let room = alice.group_with("Tents", &[&bob]).await;
+    let said = bob.says(&room, "felt").await;
+    let path = |name: &str| format!("/v1/rooms/{room}/state/{name}/x");
+    let text = json!({"msgtype": "m.text", "body": "hi"});
+    alice.put(&path("m.room.message"), text).await.type_invariant_naming("/messages");
+    let sealed = json!({"algorithm": "m.megolm.v1.aes-sha2", "ciphertext": "AwgA"});
+    alice.put(&path("m.room.encrypted"), sealed).await.type_invariant_naming("/messages");
+    alice.put(&path("m.room.redaction"), json!({"redacts": said})).await.type_invariant_naming("/redact");
+    assert_eq!(alice.hears(&room).await, ["felt"]);
+}
+
+#[tokio::test]
+async fn what_was_redacted_can_be_set_again() {
+    let server = server().await;
+    let alice = server.account("alice").await;
+    let room = alice.group("Tents").await;
+    let path = format!("/v1/rooms/{room}/state/com.example.any");
+    let set = async || alice.put(&path, json!({"wool": true})).await.created()["event_id"].clone();
+    let first = set().await;
+    assert_eq!(set().await, first, "what stands is not set twice");
+    let redact = format!("/v1/rooms/{room}/events/{}/redact", first.as_str().expect("an id"));
+    alice.post_nothing(&redact).await.created();
+    assert_ne!(set().await, first);
+    assert_eq!(alice.state(&room, "com.example.any").await, json!({"wool": true}));
+}

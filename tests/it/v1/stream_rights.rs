@@ -184,3 +184,25 @@ async fn all_streams_end_when_the_server_stops() {
     server.stop().await;
     assert_eq!((ears[0].end().await, ears[1].end().await), (None, Some(1001)));
 }
+
+#[tokio::test]
+async fn who_came_and_went_in_one_breath_hears_nothing_from_before() {
+    let server = server().await;
+    let (alice, mallory) = (server.account("alice").await, server.account("mallory").await);
+    let room = alice.public("Tents").await;
+    let path = format!("/v1/rooms/{room}/state/m.room.history_visibility");
+    alice.put(&path, json!({"history_visibility": "joined"})).await.created();
+    let beginning = mallory.listens(Way::Events).await.frame().await["cursor"].clone();
+    alice.says(&room, "before").await;
+    let own = mallory.group("Own").await;
+    for _ in 0..20 {
+        // Both are often in one group of commits; whether the leave comes first does not matter.
+        let (come, go) = (mallory.clone(), mallory.clone());
+        let (join, leave) = (format!("/v1/rooms/{room}/join"), format!("/v1/rooms/{room}/leave"));
+        tokio::join!(async { come.post_nothing(&join).await }, async { go.post_nothing(&leave).await });
+    }
+    let mark = mallory.says(&own, "a mark").await;
+    let cursor = beginning.as_str().expect("a cursor");
+    let heard = mallory.listens_from(Way::Events, cursor).await.until_event(&mark).await;
+    assert!(heard.iter().all(|frame| frame["event"]["content"]["body"] != "before"), "{heard:?}");
+}

@@ -468,3 +468,22 @@ async fn settings_and_silence_are_not_for_workspaces() {
     alice.put(&format!("/v1/rooms/{felt}/password"), json!({"password": "felt"})).await.type_invariant();
     alice.put(&format!("/v1/rooms/{felt}/members/bob/silence"), json!({})).await.type_invariant();
 }
+
+#[tokio::test]
+async fn a_removed_owner_comes_back_as_what_the_owner_says() {
+    let server = server().await;
+    let [alice, bob, carol] =
+        [server.account("alice").await, server.account("bob").await, server.account("carol").await];
+    let felt = workspace(&alice, "Felt").await;
+    gives_role(&alice, &felt, &bob, "owner").await.ok();
+    gives_role(&alice, &felt, &carol, "viewer").await.ok();
+    alice.delete(&format!("/v1/workspaces/{felt}/members/{}", bob.id)).await.ok();
+    for act in ["invite", "kick", "ban"] {
+        carol.does(act, &felt, &bob).await.type_invariant();
+    }
+    gives_role(&alice, &felt, &bob, "viewer").await.ok();
+    assert_eq!(role_of(&bob, &felt).await, "viewer");
+    gives_role(&alice, &felt, &bob, "owner").await.ok();
+    gives_role(&alice, &felt, &carol, "owner").await.ok();
+    gives_role(&bob, &felt, &carol, "viewer").await.refused(403, "SW_WORKSPACE_FORBIDDEN");
+}
