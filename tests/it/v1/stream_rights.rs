@@ -192,7 +192,7 @@ async fn who_came_and_went_in_one_breath_hears_nothing_from_before() {
     let room = alice.public("Tents").await;
     let path = format!("/v1/rooms/{room}/state/m.room.history_visibility");
     alice.put(&path, json!({"history_visibility": "joined"})).await.created();
-    let beginning = mallory.listens(Way::Events).await.frame().await["cursor"].clone();
+    let beginning = mallory.listens(Way::Events).await.cursor;
     alice.says(&room, "before").await;
     let own = mallory.group("Own").await;
     for _ in 0..20 {
@@ -202,7 +202,6 @@ async fn who_came_and_went_in_one_breath_hears_nothing_from_before() {
         tokio::join!(async { come.post_nothing(&join).await }, async { go.post_nothing(&leave).await });
     }
     let mark = mallory.says(&own, "a mark").await;
-    let cursor = beginning.as_str().expect("a cursor");
-    let heard = mallory.listens_from(Way::Events, cursor).await.until_event(&mark).await;
+    let heard = mallory.listens_from(Way::Events, &beginning).await.until_event(&mark).await;
     assert!(heard.iter().all(|frame| frame["event"]["content"]["body"] != "before"), "{heard:?}");
 }
