@@ -1,13 +1,14 @@
 //! Talking to other Matrix servers.
 //!
 //! This crate knows the wire between servers and nothing about rooms: it stores nothing and decides nothing. What it needs
-//! from the server it asks for in three traits, the ports below: [`LocalRooms`] answers peers, [`Outbox`] says what is still
-//! owed to them, [`PeerStore`] keeps what has to survive a restart. Events cross the ports as JSON text ([`Pdu`]); reading
+//! from the server it asks for in ports: [`local::LocalRooms`], [`local::Handshakes`] and [`local::Directory`] answer peers,
+//! [`Outbox`] says what is still owed to them, [`PeerStore`] keeps what has to survive a restart. Events cross the ports as JSON text ([`Pdu`]); reading
 //! them is the server's work, so that one parser decides.
 //!
 //! May import: ruma, serde, and what network code needs. Never: the crate `rules`, the server, a store.
 //!
 //! Modules in reading order:
+//! * [`local`]: what a peer may ask of this server.
 //! * [`limits`]: every bound of the wire, each with its source.
 //! * [`our_keys`]: the keys this server signs with, and their file.
 //! * [`key_document`]: the document in which those keys are published.
@@ -15,13 +16,13 @@
 use std::collections::BTreeMap;
 
 use ruma::{
-    EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName, OwnedServerSigningKeyId, RoomId, RoomVersionId,
-    ServerName, UserId, serde::Base64,
+    MilliSecondsSinceUnixEpoch, OwnedServerName, OwnedServerSigningKeyId, RoomVersionId, ServerName, serde::Base64,
 };
 use serde_json::value::RawValue;
 
 pub mod key_document;
 pub mod limits;
+pub mod local;
 pub mod our_keys;
 
 /// One event as it travels: the text of a JSON object, not yet looked into.
@@ -45,6 +46,12 @@ pub enum Refusal {
     /// The peer does not speak the version of this room. 400 `M_INCOMPATIBLE_ROOM_VERSION`.
     #[error("the room has version {0}")]
     IncompatibleRoomVersion(RoomVersionId),
+    /// Who may join depends on rooms that this server does not know well enough. 400 `M_UNABLE_TO_AUTHORISE_JOIN`.
+    #[error("this server cannot tell whether the join is allowed")]
+    UnableToAuthoriseJoin,
+    /// The join is allowed, but nobody of this server may invite. 400 `M_UNABLE_TO_GRANT_JOIN`.
+    #[error("this server cannot grant the join")]
+    UnableToGrantJoin,
     /// The server cannot answer now. 503; the peer is to try again.
     #[error("try again later")]
     Unavailable,
@@ -54,160 +61,6 @@ pub enum Refusal {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("storage is unavailable: {0}")]
 pub struct StorageUnavailable(pub String);
-
-/// What a peer may ask of this server.
-///
-/// Every function gets the name of the peer that asks, proven by the request's signature, and checks itself what this peer
-/// may do. The number of events asked for is already within [`limits`].
-pub trait LocalRooms: Send + Sync + 'static {
-    /// Takes in one transaction's events of one room, in the order given, and answers for each. An event whose id cannot be
-    /// told is left out. The answer means: what was accepted is on disk.
-    /// Source: <https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu>
-    fn receive(
-        &self,
-        origin: &ServerName,
-        room_id: &RoomId,
-        pdus: Vec<Pdu>,
-    ) -> impl Future<Output = Vec<(OwnedEventId, Result<(), Refusal>)>> + Send;
-
-    /// One event, redacted when the peer may not see more of it.
-    /// Source: <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1eventeventid>
-    fn event(&self, origin: &ServerName, event_id: &EventId) -> impl Future<Output = Result<Pdu, Refusal>> + Send;
-
-    /// Events between what the peer has and what it heard of, oldest first.
-    /// Source: <https://spec.matrix.org/v1.19/server-server-api/#post_matrixfederationv1get_missing_eventsroomid>
-    fn missing_events(
-        &self,
-        origin: &ServerName,
-        room_id: &RoomId,
-        gap: Gap,
-    ) -> impl Future<Output = Result<Vec<Pdu>, Refusal>> + Send;
-
-    /// The events given and what came before them, newest first.
-    /// Source: <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1backfillroomid>
-    fn backfill(
-        &self,
-        origin: &ServerName,
-        room_id: &RoomId,
-        from: Vec<OwnedEventId>,
-        events_max: usize,
-    ) -> impl Future<Output = Result<Vec<Pdu>, Refusal>> + Send;
-
-    /// The room's state before an event, with the events that authorise it.
-    /// Source: <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1stateroomid>
-    fn state_before(
-        &self,
-        origin: &ServerName,
-        room_id: &RoomId,
-        event_id: &EventId,
-    ) -> impl Future<Output = Result<StateBefore<Pdu>, Refusal>> + Send;
-
-    /// The same as [`LocalRooms::state_before`], by id.
-    /// Source: <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1state_idsroomid>
-    fn state_ids_before(
-        &self,
-        origin: &ServerName,
-        room_id: &RoomId,
-        event_id: &EventId,
-    ) -> impl Future<Output = Result<StateBefore<OwnedEventId>, Refusal>> + Send;
-
-    /// A membership event for the peer's user to complete and sign. Nothing is stored.
-    /// Source: <https://spec.matrix.org/v1.19/server-server-api/#joining-rooms>
-    fn membership_template(
-        &self,
-        origin: &ServerName,
-        room_id: &RoomId,
-        user_id: &UserId,
-        wish: Wish,
-        versions: &[RoomVersionId],
-    ) -> impl Future<Output = Result<Template, Refusal>> + Send;
-
-    /// Takes in the membership event that was made from a template. For a join the answer holds the state before it; for a
-    /// leave and a knock its lists are empty.
-    /// Source: <https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv2send_joinroomideventid>
-    fn accept_membership(
-        &self,
-        origin: &ServerName,
-        room_id: &RoomId,
-        event_id: &EventId,
-        wish: Wish,
-        event: Pdu,
-    ) -> impl Future<Output = Result<Accepted, Refusal>> + Send;
-
-    /// Takes in an invite of one of our users and answers the event with our signature.
-    /// Source: <https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv2inviteroomideventid>
-    fn accept_invite(
-        &self,
-        origin: &ServerName,
-        room_id: &RoomId,
-        event_id: &EventId,
-        invite: Invite,
-    ) -> impl Future<Output = Result<Pdu, Refusal>> + Send;
-}
-
-/// The hole that a peer wants filled.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gap {
-    /// What the peer has. The answer stops there and holds none of them.
-    pub earliest: Vec<OwnedEventId>,
-    /// Where the walk back begins. The answer holds none of them.
-    pub latest: Vec<OwnedEventId>,
-    /// Events of a smaller depth are left out.
-    pub depth_min: u64,
-    /// How many events the answer may hold.
-    pub events_max: usize,
-}
-
-/// State before an event: as events or as their ids.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StateBefore<T> {
-    /// One entry for each pair of type and state key.
-    pub state: Vec<T>,
-    /// What authorises the state, and what authorises that, down to the create event.
-    pub auth_chain: Vec<T>,
-}
-
-/// What a peer wants for one of its users.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
-    /// To enter the room.
-    Join,
-    /// To leave it, or to decline an invite to it.
-    Leave,
-    /// To ask for an invite.
-    Knock,
-}
-
-/// A membership event without hashes and signatures, and the version whose rules it follows.
-#[derive(Debug, Clone)]
-pub struct Template {
-    /// The room's version.
-    pub room_version: RoomVersionId,
-    /// The event, for the peer to complete.
-    pub event: Pdu,
-}
-
-/// What a peer learns when its user's membership was accepted.
-#[derive(Debug, Clone)]
-pub struct Accepted {
-    /// The event as we keep it, co-signed where the room's rules ask for it.
-    pub event: Pdu,
-    /// The state before it and what authorises that.
-    pub before: StateBefore<Pdu>,
-    /// The servers in the room, the peer's own left out.
-    pub servers: Vec<OwnedServerName>,
-}
-
-/// An invite of a user of ours.
-#[derive(Debug, Clone)]
-pub struct Invite {
-    /// The version that the peer says the room has.
-    pub room_version: RoomVersionId,
-    /// The invite, signed by the peer.
-    pub event: Pdu,
-    /// A few state events, so that the invited person sees what the room is.
-    pub room_state: Vec<Box<RawValue>>,
-}
 
 /// What this server still owes to its peers.
 ///

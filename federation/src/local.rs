@@ -1,0 +1,276 @@
+//! What a peer may ask of this server: the ports that the server implements.
+//!
+//! Every function gets the name of the peer that asks, proven by the request's signature.
+
+use std::{collections::BTreeMap, io, pin::Pin};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use ruma::{
+    EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedServerName, RoomAliasId, RoomId,
+    RoomVersionId, ServerName, UserId,
+};
+use serde_json::value::RawValue;
+
+use crate::{Pdu, Refusal, StorageUnavailable};
+
+/// What a peer may ask of this server.
+///
+/// Every function gets the name of the peer that asks, proven by the request's signature, and checks itself what this peer
+/// may do. The number of events asked for is already within [`limits`].
+pub trait LocalRooms: Send + Sync + 'static {
+    /// Takes in one transaction's events of one room, in the order given, and answers for each. An event whose id cannot be
+    /// told is left out. The answer means: what was accepted is on disk.
+    /// Source: <https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu>
+    fn receive(
+        &self,
+        origin: &ServerName,
+        room_id: &RoomId,
+        pdus: Vec<Pdu>,
+    ) -> impl Future<Output = Vec<(OwnedEventId, Result<(), Refusal>)>> + Send;
+
+    /// One event, redacted when the peer may not see more of it.
+    /// Source: <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1eventeventid>
+    fn event(&self, origin: &ServerName, event_id: &EventId) -> impl Future<Output = Result<Pdu, Refusal>> + Send;
+
+    /// Events between what the peer has and what it heard of, oldest first.
+    /// Source: <https://spec.matrix.org/v1.19/server-server-api/#post_matrixfederationv1get_missing_eventsroomid>
+    fn missing_events(
+        &self,
+        origin: &ServerName,
+        room_id: &RoomId,
+        gap: Gap,
+    ) -> impl Future<Output = Result<Vec<Pdu>, Refusal>> + Send;
+
+    /// The events given and what came before them, newest first.
+    /// Source: <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1backfillroomid>
+    fn backfill(
+        &self,
+        origin: &ServerName,
+        room_id: &RoomId,
+        from: Vec<OwnedEventId>,
+        events_max: usize,
+    ) -> impl Future<Output = Result<Vec<Pdu>, Refusal>> + Send;
+
+    /// The room's state before an event, with the events that authorise it.
+    /// Source: <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1stateroomid>
+    fn state_before(
+        &self,
+        origin: &ServerName,
+        room_id: &RoomId,
+        event_id: &EventId,
+    ) -> impl Future<Output = Result<StateBefore<Pdu>, Refusal>> + Send;
+
+    /// The same as [`LocalRooms::state_before`], by id.
+    /// Source: <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1state_idsroomid>
+    fn state_ids_before(
+        &self,
+        origin: &ServerName,
+        room_id: &RoomId,
+        event_id: &EventId,
+    ) -> impl Future<Output = Result<StateBefore<OwnedEventId>, Refusal>> + Send;
+
+    /// An event's auth chain: what authorises it, and what authorises that, down to the create event.
+    /// Source: <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1event_authroomideventid>
+    fn auth_chain(
+        &self,
+        origin: &ServerName,
+        room_id: &RoomId,
+        event_id: &EventId,
+    ) -> impl Future<Output = Result<Vec<Pdu>, Refusal>> + Send;
+
+    /// A user of the peer types in a room, or no longer does. Whatever is wrong with it, it is ignored.
+    /// Source: <https://spec.matrix.org/v1.19/server-server-api/#typing-notifications>
+    fn typing(
+        &self,
+        origin: &ServerName,
+        room_id: &RoomId,
+        user_id: &UserId,
+        is_typing: bool,
+    ) -> impl Future<Output = ()> + Send;
+
+    /// A user of the peer has read up to an event. Whatever is wrong with it, it is ignored.
+    /// Source: <https://spec.matrix.org/v1.19/server-server-api/#receipts>
+    fn read_receipt(
+        &self,
+        origin: &ServerName,
+        room_id: &RoomId,
+        user_id: &UserId,
+        event_id: &EventId,
+        at: MilliSecondsSinceUnixEpoch,
+    ) -> impl Future<Output = ()> + Send;
+}
+
+/// How users of a peer enter and leave our rooms, and how ours are invited into theirs. As in [`LocalRooms`], every function
+/// checks itself what the peer may do.
+pub trait Handshakes: Send + Sync + 'static {
+    /// A membership event for the peer's user to complete and sign. Nothing is stored.
+    /// Source: <https://spec.matrix.org/v1.19/server-server-api/#joining-rooms>
+    fn membership_template(
+        &self,
+        origin: &ServerName,
+        room_id: &RoomId,
+        user_id: &UserId,
+        wish: Wish,
+        versions: &[RoomVersionId],
+    ) -> impl Future<Output = Result<Template, Refusal>> + Send;
+
+    /// Takes in the membership event that was made from a template. For a join the answer holds the state before it; for a
+    /// leave and a knock its lists are empty.
+    /// Source: <https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv2send_joinroomideventid>
+    fn accept_membership(
+        &self,
+        origin: &ServerName,
+        room_id: &RoomId,
+        event_id: &EventId,
+        wish: Wish,
+        event: Pdu,
+    ) -> impl Future<Output = Result<Accepted, Refusal>> + Send;
+
+    /// Takes in an invite of one of our users and answers the event with our signature.
+    /// Source: <https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv2inviteroomideventid>
+    fn accept_invite(
+        &self,
+        origin: &ServerName,
+        room_id: &RoomId,
+        event_id: &EventId,
+        invite: Invite,
+    ) -> impl Future<Output = Result<Pdu, Refusal>> + Send;
+}
+
+/// What peers look up on this server that is not part of a room.
+pub trait Directory: Send + Sync + 'static {
+    /// The room of an alias of this server, and servers that are in it.
+    /// Source: <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1querydirectory>
+    fn alias(
+        &self,
+        origin: &ServerName,
+        alias: &RoomAliasId,
+    ) -> impl Future<Output = Result<AliasAnswer, Refusal>> + Send;
+
+    /// The public profile of a user of this server: `displayname` and `avatar_url`, as far as they are set; for a user of
+    /// another server, or none, [`Refusal::NotFound`].
+    /// Source: <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1queryprofile>
+    fn profile(
+        &self,
+        origin: &ServerName,
+        user_id: &UserId,
+    ) -> impl Future<Output = Result<BTreeMap<String, String>, Refusal>> + Send;
+
+    /// The id is of a user of this server who can be written to.
+    fn has_user(&self, user_id: &UserId) -> impl Future<Output = Result<bool, StorageUnavailable>> + Send;
+
+    /// A medium of this server that the peer may read.
+    /// Source: <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1mediadownloadmediaid>
+    fn medium(&self, origin: &ServerName, media_id: &str) -> impl Future<Output = Result<Medium, Refusal>> + Send;
+
+    /// A small picture of it, at least of the size asked for where the original is.
+    /// Source: <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1mediathumbnailmediaid>
+    fn thumbnail(
+        &self,
+        origin: &ServerName,
+        media_id: &str,
+        size: ThumbnailSize,
+    ) -> impl Future<Output = Result<Medium, Refusal>> + Send;
+}
+
+/// Everything that a peer may ask.
+pub trait Local: LocalRooms + Handshakes + Directory {}
+
+impl<T: LocalRooms + Handshakes + Directory> Local for T {}
+
+/// The hole that a peer wants filled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// What the peer has. The answer stops there and holds none of them.
+    pub earliest: Vec<OwnedEventId>,
+    /// Where the walk back begins. The answer holds none of them.
+    pub latest: Vec<OwnedEventId>,
+    /// Events of a smaller depth are left out.
+    pub depth_min: u64,
+    /// How many events the answer may hold.
+    pub events_max: usize,
+}
+
+/// State before an event: as events or as their ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateBefore<T> {
+    /// One entry for each pair of type and state key.
+    pub state: Vec<T>,
+    /// What authorises the state, and what authorises that, down to the create event.
+    pub auth_chain: Vec<T>,
+}
+
+/// What a peer wants for one of its users.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// To enter the room.
+    Join,
+    /// To leave it, or to decline an invite to it.
+    Leave,
+    /// To ask for an invite.
+    Knock,
+}
+
+/// A membership event without hashes and signatures, and the version whose rules it follows.
+#[derive(Debug, Clone)]
+pub struct Template {
+    /// The room's version.
+    pub room_version: RoomVersionId,
+    /// The event, for the peer to complete.
+    pub event: Pdu,
+}
+
+/// What a peer learns when its user's membership was accepted.
+#[derive(Debug, Clone)]
+pub struct Accepted {
+    /// The event as we keep it, co-signed where the room's rules ask for it.
+    pub event: Pdu,
+    /// The state before it and what authorises that.
+    pub before: StateBefore<Pdu>,
+    /// The servers in the room, the peer's own left out.
+    pub servers: Vec<OwnedServerName>,
+}
+
+/// An invite of a user of ours.
+#[derive(Debug, Clone)]
+pub struct Invite {
+    /// The version that the peer says the room has.
+    pub room_version: RoomVersionId,
+    /// The invite, signed by the peer.
+    pub event: Pdu,
+    /// A few state events, so that the invited person sees what the room is.
+    pub room_state: Vec<Box<RawValue>>,
+}
+
+/// Where an alias leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AliasAnswer {
+    /// The room.
+    pub room_id: OwnedRoomId,
+    /// Servers to join it through, this one first.
+    pub servers: Vec<OwnedServerName>,
+}
+
+/// A file on its way to a peer.
+pub struct Medium {
+    /// Its media type, as it is safe to serve.
+    pub content_type: String,
+    /// What its uploader called it.
+    pub name: Option<String>,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// Its bytes.
+    pub body: Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>,
+}
+
+/// How large a picture is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ThumbnailSize {
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// Cut to the shape asked for, instead of made to fit into it.
+    pub crop: bool,
+}
