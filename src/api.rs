@@ -11,20 +11,17 @@ use std::{
 
 use axum::{
     Router,
-    extract::{ConnectInfo, DefaultBodyLimit, Request, State},
+    extract::{ConnectInfo, DefaultBodyLimit},
     http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts},
-    middleware::{self, Next},
-    response::{IntoResponse, Response},
+    middleware,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::{
     catch_panic::CatchPanicLayer,
     cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer, ExposeHeaders},
 };
-use tracing::Instrument as _;
 
 use crate::{
-    actions::ActionError,
     config::{Config, Network},
     random::Random,
     tenants::Tenants,
@@ -34,6 +31,7 @@ mod around;
 mod body;
 mod caller;
 mod calls;
+mod completed;
 mod error;
 mod file;
 mod idempotency;
@@ -156,24 +154,13 @@ pub fn router(config: &Config, given: Given) -> Router {
     }));
     v1::router()
         .layer(middleware::from_fn_with_state(state.clone(), idempotency::layer))
-        .layer(middleware::from_fn_with_state(state.clone(), completed))
+        .layer(middleware::from_fn_with_state(state.clone(), completed::layer))
         .layer(DefaultBodyLimit::max(config.limits.body_bytes_max))
         .layer(middleware::from_fn_with_state(config.limits.body_bytes_max, body::refuse_announced))
         .layer(CatchPanicLayer::custom(v1::error::panicked))
         .layer(cors(config))
         .layer(middleware::from_fn_with_state(state.clone(), around::layer))
         .with_state(state)
-}
-
-/// What a caller began is done to its end, even if the caller hangs up: what follows a commit is never left half done.
-async fn completed(State(state): State<ApiState>, request: Request, next: Next) -> Response {
-    if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
-        return next.run(request).await;
-    }
-    match state.tasks.spawn(next.run(request).in_current_span()).await {
-        Ok(response) => response,
-        Err(broken) => v1::error::V1Error::from(ActionError::internal(broken)).into_response(),
-    }
 }
 
 /// Pages of other origins may call with the user's credentials only when they are listed.
