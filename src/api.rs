@@ -79,6 +79,8 @@ pub(crate) struct Shared {
     random: Arc<dyn Random>,
     times: around::Times,
     figures: Option<around::RouteFigures>,
+    /// How long a socket is waited for.
+    pub(crate) patience: v1::Patience,
 }
 
 impl Deref for ApiState {
@@ -141,6 +143,7 @@ fn forwarded(entry: &str) -> Option<IpAddr> {
 pub fn router(config: &Config, given: Given) -> Router {
     let Given { tenants, tasks, random, stopping, has_figures } = given;
     let times = around::Times { body_part: config.limits.body_timeout(), whole: config.limits.request_timeout() };
+    let patience = v1::Patience { token: config.limits.stream_token_timeout(), ping: config.limits.stream_ping() };
     let state = ApiState(Arc::new(Shared {
         tenants,
         limits: limits::Limits::new(&config.limits),
@@ -151,6 +154,7 @@ pub fn router(config: &Config, given: Given) -> Router {
         random,
         times,
         figures: has_figures.then(|| around::RouteFigures::new(v1::routes())),
+        patience,
     }));
     v1::router()
         .layer(middleware::from_fn_with_state(state.clone(), idempotency::layer))
@@ -206,6 +210,7 @@ mod tests {
             random: Arc::new(crate::random::Seeded::new(1)),
             times: around::Times { body_part: second, whole: second },
             figures: None,
+            patience: v1::Patience { token: second, ping: second },
         }
     }
 

@@ -52,6 +52,8 @@ pub struct AccountPage {
     pub accounts: Vec<AccountView>,
     /// All of them.
     pub total: usize,
+    /// How many names it has passed: the next page begins behind them. More than the accounts where a name lacks its account.
+    pub passed: usize,
 }
 
 /// The account of a local person.
@@ -238,14 +240,14 @@ pub async fn list(
         let total = found.len();
         (found.into_iter().skip(offset).take(limit).collect(), total)
     };
-    let mut accounts = Vec::with_capacity(page.len());
+    let (mut accounts, passed) = (Vec::with_capacity(page.len()), page.len());
     for user_id in page {
         // A crash may have left a name that was taken for an account that was not made.
         if let Some(account) = get(actions, &user_id).await? {
             accounts.push(AccountView { user_id, account });
         }
     }
-    Ok(AccountPage { accounts, total })
+    Ok(AccountPage { accounts, total, passed })
 }
 
 async fn by_name(actions: &Actions, offset: usize, limit: usize) -> Result<Vec<OwnedUserId>, ActionError> {

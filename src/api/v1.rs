@@ -30,6 +30,8 @@ mod tokens;
 mod wire;
 mod workspaces;
 
+pub(crate) use stream::Patience;
+
 type Route = (&'static str, &'static str, MethodRouter<ApiState>);
 
 #[expect(clippy::too_many_lines, reason = "a table, one line for each route")]

@@ -52,7 +52,8 @@ async fn try_run(actions: &Actions, command: Command) -> Result<Answer, ActionEr
         Command::ListAccounts { offset } => {
             let command_line = Caller::local(&actions.parse_participant("username", "command-line")?, true);
             let page = accounts::list(actions, &command_line, &Search::default(), offset, PAGE).await?;
-            Ok(Answer::Accounts { accounts: page.accounts.into_iter().map(line).collect() })
+            let next = (page.passed == PAGE).then_some(offset.saturating_add(PAGE));
+            Ok(Answer::Accounts { accounts: page.accounts.into_iter().map(line).collect(), next })
         }
     }
 }

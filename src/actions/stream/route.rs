@@ -43,7 +43,7 @@ pub(super) struct Outcome {
     pub(super) frames: Vec<Routed>,
     /// Listeners who have come into a room or left it.
     pub(super) moved: Vec<(OwnedUserId, OwnedRoomId, bool)>,
-    /// Who has sent a message where.
+    /// Who has sent a message where, or left without listening: they no longer type there.
     pub(super) spoke: Vec<(OwnedUserId, OwnedRoomId)>,
     /// People whose account or sessions have changed.
     pub(super) accounts: Vec<OwnedUserId>,
@@ -111,7 +111,14 @@ impl Routing<'_> {
                 else {
                     return Ok(());
                 };
-                let Some(listener) = self.audience.listener(&user_id) else { return Ok(()) };
+                let Some(listener) = self.audience.listener(&user_id) else {
+                    if self.actions.typing.has(&room_id, &user_id)
+                        && !is_join(self.actions, &room_id, &user_id, change.number).await?
+                    {
+                        outcome.spoke.push((user_id, room_id));
+                    }
+                    return Ok(());
+                };
                 let is_in = is_join(self.actions, &room_id, &user_id, change.number).await?;
                 let has_moved = self.audience.set(&user_id, &room_id, is_in);
                 if has_moved {

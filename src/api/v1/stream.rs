@@ -38,6 +38,15 @@ const HEARTBEAT: Duration = Duration::from_secs(25);
 /// The header with which a browser goes on where it left off.
 const LAST_EVENT_ID: &str = "last-event-id";
 
+/// How long a WebSocket is waited for.
+#[derive(Clone, Copy)]
+pub(crate) struct Patience {
+    /// For the frame that says who it is.
+    pub(crate) token: Duration,
+    /// Until it is asked whether it is still there.
+    pub(crate) ping: Duration,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Query {
@@ -56,7 +65,7 @@ pub(super) async fn open(State(state): State<ApiState>, request: Request) -> Res
     let upgrade = if is_upgrade { Some(upgrade(&mut parts, &state).await?) } else { None };
     let stream = stream::open(&actions, caller, from).await?;
     Ok(match upgrade {
-        Some(upgrade) => upgrade.on_upgrade(move |socket| socket::serve(socket, stream)),
+        Some(upgrade) => upgrade.on_upgrade(move |socket| socket::serve(socket, stream, state.patience.ping)),
         None => events(stream),
     })
 }
@@ -66,8 +75,12 @@ async fn nameless(state: ApiState, mut parts: Parts) -> Result<Response, V1Error
     if let Some(address) = state.address_of(&parts) {
         state.limits.request_from(address)?;
     }
-    Anyone::from_request_parts(&mut parts, &state).await?;
+    let Anyone { actions, .. } = Anyone::from_request_parts(&mut parts, &state).await?;
     let asked = asked(&mut parts, &state).await?;
+    // What cannot be a cursor is refused before there is a socket, as for those who bring their token at once.
+    asked.read(&actions)?;
+    // The tenant is not held while nobody knows who asks.
+    drop(actions);
     let upgrade = upgrade(&mut parts, &state).await?;
     let waiting = socket::Waiting::take()?;
     Ok(upgrade.on_upgrade(move |socket| socket::admit(socket, waiting, state, parts, asked)))
@@ -91,10 +104,10 @@ async fn asked(parts: &mut Parts, state: &ApiState) -> Result<Asked, V1Error> {
 }
 
 impl Asked {
-    fn read(self, actions: &Actions) -> Result<Option<From>, ActionError> {
-        let Some((field, text)) = self.0 else { return Ok(None) };
+    fn read(&self, actions: &Actions) -> Result<Option<From>, ActionError> {
+        let Some((field, text)) = &self.0 else { return Ok(None) };
         let problem = "is no cursor; take the `cursor` of an earlier frame, or none to begin now";
-        From::parse(actions, &text).map(Some).ok_or_else(|| ActionError::invalid(field, problem))
+        From::parse(actions, text).map(Some).ok_or_else(|| ActionError::invalid(*field, problem))
     }
 }
 
