@@ -74,11 +74,6 @@ impl Jobs {
         self.progress.lock().remove(id)
     }
 
-    /// Something goes on that a tenant must stay open for.
-    pub fn is_busy(&self) -> bool {
-        !self.tasks.is_empty()
-    }
-
     /// Jobs that have their turn now.
     pub fn running(&self) -> usize {
         JOBS_AT_ONCE.saturating_sub(self.turns.available_permits())
