@@ -111,16 +111,17 @@ pub fn parse_id(id: &str) -> Result<OwnedEventId, ActionError> {
 /// One event.
 ///
 /// # Errors
-/// [`ActionError::EventNotFound`] alike for unknown and hidden events.
+/// As [`rooms::open`]; [`ActionError::EventNotFound`] alike for unknown and hidden events, and for what is no id.
 pub async fn event(
     actions: &Actions,
     caller: &Caller,
     reference: &str,
-    event_id: &EventId,
+    event_id: &str,
 ) -> Result<EventView, ActionError> {
     let opened = rooms::open(actions, caller, reference).await?;
+    let event_id = parse_id(event_id)?;
     let rows = Rows::on_disk(&opened.room.store, &opened.room.home);
-    visible(caller, &rows, &opened.view, opened.member.as_ref(), event_id).await
+    visible(caller, &rows, &opened.view, opened.member.as_ref(), &event_id).await
 }
 
 /// One event of a room that is at hand.
