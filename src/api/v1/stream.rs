@@ -130,11 +130,7 @@ pub(super) async fn set_typing(
     Ids(room): Ids<String>,
     body: Json<Types>,
 ) -> Result<Response, V1Error> {
-    let timeout_ms = body.value.timeout_ms.unwrap_or(typing::TIMEOUT_MS_DEFAULT);
-    if !(1..=typing::TIMEOUT_MS_MAX).contains(&timeout_ms) {
-        let problem = format!("must be from 1 to {}", typing::TIMEOUT_MS_MAX);
-        return Err(ActionError::invalid("timeout_ms", problem).into());
-    }
+    let timeout_ms = typing::timeout_of(body.value.timeout_ms)?;
     typing::set(&actions, &caller, &room, body.value.typing.then_some(timeout_ms)).await?;
     Ok(Data::json(Nothing {}).into_response())
 }
