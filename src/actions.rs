@@ -43,6 +43,7 @@ pub mod media;
 pub mod members;
 pub mod merge;
 pub mod messages;
+pub mod page;
 pub mod passwords;
 pub mod permissions;
 pub mod personal;
@@ -68,6 +69,7 @@ pub mod workspaces;
 
 pub use caller::Caller;
 pub use error::{ActionError, ErrorKind};
+pub use page::{Page, Window};
 
 /// What the edges need of storage's vocabulary; they never see storage itself.
 pub use crate::storage::{

@@ -9,7 +9,7 @@ use ruma::{CanonicalJsonObject, CanonicalJsonValue, OwnedUserId, RoomId, UserId}
 use serde_json::json;
 
 use super::{
-    ActionError, Actions, Caller, accounts,
+    ActionError, Actions, Caller, Page, Window, accounts,
     append::Writer,
     creation::object,
     incognito, purge, room_passwords,
@@ -18,6 +18,7 @@ use super::{
     texts::give_reason,
 };
 use crate::storage::{
+    Direction,
     accounts::AccountState,
     keyspaces::MEMBERS,
     members::{Member, Silence},
@@ -36,14 +37,6 @@ pub struct MemberView {
     pub is_creator: bool,
     /// A moderator keeps the person from speaking now.
     pub silence: Option<Silence>,
-}
-
-/// A page of members, and how many there are in all.
-pub struct MemberPage {
-    /// The page.
-    pub members: Vec<MemberView>,
-    /// All of them.
-    pub total: usize,
 }
 
 /// Enters a room. Where nothing else lets the caller in, the room's password does.
@@ -232,9 +225,8 @@ pub async fn list(
     caller: &Caller,
     reference: &str,
     wanted: Option<Membership>,
-    offset: usize,
-    limit: usize,
-) -> Result<MemberPage, ActionError> {
+    window: Window,
+) -> Result<Page<MemberView>, ActionError> {
     let opened = rooms::open(actions, caller, reference).await?;
     membership(opened.member.as_ref()).joined()?;
     let is_wanted = |member: &Member| match wanted {
@@ -251,7 +243,7 @@ pub async fn list(
     };
     let total = total.map(usize::try_from).transpose().map_err(ActionError::internal)?;
     let (store, home) = (&opened.room.store, &opened.room.home);
-    let (members, total) = rows::page(store, &MEMBERS, home, is_wanted, total, (offset, limit)).await?;
+    let members = rows::page(store, &MEMBERS, home, Direction::Up, is_wanted, total, window).await?;
     let now = actions.now();
     let view = |(user_id, member): (OwnedUserId, Member)| MemberView {
         power_level: opened.view.level(&user_id).reported(),
@@ -260,7 +252,7 @@ pub async fn list(
         user_id,
         member,
     };
-    Ok(MemberPage { members: members.into_iter().map(view).collect(), total })
+    Ok(members.map(view))
 }
 
 /// The membership that a row says; none where there is no row.

@@ -12,7 +12,7 @@ use ruma::{OwnedRoomId, RoomId, UserId};
 use serde_json::json;
 
 use super::{
-    ActionError, Actions, Caller, aliases,
+    ActionError, Actions, Caller, Page, Window, aliases,
     append::Writer,
     chores,
     creation::object,
@@ -296,19 +296,11 @@ pub async fn set_workspace(
     Ok(moved)
 }
 
-/// A page of rooms, and how many there are in all.
-pub struct RoomPage {
-    /// The page.
-    pub rooms: Vec<RoomDetails>,
-    /// All of them.
-    pub total: usize,
-}
-
 /// The caller's own rooms, invites and knocks included, newest activity first.
 ///
 /// # Errors
 /// When storage cannot be read.
-pub async fn own(actions: &Actions, caller: &Caller, offset: usize, limit: usize) -> Result<RoomPage, ActionError> {
+pub async fn own(actions: &Actions, caller: &Caller, window: Window) -> Result<Page<RoomDetails>, ActionError> {
     let is_in = |membership| matches!(membership, Membership::Join | Membership::Invite | Membership::Knock);
     let mut rooms: Vec<(UnixMs, Arc<Room>, Arc<RoomView>)> = Vec::new();
     for (room_id, row) in personal::rooms_of(actions, &caller.user_id).await? {
@@ -321,21 +313,15 @@ pub async fn own(actions: &Actions, caller: &Caller, offset: usize, limit: usize
         }
     }
     rooms.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.id.cmp(&b.1.id)));
-    let total = rooms.len();
-    let page = rooms.into_iter().skip(offset).take(limit).map(|(_, room, view)| (room, view)).collect();
-    Ok(RoomPage { rooms: describe_all(actions, caller, page).await?, total })
+    let page = Page::of(rooms, window).map(|(_, room, view)| (room, view));
+    describe_all(actions, caller, page).await
 }
 
 /// The archived rooms of which the caller was a member when they were archived.
 ///
 /// # Errors
 /// When storage cannot be read.
-pub async fn archived(
-    actions: &Actions,
-    caller: &Caller,
-    offset: usize,
-    limit: usize,
-) -> Result<RoomPage, ActionError> {
+pub async fn archived(actions: &Actions, caller: &Caller, window: Window) -> Result<Page<RoomDetails>, ActionError> {
     let mut rooms = Vec::new();
     for (room_id, row) in personal::rooms_of(actions, &caller.user_id).await? {
         if row.is_workspace || !row.was_joined {
@@ -357,9 +343,7 @@ pub async fn archived(
         }
     }
     rooms.sort_by(|a, b| b.1.tip.last_activity.cmp(&a.1.tip.last_activity).then_with(|| a.0.id.cmp(&b.0.id)));
-    let total = rooms.len();
-    let page = rooms.into_iter().skip(offset).take(limit).collect();
-    Ok(RoomPage { rooms: describe_all(actions, caller, page).await?, total })
+    describe_all(actions, caller, Page::of(rooms, window)).await
 }
 
 /// What these rooms answer to the caller.
@@ -369,12 +353,12 @@ pub async fn archived(
 pub async fn describe_all(
     actions: &Actions,
     caller: &Caller,
-    rooms: Vec<(Arc<Room>, Arc<RoomView>)>,
-) -> Result<Vec<RoomDetails>, ActionError> {
-    let mut all = Vec::with_capacity(rooms.len());
-    for (room, view) in rooms {
+    rooms: Page<(Arc<Room>, Arc<RoomView>)>,
+) -> Result<Page<RoomDetails>, ActionError> {
+    let mut entries = Vec::with_capacity(rooms.entries.len());
+    for (room, view) in rooms.entries {
         let member = room.store.get(&MEMBERS, &room.home, &caller.user_id).await?;
-        all.push(describe(actions, caller, &room, view, member.as_ref()).await?);
+        entries.push(describe(actions, caller, &room, view, member.as_ref()).await?);
     }
-    Ok(all)
+    Ok(Page { entries, total: rooms.total })
 }

@@ -66,11 +66,7 @@ pub async fn page(
     let (mut events, mut at, mut looked_at, mut is_end) = (Vec::new(), from, 0, false);
     let (mut bytes, mut is_full) = (0, false);
     while events.len() <= limit && looked_at < LOOKED_AT_MAX && !is_end && !is_full {
-        let range = match (at, direction) {
-            (None, _) => KeyRange::all(),
-            (Some(place), Direction::Up) => KeyRange::all().after(&place),
-            (Some(place), Direction::Down) => KeyRange::all().before(&place),
-        };
+        let range = at.map_or_else(KeyRange::all, |place| KeyRange::all().past(&place, direction));
         let wanted = Limit::rows(limit + 1 - events.len());
         let page = rows.store.scan(&TIMELINE, rows.home, range, direction, wanted).await?;
         let arrivals: Vec<_> = page.rows.iter().map(|(_, arrival)| *arrival).collect();

@@ -12,7 +12,7 @@ use ruma::{CanonicalJsonObject, OwnedRoomId, OwnedUserId, RoomId, UserId};
 use serde_json::json;
 
 use super::{
-    ActionError, Actions, Caller, accounts,
+    ActionError, Actions, Caller, Page, Window, accounts,
     append::Writer,
     creation::{self, Plan},
     lane::Room,
@@ -266,20 +266,19 @@ pub async fn members(
     actions: &Actions,
     caller: &Caller,
     reference: &str,
-    offset: usize,
-    limit: usize,
-) -> Result<(Vec<WorkspaceMember>, usize), ActionError> {
+    window: Window,
+) -> Result<Page<WorkspaceMember>, ActionError> {
     let opened = open(actions, caller, reference).await?;
     let (store, home) = (&opened.room.store, &opened.room.home);
     let joined = usize::try_from(opened.view.summary.joined).map_err(ActionError::internal)?;
     let is_joined = |member: &Member| member.membership == Membership::Join;
-    let (members, total) = rows::page(store, &MEMBERS, home, is_joined, Some(joined), (offset, limit)).await?;
+    let members = rows::page(store, &MEMBERS, home, Direction::Up, is_joined, Some(joined), window).await?;
     let view = |(user_id, member): (OwnedUserId, Member)| WorkspaceMember {
         role: Role::of(opened.view.level(&user_id)),
         display_name: member.display_name,
         user_id,
     };
-    Ok((members.into_iter().map(view).collect(), total))
+    Ok(members.map(view))
 }
 
 /// Gives somebody a role; who is not in the workspace yet is brought in at once.

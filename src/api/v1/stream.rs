@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     actions::{
-        ActionError, Actions, presence,
+        ActionError, Actions, Page, presence,
         stream::{self, From, Stream},
         typing,
     },
@@ -141,8 +141,6 @@ pub(super) async fn active(
     Ids(room): Ids<String>,
     Parameters(paging): Parameters<Paging>,
 ) -> Result<Answer<List<Active>>, V1Error> {
-    let (offset, limit) = paging.read()?;
-    let active = presence::active(&actions, &caller, &room).await?;
-    let total = active.len();
-    Ok(List::json(active.into_iter().skip(offset).take(limit).map(Active::from).collect(), total))
+    let window = paging.read()?;
+    Ok(List::json(Page::of(presence::active(&actions, &caller, &room).await?, window)))
 }
