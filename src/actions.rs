@@ -12,7 +12,7 @@ use std::{
 
 use parking_lot::RwLock;
 use rules::{UnixMs, signature::Signer};
-use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, ServerName, UserId};
+use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, UserId};
 
 pub mod accounts;
 pub mod admin;
@@ -308,10 +308,5 @@ impl Actions {
     /// Random bytes, as lower-case letters and digits.
     pub fn random_word(&self, characters: usize) -> String {
         crate::random::word(&*self.random, characters)
-    }
-
-    /// This server's name.
-    pub fn server_name(&self) -> &ServerName {
-        &self.server_name
     }
 }

@@ -52,6 +52,16 @@ impl Membership {
         })
     }
 
+    /// In the room, or invited into it.
+    pub fn is_in(self) -> bool {
+        matches!(self, Self::Join | Self::Invite)
+    }
+
+    /// In the room, invited into it, or asking to be let in: there is something to leave, to decline or to withdraw.
+    pub fn is_involved(self) -> bool {
+        self.is_in() || self == Self::Knock
+    }
+
     /// The person is in the room.
     ///
     /// # Errors

@@ -108,13 +108,19 @@ pub async fn leave(actions: &Actions, caller: &Caller, reference: &str) -> Resul
     if membership(entered.member.as_ref()) != Membership::Leave {
         writer.stage(&caller.user_id, Draft::member(&caller.user_id, "leave", CanonicalJsonObject::new())).await?;
     }
-    let ends = writer.summary()?.kind == RoomKind::Incognito && writer.summary()?.creator == caller.user_id;
+    commit_leave(actions, writer, &caller.user_id).await
+}
+
+/// Commits that somebody leaves. An incognito room ends with its creator.
+///
+/// # Errors
+/// As [`Writer::commit`].
+pub(super) async fn commit_leave(actions: &Actions, writer: Writer, user_id: &UserId) -> Result<(), ActionError> {
+    let summary = writer.summary()?;
+    let ends = summary.kind == RoomKind::Incognito && summary.creator == user_id;
     let room_id = writer.room_id().clone();
     writer.commit().await?;
-    if ends {
-        incognito::end(actions, &room_id).await?;
-    }
-    Ok(())
+    if ends { incognito::end(actions, &room_id).await } else { Ok(()) }
 }
 
 /// Who has declined an invite no longer sees the room, and may decline it twice all the same.
@@ -139,8 +145,7 @@ pub async fn invite(
     let is_foreign = !actions.is_local(target);
     let kind = entered.writer.summary()?.kind;
     let present = membership(entered.writer.get(&MEMBERS, &target.to_owned()).await?.as_ref());
-    let is_member = matches!(present, Membership::Join | Membership::Invite);
-    if is_member && membership(entered.member.as_ref()) == Membership::Join {
+    if present.is_in() && membership(entered.member.as_ref()) == Membership::Join {
         return entered.finish(actions, caller).await;
     }
     entered.may(caller, Act::Invite)?;
@@ -188,7 +193,7 @@ pub async fn take_measure(
     let (word, is_due) = match measure {
         Measure::Kick => {
             entered.may_to(caller, Act::Kick, target)?;
-            ("leave", matches!(present, Membership::Join | Membership::Invite | Membership::Knock))
+            ("leave", present.is_involved())
         }
         Measure::Ban => {
             entered.may_to(caller, Act::Ban, target)?;
@@ -231,7 +236,7 @@ pub async fn list(
     membership(opened.member.as_ref()).joined()?;
     let is_wanted = |member: &Member| match wanted {
         Some(wanted) => member.membership == wanted,
-        None => matches!(member.membership, Membership::Join | Membership::Invite),
+        None => member.membership.is_in(),
     };
     let summary = &opened.view.summary;
     let total = match wanted {

@@ -18,6 +18,7 @@ use super::{
     creation::object,
     incognito,
     lane::Room,
+    members::membership,
     personal::{self, PersonalView},
     texts::{NAME_CHARACTERS_MAX, TOPIC_CHARACTERS_MAX, at_most},
     view::RoomView,
@@ -88,18 +89,24 @@ pub enum Federation {
     Never,
 }
 
+/// The id of the room that an id or alias names, whether or not there is such a room.
+///
+/// # Errors
+/// When storage cannot be read.
+pub(super) async fn id_of(actions: &Actions, reference: &str) -> Result<Option<OwnedRoomId>, ActionError> {
+    if reference.starts_with('#') {
+        return aliases::resolve(actions, reference).await;
+    }
+    Ok(RoomId::parse(reference).ok().filter(|_| !reference.contains('\0')))
+}
+
 /// The room that an id or alias names, whether or not the caller may see it.
 ///
 /// # Errors
 /// [`ActionError::RoomNotFound`]; when storage cannot be read.
 pub async fn locate(actions: &Actions, reference: &str) -> Result<Arc<Room>, ActionError> {
-    let room_id = if reference.starts_with('#') {
-        aliases::resolve(actions, reference).await?
-    } else {
-        RoomId::parse(reference).ok().filter(|_| !reference.contains('\0'))
-    };
-    let room_id = room_id.filter(|room_id| !actions.is_purging(room_id)).ok_or(ActionError::RoomNotFound)?;
-    Ok(actions.room(&room_id))
+    let room_id = id_of(actions, reference).await?.filter(|room_id| !actions.is_purging(room_id));
+    Ok(actions.room(&room_id.ok_or(ActionError::RoomNotFound)?))
 }
 
 /// A room, for reading.
@@ -192,7 +199,7 @@ pub async fn describe(
     let personal = personal::view(actions, &caller.user_id, room, &view, member).await?;
     Ok(RoomDetails {
         room_id: room.id.clone(),
-        membership: member.map_or(Membership::None, |member| member.membership),
+        membership: membership(member),
         power_level: view.level(&caller.user_id).reported(),
         is_creator: view.basis.levels.is_creator(&caller.user_id),
         members_max: view.settings.max_members,
@@ -301,10 +308,9 @@ pub async fn set_workspace(
 /// # Errors
 /// When storage cannot be read.
 pub async fn own(actions: &Actions, caller: &Caller, window: Window) -> Result<Page<RoomDetails>, ActionError> {
-    let is_in = |membership| matches!(membership, Membership::Join | Membership::Invite | Membership::Knock);
     let mut rooms: Vec<(UnixMs, Arc<Room>, Arc<RoomView>)> = Vec::new();
     for (room_id, row) in personal::rooms_of(actions, &caller.user_id).await? {
-        if row.is_workspace || !is_in(row.membership) {
+        if row.is_workspace || !row.membership.is_involved() {
             continue;
         }
         let room = actions.room(&room_id);

@@ -10,7 +10,9 @@ use rules::{
 use ruma::{EventId, OwnedEventId, OwnedUserId};
 
 use super::{
-    ActionError, Actions, Caller, rooms,
+    ActionError, Actions, Caller,
+    members::membership,
+    rooms,
     rows::{self, Rows},
     view::RoomView,
 };
@@ -196,9 +198,9 @@ impl<'a> Reader<'a> {
         room: &'a RoomView,
         member: Option<&'a Member>,
     ) -> Result<Self, ActionError> {
-        let membership = member.map_or(Membership::None, |member| member.membership);
+        let present = membership(member);
         let Some(member) = member.filter(|member| member.was_joined || member.membership == Membership::Invite) else {
-            membership.joined()?;
+            present.joined()?;
             return Err(ActionError::internal("a joined member without a row"));
         };
         let sees_all = member.membership == Membership::Join && !room.summary.history_was_narrow;
