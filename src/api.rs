@@ -44,6 +44,8 @@ pub mod v1;
 
 pub use limits::network_of;
 
+use error::Problem;
+
 /// How long a browser may remember what it may send to us.
 const PREFLIGHT_KEPT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -68,6 +70,18 @@ pub struct Given {
 /// What all handlers share. Cheap to copy.
 #[derive(Clone)]
 pub(crate) struct ApiState(Arc<Shared>);
+
+/// One way to speak with this server. What all dialects have in common is written once for any of them; each says in its own words why something is refused.
+pub(crate) trait Dialect: Clone + Send + Sync + 'static {
+    /// A refusal in its words.
+    type Refusal: From<Problem> + IntoResponse + Send;
+
+    /// What all handlers share.
+    fn state(&self) -> &ApiState;
+
+    /// The body of this request is a file: it is streamed and has a bound of its own.
+    fn takes_a_file(request: &Request) -> bool;
+}
 
 /// What the copies of [`ApiState`] share.
 pub(crate) struct Shared {
@@ -154,25 +168,30 @@ pub fn router(config: &Config, given: Given) -> Router {
         times,
         figures: has_figures.then(|| around::RouteFigures::new(v1::routes())),
     }));
-    v1::router()
-        .layer(middleware::from_fn_with_state(state.clone(), idempotency::layer))
-        .layer(middleware::from_fn_with_state(state.clone(), completed))
+    surrounded(v1::router(), v1::V1(state), config)
+}
+
+/// The calls of a dialect, with what surrounds every request.
+fn surrounded<D: Dialect>(calls: Router<D>, dialect: D, config: &Config) -> Router {
+    calls
+        .layer(middleware::from_fn_with_state(dialect.clone(), idempotency::layer::<D>))
+        .layer(middleware::from_fn_with_state(dialect.clone(), completed::<D>))
         .layer(DefaultBodyLimit::max(config.limits.body_bytes_max))
-        .layer(middleware::from_fn_with_state(config.limits.body_bytes_max, body::refuse_announced))
-        .layer(CatchPanicLayer::custom(v1::error::panicked))
+        .layer(middleware::from_fn_with_state(config.limits.body_bytes_max, body::refuse_announced::<D>))
+        .layer(CatchPanicLayer::custom(|cause| D::Refusal::from(Problem::panicked(cause)).into_response()))
         .layer(cors(config))
-        .layer(middleware::from_fn_with_state(state.clone(), around::layer))
-        .with_state(state)
+        .layer(middleware::from_fn_with_state(dialect.clone(), around::layer::<D>))
+        .with_state(dialect)
 }
 
 /// What a caller began is done to its end, even if the caller hangs up: what follows a commit is never left half done.
-async fn completed(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+async fn completed<D: Dialect>(State(dialect): State<D>, request: Request, next: Next) -> Response {
     if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
         return next.run(request).await;
     }
-    match state.tasks.spawn(next.run(request).in_current_span()).await {
+    match dialect.state().tasks.spawn(next.run(request).in_current_span()).await {
         Ok(response) => response,
-        Err(broken) => v1::error::V1Error::from(ActionError::internal(broken)).into_response(),
+        Err(broken) => D::Refusal::from(ActionError::internal(broken).into()).into_response(),
     }
 }
 

@@ -6,10 +6,9 @@ use axum::{
 };
 
 use super::{
-    ApiState, Secure,
+    ApiState, Dialect, Secure,
     calls::Deed,
     error::{Problem, ProblemKind},
-    v1::error::V1Error,
 };
 use crate::{
     actions::{ActionError, Actions, Caller, accounts, caller::RequestKey, sessions},
@@ -38,12 +37,12 @@ pub(crate) struct Admin {
     pub(crate) caller: Caller,
 }
 
-impl FromRequestParts<ApiState> for Admin {
-    type Rejection = V1Error;
+impl<D: Dialect> FromRequestParts<D> for Admin {
+    type Rejection = D::Refusal;
 
-    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, V1Error> {
-        let Signed { actions, caller, .. } = Signed::from_request_parts(parts, state).await?;
-        accounts::must_be_admin(&caller)?;
+    async fn from_request_parts(parts: &mut Parts, dialect: &D) -> Result<Self, D::Refusal> {
+        let Signed { actions, caller, .. } = Signed::from_request_parts(parts, dialect).await?;
+        accounts::must_be_admin(&caller).map_err(Problem::from)?;
         Ok(Self { actions, caller })
     }
 }
@@ -60,10 +59,11 @@ pub(crate) struct Anyone {
     pub(crate) is_loopback: bool,
 }
 
-impl FromRequestParts<ApiState> for Signed {
-    type Rejection = V1Error;
+impl<D: Dialect> FromRequestParts<D> for Signed {
+    type Rejection = D::Refusal;
 
-    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, V1Error> {
+    async fn from_request_parts(parts: &mut Parts, dialect: &D) -> Result<Self, D::Refusal> {
+        let state = dialect.state();
         let (actions, mut caller) = match parts.extensions.remove::<Checked>() {
             Some(Checked(actions, caller)) => (actions, caller),
             None => of_request(parts, state).await?,
@@ -73,10 +73,11 @@ impl FromRequestParts<ApiState> for Signed {
     }
 }
 
-impl FromRequestParts<ApiState> for Anyone {
-    type Rejection = V1Error;
+impl<D: Dialect> FromRequestParts<D> for Anyone {
+    type Rejection = D::Refusal;
 
-    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, V1Error> {
+    async fn from_request_parts(parts: &mut Parts, dialect: &D) -> Result<Self, D::Refusal> {
+        let state = dialect.state();
         let actions = tenant(state, None, host(parts, state)).await?;
         Ok(Self { actions, is_loopback: is_local(parts, state) })
     }
