@@ -11,9 +11,10 @@ use std::{
 
 use axum::{
     Router,
-    extract::{ConnectInfo, DefaultBodyLimit},
+    extract::{ConnectInfo, DefaultBodyLimit, Request},
     http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts},
     middleware,
+    response::IntoResponse,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::{
@@ -42,6 +43,8 @@ pub mod v1;
 
 pub use limits::network_of;
 
+use error::Problem;
+
 /// How long a browser may remember what it may send to us.
 const PREFLIGHT_KEPT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -66,6 +69,18 @@ pub struct Given {
 /// What all handlers share. Cheap to copy.
 #[derive(Clone)]
 pub(crate) struct ApiState(Arc<Shared>);
+
+/// One way to speak with this server. What all dialects have in common is written once for any of them; each says in its own words why something is refused.
+pub(crate) trait Dialect: Clone + Send + Sync + 'static {
+    /// A refusal in its words.
+    type Refusal: From<Problem> + IntoResponse + Send;
+
+    /// What all handlers share.
+    fn state(&self) -> &ApiState;
+
+    /// The body of this request is a file: it is streamed and has a bound of its own.
+    fn takes_a_file(request: &Request) -> bool;
+}
 
 /// What the copies of [`ApiState`] share.
 pub(crate) struct Shared {
@@ -156,15 +171,20 @@ pub fn router(config: &Config, given: Given) -> Router {
         figures: has_figures.then(|| around::RouteFigures::new(v1::routes())),
         patience,
     }));
-    v1::router()
-        .layer(middleware::from_fn_with_state(state.clone(), idempotency::layer))
-        .layer(middleware::from_fn_with_state(state.clone(), completed::layer))
+    surrounded(v1::router(), v1::V1(state), config)
+}
+
+/// The calls of a dialect, with what surrounds every request.
+fn surrounded<D: Dialect>(calls: Router<D>, dialect: D, config: &Config) -> Router {
+    calls
+        .layer(middleware::from_fn_with_state(dialect.clone(), idempotency::layer::<D>))
+        .layer(middleware::from_fn_with_state(dialect.clone(), completed::layer::<D>))
         .layer(DefaultBodyLimit::max(config.limits.body_bytes_max))
-        .layer(middleware::from_fn_with_state(config.limits.body_bytes_max, body::refuse_announced))
-        .layer(CatchPanicLayer::custom(v1::error::panicked))
+        .layer(middleware::from_fn_with_state(config.limits.body_bytes_max, body::refuse_announced::<D>))
+        .layer(CatchPanicLayer::custom(|cause| D::Refusal::from(Problem::panicked(cause)).into_response()))
         .layer(cors(config))
-        .layer(middleware::from_fn_with_state(state.clone(), around::layer))
-        .with_state(state)
+        .layer(middleware::from_fn_with_state(dialect.clone(), around::layer::<D>))
+        .with_state(dialect)
 }
 
 /// Pages of other origins may call with the user's credentials only when they are listed.

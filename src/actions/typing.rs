@@ -16,7 +16,7 @@ use super::{
 use crate::storage::keyspaces::MEMBERS;
 
 /// How long somebody types who does not say it, in milliseconds.
-pub const TIMEOUT_MS_DEFAULT: u64 = 30_000;
+const TIMEOUT_MS_DEFAULT: u64 = 30_000;
 /// How long somebody types at most before they say it again, in milliseconds.
 pub const TIMEOUT_MS_MAX: u64 = 120_000;
 /// Rooms in which somebody types. In more, it is not told.
@@ -27,6 +27,18 @@ const PEOPLE_MAX: usize = 200;
 /// Who types in which room, and until when.
 #[derive(Default)]
 pub struct Typing(Mutex<HashMap<OwnedRoomId, BTreeMap<OwnedUserId, UnixMs>>>);
+
+/// How long somebody types who says that they do, in milliseconds.
+///
+/// # Errors
+/// Nothing at all, or longer than [`TIMEOUT_MS_MAX`].
+pub fn timeout_of(timeout_ms: Option<u64>) -> Result<u64, ActionError> {
+    let timeout_ms = timeout_ms.unwrap_or(TIMEOUT_MS_DEFAULT);
+    if (1..=TIMEOUT_MS_MAX).contains(&timeout_ms) {
+        return Ok(timeout_ms);
+    }
+    Err(ActionError::invalid("timeout_ms", format!("must be from 1 to {TIMEOUT_MS_MAX}")))
+}
 
 /// The caller types for so many milliseconds, or no longer.
 ///

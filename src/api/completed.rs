@@ -21,14 +21,14 @@ use tokio::runtime::Handle;
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 use tracing::Instrument as _;
 
-use super::ApiState;
+use super::Dialect;
 
 /// Goes around every request that may change something.
-pub(super) async fn layer(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+pub(super) async fn layer<D: Dialect>(State(dialect): State<D>, request: Request, next: Next) -> Response {
     if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
         return next.run(request).await;
     }
-    Completed::new(next.run(request).in_current_span(), &state.tasks).await
+    Completed::new(next.run(request).in_current_span(), &dialect.state().tasks).await
 }
 
 /// A future that goes on as a task when it is dropped before its end.

@@ -12,8 +12,8 @@ use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
 use super::{Frame, FrameKind};
 use crate::{
     actions::{
-        ActionError, Actions, Caller, append::is_message, lane::Room, personal, rooms, rows, rows::Rows, timeline,
-        view::RoomView,
+        ActionError, Actions, Caller, append::is_message, lane::Room, members::membership, personal, rooms, rows,
+        rows::Rows, timeline, view::RoomView,
     },
     live::{Audience, Listener},
     storage::{
@@ -324,7 +324,7 @@ async fn membership_at(
 async fn room_frame(actions: &Actions, user_id: &UserId, room_id: OwnedRoomId) -> Result<FrameKind, ActionError> {
     let room = actions.room(&room_id);
     let member = room.store.get(&MEMBERS, &room.home, &user_id.to_owned()).await?;
-    let membership = member.as_ref().map_or(Membership::None, |member| member.membership);
+    let membership = membership(member.as_ref());
     let seen = room.view().await?.filter(|view| view.is_visible_to(member.as_ref()));
     let room = match seen {
         Some(view) => {

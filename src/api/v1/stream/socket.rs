@@ -23,8 +23,9 @@ use crate::{
         stream::{self, End, Stream},
     },
     api::{
-        ApiState, caller,
+        ApiState, Dialect as _, caller,
         error::{Problem, ProblemKind},
+        v1::V1,
     },
 };
 
@@ -129,10 +130,10 @@ struct First {
 }
 
 /// Waits for the frame that says who the client is, and then streams.
-pub(super) async fn admit(mut socket: WebSocket, waiting: Waiting, state: ApiState, parts: Parts, asked: Asked) {
-    let admitted = admitted(&mut socket, &state, &parts, asked).await;
-    let ping = state.patience.ping;
-    drop((waiting, state, parts));
+pub(super) async fn admit(mut socket: WebSocket, waiting: Waiting, v1: V1, parts: Parts, asked: Asked) {
+    let admitted = admitted(&mut socket, v1.state(), &parts, asked).await;
+    let ping = v1.state().patience.ping;
+    drop((waiting, v1, parts));
     match admitted {
         Ok(Some(stream)) => serve(socket, stream, ping).await,
         Ok(None) => {}
