@@ -11,18 +11,20 @@ use std::{
 
 use axum::{
     Router,
-    extract::{ConnectInfo, DefaultBodyLimit, Request},
+    extract::{ConnectInfo, DefaultBodyLimit, Request, State},
     http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts},
-    middleware,
-    response::IntoResponse,
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::{
     catch_panic::CatchPanicLayer,
     cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer, ExposeHeaders},
 };
+use tracing::Instrument as _;
 
 use crate::{
+    actions::ActionError,
     config::{Config, Network},
     random::Random,
     tenants::Tenants,
@@ -32,7 +34,6 @@ mod around;
 mod body;
 mod caller;
 mod calls;
-mod completed;
 mod error;
 mod file;
 mod idempotency;
@@ -178,13 +179,24 @@ pub fn router(config: &Config, given: Given) -> Router {
 fn surrounded<D: Dialect>(calls: Router<D>, dialect: D, config: &Config) -> Router {
     calls
         .layer(middleware::from_fn_with_state(dialect.clone(), idempotency::layer::<D>))
-        .layer(middleware::from_fn_with_state(dialect.clone(), completed::layer::<D>))
+        .layer(middleware::from_fn_with_state(dialect.clone(), completed::<D>))
         .layer(DefaultBodyLimit::max(config.limits.body_bytes_max))
         .layer(middleware::from_fn_with_state(config.limits.body_bytes_max, body::refuse_announced::<D>))
         .layer(CatchPanicLayer::custom(|cause| D::Refusal::from(Problem::panicked(cause)).into_response()))
         .layer(cors(config))
         .layer(middleware::from_fn_with_state(dialect.clone(), around::layer::<D>))
         .with_state(dialect)
+}
+
+/// What a caller began is done to its end, even if the caller hangs up: what follows a commit is never left half done.
+async fn completed<D: Dialect>(State(dialect): State<D>, request: Request, next: Next) -> Response {
+    if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
+        return next.run(request).await;
+    }
+    match dialect.state().tasks.spawn(next.run(request).in_current_span()).await {
+        Ok(response) => response,
+        Err(broken) => D::Refusal::from(ActionError::internal(broken).into()).into_response(),
+    }
 }
 
 /// Pages of other origins may call with the user's credentials only when they are listed.
