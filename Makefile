@@ -1,7 +1,7 @@
 # make run    installs what is missing, builds, and serves from config.toml with data in ./data; stdout is the server's alone
 # make test   installs what is missing, and runs all tests, those of the API a second time on the strict memory engine
 # make lint   formatting, clippy and the linter of the API's description, warnings denied
-# make bench  all benches; YURT_BENCH=quick makes the load on the running server short (two minutes instead of ten)
+# make bench  all benches, or those in BENCHES, such as BENCHES='--bench load'; YURT_BENCH=quick makes the load on the running server short (two minutes instead of ten)
 #
 # make api-lint   only the last of make lint
 # make api-test   holds a running server to the API's description for some minutes; API_TEST='--seed random' varies it
@@ -19,11 +19,17 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 # Incremental builds of optimised code fail to link now and then: https://github.com/rust-lang/rust/issues/81280
 export CARGO_INCREMENTAL := 0
 
+# What serves and what is measured is as optimised as its libraries are; tests build faster.
+OPTIMISED := CARGO_PROFILE_DEV_OPT_LEVEL=3
+
 CARGO ?= cargo
 CONFIG ?= config.toml
 
 # Further arguments for tests/api/run.py.
 API_TEST ?=
+
+# Which benches.
+BENCHES ?= --workspace
 
 TARGETS ?= config feed ids pdus requests rows
 FUZZ_SECONDS ?= 60
@@ -38,7 +44,7 @@ PACKAGES := curl g++ libclang-dev make pkg-config
 .PHONY: run test lint bench api-lint api-test fuzz dependencies rust-components python
 
 run: dependencies
-	@$(CARGO) run --locked --bin yurt -- serve --config $(CONFIG)
+	@$(OPTIMISED) $(CARGO) run --locked --bin yurt -- serve --config $(CONFIG)
 
 test: dependencies
 	$(CARGO) test --locked --workspace
@@ -72,7 +78,7 @@ fuzz: dependencies
 	done
 
 bench: dependencies
-	$(CARGO) bench --locked --workspace --profile dev
+	$(OPTIMISED) $(CARGO) bench --locked --profile dev $(BENCHES)
 
 dependencies:
 	@if ! command -v $(CARGO) > /dev/null; then \

@@ -12,7 +12,7 @@ use std::{
 
 use parking_lot::RwLock;
 use rules::{UnixMs, signature::Signer};
-use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, ServerName, UserId};
+use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, UserId};
 
 pub mod accounts;
 pub mod admin;
@@ -43,6 +43,7 @@ pub mod media;
 pub mod members;
 pub mod merge;
 pub mod messages;
+pub mod page;
 pub mod passwords;
 pub mod permissions;
 pub mod personal;
@@ -68,6 +69,7 @@ pub mod workspaces;
 
 pub use caller::Caller;
 pub use error::{ActionError, ErrorKind};
+pub use page::{Page, Window};
 
 /// What the edges need of storage's vocabulary; they never see storage itself.
 pub use crate::storage::{
@@ -89,28 +91,13 @@ use lane::{Room, Rooms};
 #[derive(Clone)]
 pub struct Actions(Arc<Inner>);
 
-/// What the actions of one tenant share.
+/// What the actions of one tenant share: what they are made of, and what they keep in memory.
 pub struct Inner {
-    /// The tenant's name in the configuration; part of its access tokens.
-    pub tenant: String,
+    parts: Parts,
     /// The tenant's Matrix server name.
     pub server_name: OwnedServerName,
-    /// Signs what this server says.
-    pub signer: Signer,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// The dice.
-    pub random: Arc<dyn Random>,
-    /// What the configuration sets.
-    pub settings: Settings,
-    /// Runs argon2id, a few at a time.
-    pub passwords: passwords::Passwords,
     /// What goes on beside the requests.
     pub jobs: Jobs,
-    /// Keeps media.
-    pub media: media::Media,
-    store: Store,
-    incognito: Store,
     incognito_rooms: RwLock<HashSet<OwnedRoomId>>,
     /// Rooms whose rows are about to go: nobody enters them any more.
     purging: RwLock<HashSet<OwnedRoomId>>,
@@ -164,11 +151,19 @@ impl std::ops::Deref for Actions {
     }
 }
 
+impl std::ops::Deref for Inner {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
 /// What a tenant's actions are made of.
 pub struct Parts {
-    /// The tenant's name in the configuration.
+    /// The tenant's name in the configuration; part of its access tokens.
     pub tenant: String,
-    /// Its keys.
+    /// Signs what this server says.
     pub signer: Signer,
     /// The durable store.
     pub store: Store,
@@ -180,7 +175,7 @@ pub struct Parts {
     pub random: Arc<dyn Random>,
     /// What the configuration sets.
     pub settings: Settings,
-    /// Shared by all tenants of the process.
+    /// Runs argon2id, a few at a time; shared by all tenants of the process.
     pub passwords: passwords::Passwords,
     /// Its media.
     pub media: media::Media,
@@ -194,17 +189,9 @@ impl Actions {
     pub async fn open(parts: Parts) -> Result<Self, ActionError> {
         let live = stream::Live::new(&parts.signer);
         let actions = Self(Arc::new(Inner {
-            tenant: parts.tenant,
             server_name: parts.signer.server_name().to_owned(),
-            signer: parts.signer,
-            clock: parts.clock,
-            random: parts.random,
-            settings: parts.settings,
-            passwords: parts.passwords,
+            parts,
             jobs: Jobs::default(),
-            media: parts.media,
-            store: parts.store,
-            incognito: parts.incognito,
             incognito_rooms: RwLock::default(),
             purging: RwLock::default(),
             rooms: Rooms::default(),
@@ -321,10 +308,5 @@ impl Actions {
     /// Random bytes, as lower-case letters and digits.
     pub fn random_word(&self, characters: usize) -> String {
         crate::random::word(&*self.random, characters)
-    }
-
-    /// This server's name.
-    pub fn server_name(&self) -> &ServerName {
-        &self.server_name
     }
 }

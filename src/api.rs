@@ -44,6 +44,8 @@ pub mod v1;
 
 pub use limits::network_of;
 
+use error::Problem;
+
 /// How long a browser may remember what it may send to us.
 const PREFLIGHT_KEPT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -69,6 +71,18 @@ pub struct Given {
 #[derive(Clone)]
 pub(crate) struct ApiState(Arc<Shared>);
 
+/// One way to speak with this server. What all dialects have in common is written once for any of them; each says in its own words why something is refused.
+pub(crate) trait Dialect: Clone + Send + Sync + 'static {
+    /// A refusal in its words.
+    type Refusal: From<Problem> + IntoResponse + Send;
+
+    /// What all handlers share.
+    fn state(&self) -> &ApiState;
+
+    /// The body of this request is a file: it is streamed and has a bound of its own.
+    fn takes_a_file(request: &Request) -> bool;
+}
+
 /// What the copies of [`ApiState`] share.
 pub(crate) struct Shared {
     pub(crate) tenants: Tenants,
@@ -81,6 +95,8 @@ pub(crate) struct Shared {
     random: Arc<dyn Random>,
     times: around::Times,
     figures: Option<around::RouteFigures>,
+    /// How long a socket is waited for.
+    pub(crate) patience: v1::Patience,
 }
 
 impl Deref for ApiState {
@@ -143,6 +159,7 @@ fn forwarded(entry: &str) -> Option<IpAddr> {
 pub fn router(config: &Config, given: Given) -> Router {
     let Given { tenants, tasks, random, stopping, has_figures } = given;
     let times = around::Times { body_part: config.limits.body_timeout(), whole: config.limits.request_timeout() };
+    let patience = v1::Patience { token: config.limits.stream_token_timeout(), ping: config.limits.stream_ping() };
     let state = ApiState(Arc::new(Shared {
         tenants,
         limits: limits::Limits::new(&config.limits),
@@ -153,26 +170,32 @@ pub fn router(config: &Config, given: Given) -> Router {
         random,
         times,
         figures: has_figures.then(|| around::RouteFigures::new(v1::routes())),
+        patience,
     }));
-    v1::router()
-        .layer(middleware::from_fn_with_state(state.clone(), idempotency::layer))
-        .layer(middleware::from_fn_with_state(state.clone(), completed))
+    surrounded(v1::router(), v1::V1(state), config)
+}
+
+/// The calls of a dialect, with what surrounds every request.
+fn surrounded<D: Dialect>(calls: Router<D>, dialect: D, config: &Config) -> Router {
+    calls
+        .layer(middleware::from_fn_with_state(dialect.clone(), idempotency::layer::<D>))
+        .layer(middleware::from_fn_with_state(dialect.clone(), completed::<D>))
         .layer(DefaultBodyLimit::max(config.limits.body_bytes_max))
-        .layer(middleware::from_fn_with_state(config.limits.body_bytes_max, body::refuse_announced))
-        .layer(CatchPanicLayer::custom(v1::error::panicked))
+        .layer(middleware::from_fn_with_state(config.limits.body_bytes_max, body::refuse_announced::<D>))
+        .layer(CatchPanicLayer::custom(|cause| D::Refusal::from(Problem::panicked(cause)).into_response()))
         .layer(cors(config))
-        .layer(middleware::from_fn_with_state(state.clone(), around::layer))
-        .with_state(state)
+        .layer(middleware::from_fn_with_state(dialect.clone(), around::layer::<D>))
+        .with_state(dialect)
 }
 
 /// What a caller began is done to its end, even if the caller hangs up: what follows a commit is never left half done.
-async fn completed(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+async fn completed<D: Dialect>(State(dialect): State<D>, request: Request, next: Next) -> Response {
     if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
         return next.run(request).await;
     }
-    match state.tasks.spawn(next.run(request).in_current_span()).await {
+    match dialect.state().tasks.spawn(next.run(request).in_current_span()).await {
         Ok(response) => response,
-        Err(broken) => v1::error::V1Error::from(ActionError::internal(broken)).into_response(),
+        Err(broken) => D::Refusal::from(ActionError::internal(broken).into()).into_response(),
     }
 }
 
@@ -219,6 +242,7 @@ mod tests {
             random: Arc::new(crate::random::Seeded::new(1)),
             times: around::Times { body_part: second, whole: second },
             figures: None,
+            patience: v1::Patience { token: second, ping: second },
         }
     }
 

@@ -131,7 +131,8 @@ impl Config {
             let own_hosts = std::iter::once(("server_name", tenant.server_name.as_str()))
                 .chain(tenant.hosts.iter().map(|host| ("hosts", host.as_str())));
             for (key, host) in own_hosts {
-                if hosts.insert(host, number).is_some_and(|other| other != number) {
+                // Hosts are compared as requests name them: whatever the case.
+                if hosts.insert(host.to_ascii_lowercase(), number).is_some_and(|other| other != number) {
                     let message = format!("`{host}` leads to two tenants; each host belongs to one");
                     return Err(Problem::new(at(key), message));
                 }

@@ -105,8 +105,10 @@ pub enum Answer {
     },
     /// A page of accounts.
     Accounts {
-        /// The accounts of this page. None: there are no more.
+        /// The accounts of this page.
         accounts: Vec<AccountLine>,
+        /// Where the next page begins; none: there is none.
+        next: Option<usize>,
     },
     /// Not done.
     Refused {

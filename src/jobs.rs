@@ -69,14 +69,9 @@ impl Jobs {
         self.progress.lock().get(id).copied()
     }
 
-    /// Forgets how far a job was, and tells it one last time.
-    pub fn forget(&self, id: &str) -> Option<Progress> {
-        self.progress.lock().remove(id)
-    }
-
-    /// Something goes on that a tenant must stay open for.
-    pub fn is_busy(&self) -> bool {
-        !self.tasks.is_empty()
+    /// Forgets how far a job was.
+    pub fn forget(&self, id: &str) {
+        self.progress.lock().remove(id);
     }
 
     /// Jobs that have their turn now.

@@ -13,6 +13,7 @@ use std::{
 };
 
 use parking_lot::RwLock;
+use rules::UnixMs;
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::{
@@ -23,6 +24,8 @@ use crate::{
 
 /// Tenants that are opened at the same time: each replays its log.
 const OPENINGS_MAX: usize = 4;
+/// How long nobody tries again to open a tenant that could not be opened: a try may cost as much as a whole replay.
+pub const REOPEN_AFTER: Duration = Duration::from_secs(5);
 /// How long a tenant that nobody uses stays open.
 pub const IDLE_MAX: Duration = Duration::from_secs(15 * 60);
 
@@ -41,13 +44,15 @@ pub struct Tenant {
     turn: Mutex<()>,
     /// When it was last asked for, in milliseconds.
     used_at: AtomicU64,
+    /// When it could not be opened the last time.
+    failed_at: RwLock<Option<UnixMs>>,
 }
 
 impl Tenant {
     /// The tenant's actions; its store is opened if it is not.
     ///
     /// # Errors
-    /// When the store cannot be opened.
+    /// When the store cannot be opened; [`ActionError::Busy`] for [`REOPEN_AFTER`] after that.
     pub async fn actions(self: &Arc<Self>) -> Result<Actions, ActionError> {
         self.used_at.store(self.clock.now().0, Ordering::Relaxed);
         if let Some(actions) = self.if_open() {
@@ -64,10 +69,23 @@ impl Tenant {
         if let Some(actions) = self.if_open() {
             return Ok(actions);
         }
+        // Those who have waited for their turn learn what came of the try before.
+        if self.has_failed_lately() {
+            return Err(ActionError::Busy);
+        }
         let _place = self.openings.acquire().await.map_err(ActionError::internal)?;
-        let actions = (self.opener)().await?;
+        let opened = (self.opener)().await;
+        *self.failed_at.write() = opened.is_err().then(|| self.clock.now());
+        let actions = opened?;
         *self.opened.write() = Some(actions.clone());
         Ok(actions)
+    }
+
+    fn has_failed_lately(&self) -> bool {
+        let pause = u64::try_from(REOPEN_AFTER.as_millis()).unwrap_or(u64::MAX);
+        let since = |failed_at: UnixMs| self.clock.now().0.checked_sub(failed_at.0);
+        // A clock that was set back keeps nobody out.
+        self.failed_at.read().and_then(since).is_some_and(|since| since < pause)
     }
 
     fn if_open(&self) -> Option<Actions> {
@@ -136,6 +154,7 @@ impl Tenants {
             opened: RwLock::default(),
             turn: Mutex::default(),
             used_at: AtomicU64::new(0),
+            failed_at: RwLock::default(),
         };
         let tenants = tenants.into_iter().map(|tenant_of| Arc::new(tenant(tenant_of))).collect();
         Self(Arc::new(All { tenants, clock }))

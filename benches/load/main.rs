@@ -1,4 +1,4 @@
-//! Load on the built server, beside what the machine can do at all, in one run: `cargo bench --profile dev --bench load`.
+//! Load on the built server, beside what the machine can do at all, in one run: `make bench BENCHES='--bench load'`.
 //!
 //! Tables in Markdown go to stdout, progress to stderr. The ratios are what counts; the absolute numbers are the machine's. Client and server share it.
 //! `YURT_BENCH=quick` runs a tenth of it in two minutes. `YURT_BENCH_PARTS=machine,sends` runs some of the parts that [`PARTS`] names.

@@ -11,13 +11,15 @@ use rules::UnixMs;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 use yurt::{
+    api::Given,
     clock::Manual,
     config::Config,
     control::run::run,
     control::{Answer, Command},
+    random::Seeded,
     server::{self, Engines, Running},
     storage::{
         Direction, Engine as _, Limit, Profile,
@@ -74,7 +76,14 @@ impl World {
                 let Answer::Token { access_token } = issued else { panic!("no token: {issued:?}") };
                 tokens.push(access_token.0);
             }
-            (yurt::api::router(&config, tenants, TaskTracker::new()), running, tokens)
+            let given = Given {
+                tenants,
+                tasks: TaskTracker::new(),
+                random: Arc::new(Seeded::new(1)),
+                stopping: CancellationToken::new(),
+                has_figures: false,
+            };
+            (yurt::api::router(&config, given), running, tokens)
         });
         let mut world =
             Self { runtime, router, engine, routes: routes(), tokens, known: Vec::new(), running: Some(running), _folder: folder };

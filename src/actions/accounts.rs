@@ -3,16 +3,16 @@
 use ruma::{OwnedRoomId, OwnedUserId, UserId};
 
 use super::{
-    ActionError, Actions, Caller,
+    ActionError, Actions, Caller, Page, Window,
     audit::{Act, Actor},
     capacity, creation,
     passwords::PASSWORD_CHARACTERS_MAX,
-    profile,
+    profile, rows,
     sessions::{self, Issued},
     workspaces,
 };
 use crate::storage::{
-    ChangeKind, Commit, CommitError, Direction, Home, KeyRange, Limit,
+    ChangeKind, Commit, CommitError, Direction, Home, Limit,
     accounts::{Account, AccountState},
     keyspaces::{ACCOUNT, NAMES},
 };
@@ -46,12 +46,12 @@ pub struct AccountView {
     pub account: Account,
 }
 
-/// A page of accounts, and how many there are in all.
+/// A page of accounts.
 pub struct AccountPage {
-    /// The page.
-    pub accounts: Vec<AccountView>,
-    /// All of them.
-    pub total: usize,
+    /// The accounts.
+    pub page: Page<AccountView>,
+    /// How many names it has passed: the next page begins behind them. More than the accounts where a name lacks its account.
+    pub passed: usize,
 }
 
 /// The account of a local person.
@@ -226,45 +226,29 @@ pub async fn list(
     actions: &Actions,
     caller: &Caller,
     search: &Search,
-    offset: usize,
-    limit: usize,
+    window: Window,
 ) -> Result<AccountPage, ActionError> {
     must_be_admin(caller)?;
-    let (page, total) = if search.text.is_none() && search.state.is_none() {
-        let total = usize::try_from(capacity::accounts(actions).await?).map_err(ActionError::internal)?;
-        (by_name(actions, offset, limit).await?, total)
+    let page = if search.text.is_none() && search.state.is_none() {
+        by_name(actions, window).await?
     } else {
-        let found = find(actions, search).await?;
-        let total = found.len();
-        (found.into_iter().skip(offset).take(limit).collect(), total)
+        Page::of(find(actions, search).await?, window)
     };
-    let mut accounts = Vec::with_capacity(page.len());
-    for user_id in page {
+    let (mut entries, passed) = (Vec::with_capacity(page.entries.len()), page.entries.len());
+    for user_id in page.entries {
         // A crash may have left a name that was taken for an account that was not made.
         if let Some(account) = get(actions, &user_id).await? {
-            accounts.push(AccountView { user_id, account });
+            entries.push(AccountView { user_id, account });
         }
     }
-    Ok(AccountPage { accounts, total })
+    Ok(AccountPage { page: Page { entries, total: page.total }, passed })
 }
 
-async fn by_name(actions: &Actions, offset: usize, limit: usize) -> Result<Vec<OwnedUserId>, ActionError> {
-    let (mut page, mut passed, mut rest) = (Vec::new(), 0, KeyRange::all());
-    loop {
-        let part = Limit::rows(offset.saturating_add(limit).saturating_sub(passed));
-        let part = actions.store.scan(&NAMES, &Home::server(), rest.clone(), Direction::Up, part).await?;
-        let last = part.rows.last().map(|(last, ())| last.clone());
-        for (local, ()) in part.rows {
-            if passed >= offset {
-                page.extend(user_id(actions, &local));
-            }
-            passed += 1;
-        }
-        match last {
-            Some(last) if part.more && passed < offset.saturating_add(limit) => rest = rest.after(&last),
-            _ => return Ok(page),
-        }
-    }
+async fn by_name(actions: &Actions, window: Window) -> Result<Page<OwnedUserId>, ActionError> {
+    let total = usize::try_from(capacity::accounts(actions).await?).map_err(ActionError::internal)?;
+    let all = |(): &()| true;
+    let names = rows::page(&actions.store, &NAMES, &Home::server(), Direction::Up, all, Some(total), window).await?;
+    Ok(Page { entries: names.entries.iter().filter_map(|(local, ())| user_id(actions, local)).collect(), total })
 }
 
 /// The ids of all accounts that are looked for, sorted.

@@ -6,7 +6,7 @@ use rules::{
 };
 use ruma::{OwnedRoomId, OwnedUserId};
 
-use super::{ActionError, Actions, Caller, accounts::must_be_admin, rows, summary};
+use super::{ActionError, Actions, Caller, Page, Window, accounts::must_be_admin, rows, summary};
 use crate::storage::{
     Direction, Home,
     history::{RoomListing, Summary},
@@ -63,39 +63,30 @@ pub async fn rooms(
     actions: &Actions,
     caller: &Caller,
     search: &Search,
-    offset: usize,
-    limit: usize,
-) -> Result<(Vec<AdminRoom>, usize), ActionError> {
+    window: Window,
+) -> Result<Page<AdminRoom>, ActionError> {
     must_be_admin(caller)?;
     let is_of_kind = |listing: &RoomListing| match search.kind {
         Some(kind) => listing.kind == kind,
         None => listing.kind != RoomKind::Workspace,
     };
     let (home, store) = (Home::server(), actions.store());
-    let (ids, total) = if search.text.is_none() && search.state.is_none() {
-        let wanted = |_: &OwnedRoomId, listing: &RoomListing| is_of_kind(listing);
-        let (page, total) = rows::search(store, &ROOMS, &home, Direction::Up, (offset, limit), wanted).await?;
-        (page.into_iter().map(|(room_id, _)| room_id).collect(), total)
-    } else {
-        let wanted = |_: &OwnedRoomId, listing: &RoomListing| is_of_kind(listing);
-        let (all, _) = rows::search(store, &ROOMS, &home, Direction::Up, (0, usize::MAX), wanted).await?;
-        let (mut found, mut total) = (Vec::new(), 0);
-        for (room_id, _) in all {
-            let Some(summary) = store.get(&SUMMARY, &Home::room(&room_id), &()).await? else { continue };
-            if matches(&room_id, &summary, search) {
-                if total >= offset && found.len() < limit {
-                    found.push(room_id);
-                }
-                total += 1;
-            }
+    let is_search = search.text.is_some() || search.state.is_some();
+    let read = if is_search { Window::ALL } else { window };
+    let mut page = rows::page(store, &ROOMS, &home, Direction::Up, is_of_kind, None, read).await?.map(|(id, _)| id);
+    if is_search {
+        let mut found = Vec::new();
+        for room_id in page.entries {
+            let summary = store.get(&SUMMARY, &Home::room(&room_id), &()).await?;
+            found.extend(summary.filter(|summary| matches(&room_id, summary, search)).map(|_| room_id));
         }
-        (found, total)
-    };
-    let mut rooms = Vec::with_capacity(ids.len());
-    for room_id in ids {
-        rooms.extend(describe(actions, room_id).await?);
+        page = Page::of(found, window);
     }
-    Ok((rooms, total))
+    let mut entries = Vec::with_capacity(page.entries.len());
+    for room_id in page.entries {
+        entries.extend(describe(actions, room_id).await?);
+    }
+    Ok(Page { entries, total: page.total })
 }
 
 fn matches(room_id: &OwnedRoomId, summary: &Summary, search: &Search) -> bool {

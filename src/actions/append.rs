@@ -290,10 +290,10 @@ impl Writer {
     ///
     /// # Errors
     /// When nothing was staged.
-    pub fn answers(&mut self, event: &Event, transaction_id: &str, fingerprint: [u8; 32]) -> Result<(), ActionError> {
+    pub fn answers(&mut self, event: &Event, transaction_id: String, fingerprint: [u8; 32]) -> Result<(), ActionError> {
         let place = self.last_place()?;
         let sent = SentUnder { event_id: event.event_id().clone(), place, fingerprint, at: self.actions.now() };
-        self.commit.put(&SENT_UNDER, &(event.sender().clone(), transaction_id.to_owned()), &sent);
+        self.commit.put(&SENT_UNDER, &(event.sender().clone(), transaction_id), &sent);
         Ok(())
     }
 

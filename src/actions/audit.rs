@@ -2,7 +2,7 @@
 
 use ruma::UserId;
 
-use super::{ActionError, Actions, Caller, accounts::must_be_admin, rows};
+use super::{ActionError, Actions, Caller, Page, Window, accounts::must_be_admin, rows};
 use crate::storage::{Commit, Direction, Effect, Home, admin::AuditRow, keyspaces::AUDIT};
 
 /// How the record names the command line.
@@ -77,16 +77,15 @@ pub async fn list(
     actions: &Actions,
     caller: &Caller,
     filter: &Filter,
-    offset: usize,
-    limit: usize,
-) -> Result<(Vec<(String, AuditRow)>, usize), ActionError> {
+    window: Window,
+) -> Result<Page<(String, AuditRow)>, ActionError> {
     must_be_admin(caller)?;
     let is =
         |wanted: &Option<String>, value: Option<&str>| wanted.as_deref().is_none_or(|wanted| Some(wanted) == value);
-    let wanted = |_: &String, row: &AuditRow| {
+    let is_wanted = |row: &AuditRow| {
         is(&filter.actor, Some(&row.actor))
             && is(&filter.action, Some(&row.action))
             && is(&filter.target, row.target.as_deref())
     };
-    rows::search(actions.store(), &AUDIT, &Home::server(), Direction::Down, (offset, limit), wanted).await
+    rows::page(actions.store(), &AUDIT, &Home::server(), Direction::Down, is_wanted, None, window).await
 }

@@ -80,8 +80,7 @@ async fn send(
     if !is_same {
         entered.writer.stage(&caller.user_id, Draft::state("m.room.avatar", "", content)).await?;
     }
-    entered.writer.commit().await?;
-    rooms::details(actions, caller, reference).await
+    entered.finish(actions, caller).await
 }
 
 async fn collected<E: std::fmt::Display>(

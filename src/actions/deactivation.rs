@@ -1,11 +1,15 @@
 //! The end of an account by its owner's wish: first it can do nothing any more, then it leaves its rooms, whatever happens in between.
 
-use rules::{draft::Draft, kind::RoomKind, permission::Membership};
+use rules::draft::Draft;
 use ruma::{CanonicalJsonObject, OwnedUserId, RoomId};
 use serde_json::json;
 
 use super::{
-    ActionError, Actions, Caller, ErrorKind, accounts, append::Writer, incognito, jobs, members::membership, personal,
+    ActionError, Actions, Caller, ErrorKind, accounts,
+    append::Writer,
+    jobs,
+    members::{self, membership},
+    personal,
 };
 use crate::{
     jobs::Progress,
@@ -54,8 +58,7 @@ pub async fn leave_all(actions: &Actions, job_id: &str, user_id: &OwnedUserId) -
     let mut left = 0;
     for _ in 0..LOOKS {
         let mut rooms = personal::rooms_of(actions, user_id).await?;
-        let is_in = |membership| matches!(membership, Membership::Join | Membership::Invite | Membership::Knock);
-        rooms.retain(|(room_id, row)| *room_id != stays && is_in(row.membership));
+        rooms.retain(|(room_id, row)| *room_id != stays && row.membership.is_involved());
         if rooms.is_empty() {
             break;
         }
@@ -87,11 +90,8 @@ pub async fn leave_all(actions: &Actions, job_id: &str, user_id: &OwnedUserId) -
 async fn leave(actions: &Actions, user_id: &OwnedUserId, room_id: &RoomId) -> Result<(), ActionError> {
     let Some(mut writer) = Writer::enter(actions, &actions.room(room_id)).await? else { return Ok(()) };
     let member = writer.get(&MEMBERS, user_id).await?;
-    if matches!(membership(member.as_ref()), Membership::Join | Membership::Invite | Membership::Knock) {
+    if membership(member.as_ref()).is_involved() {
         writer.stage(user_id, Draft::member(user_id, "leave", CanonicalJsonObject::new())).await?;
     }
-    let summary = writer.summary()?;
-    let ends = summary.kind == RoomKind::Incognito && summary.creator == *user_id;
-    writer.commit().await?;
-    if ends { incognito::end(actions, room_id).await } else { Ok(()) }
+    members::commit_leave(actions, writer, user_id).await
 }

@@ -87,10 +87,9 @@ struct Candidate {
 /// The room that the contract says the pair shares, made ready: an invited caller joins, an archived room is restored, one who left is brought back.
 async fn find(actions: &Actions, caller: &Caller, partner: &UserId) -> Result<Option<OwnedRoomId>, ActionError> {
     let candidates = candidates(actions, &caller.user_id, partner).await?;
-    let is_in = |membership: Membership| matches!(membership, Membership::Join | Membership::Invite);
     let open = candidates
         .iter()
-        .filter(|room| room.state == RoomState::Open && is_in(room.own) && is_in(room.other))
+        .filter(|room| room.state == RoomState::Open && room.own.is_in() && room.other.is_in())
         .min_by_key(|room| (room.own != Membership::Join || room.other != Membership::Join, room.room.id.clone()));
     if let Some(found) = open {
         if found.own == Membership::Invite {
@@ -104,7 +103,7 @@ async fn find(actions: &Actions, caller: &Caller, partner: &UserId) -> Result<Op
         .min_by_key(|room| (room.other != Membership::Join, room.room.id.clone()));
     if let Some(found) = archived {
         lifecycle::rejoin(actions, caller, found.room.id.as_str()).await?;
-        if !is_in(found.other) {
+        if !found.other.is_in() {
             bring_back(actions, caller, &found.room, partner).await?;
         }
         return Ok(Some(found.room.id.clone()));

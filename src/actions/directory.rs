@@ -4,8 +4,8 @@ use rules::kind::RoomKind;
 use ruma::OwnedRoomId;
 
 use super::{
-    ActionError, Actions, Caller, personal,
-    rooms::{self, RoomPage},
+    ActionError, Actions, Caller, Page, Window, personal,
+    rooms::{self, RoomDetails},
 };
 use crate::storage::keyspaces::MEMBERS;
 
@@ -30,13 +30,12 @@ pub async fn list(
     actions: &Actions,
     caller: &Caller,
     search: &Search,
-    offset: usize,
-    limit: usize,
-) -> Result<RoomPage, ActionError> {
+    window: Window,
+) -> Result<Page<RoomDetails>, ActionError> {
     let own = own(actions, caller, search).await?;
-    let (page, total) = actions.directory.page(actions, own, search, (offset, limit)).await?;
-    let mut rooms = Vec::with_capacity(page.len());
-    for room_id in page {
+    let Page { entries, total } = actions.directory.page(actions, own, search, window).await?;
+    let mut rooms = Vec::with_capacity(entries.len());
+    for room_id in entries {
         let room = actions.room(&room_id);
         match room.view().await? {
             // It may have been hidden since the page was chosen.
@@ -49,7 +48,7 @@ pub async fn list(
             None => actions.directory.remove(&room_id),
         }
     }
-    Ok(RoomPage { rooms: rooms::describe_all(actions, caller, rooms).await?, total })
+    rooms::describe_all(actions, caller, Page { entries: rooms, total }).await
 }
 
 /// Rooms that the caller has to do with and may see, whether or not they are listed.

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use ruma::UserId;
 
-use super::{ActionError, Actions, Caller, ErrorKind, accounts::must_be_admin, deactivation, purge, rows};
+use super::{
+    ActionError, Actions, Caller, ErrorKind, Page, Window, accounts::must_be_admin, deactivation, purge, rows,
+};
 use crate::{
     jobs::Progress,
     storage::{
@@ -50,9 +52,7 @@ pub struct Filter {
 /// # Errors
 /// [`ActionError::Busy`] when too many wait.
 pub async fn new(actions: &Actions, kind: JobKind, by: &UserId) -> Result<(String, Job), ActionError> {
-    let is_waiting = |_: &String, job: &Job| !job.state.is_over();
-    let (_, waiting) = rows::search(actions.store(), &JOBS, &Home::server(), Direction::Up, (0, 0), is_waiting).await?;
-    if waiting >= UNFINISHED_MAX {
+    if page(actions, Direction::Up, |job| !job.state.is_over(), Window::NONE).await?.total >= UNFINISHED_MAX {
         return Err(ActionError::Busy);
     }
     let job = Job {
@@ -180,11 +180,9 @@ pub async fn keep(actions: &Actions, id: &str, job: &Job) -> Result<(), ActionEr
 
 /// Forgets finished jobs that are old, and the oldest of too many.
 async fn sweep(actions: &Actions) -> Result<(), ActionError> {
-    let is_over = |_: &String, job: &Job| job.state.is_over();
-    let all = (0, usize::MAX);
-    let (finished, total) = rows::search(actions.store(), &JOBS, &Home::server(), Direction::Up, all, is_over).await?;
-    let surplus = total.saturating_sub(FINISHED_MAX);
-    for (number, (id, job)) in finished.into_iter().enumerate() {
+    let finished = page(actions, Direction::Up, |job| job.state.is_over(), Window::ALL).await?;
+    let surplus = finished.total.saturating_sub(FINISHED_MAX);
+    for (number, (id, job)) in finished.entries.into_iter().enumerate() {
         let is_old = job.finished_at.is_some_and(|at| at.0.saturating_add(FINISHED_KEPT_MS) <= actions.now().0);
         if number >= surplus && !is_old {
             continue;
@@ -214,17 +212,25 @@ pub async fn list(
     actions: &Actions,
     caller: &Caller,
     filter: &Filter,
-    offset: usize,
-    limit: usize,
-) -> Result<(Vec<JobView>, usize), ActionError> {
+    window: Window,
+) -> Result<Page<JobView>, ActionError> {
     must_be_admin(caller)?;
-    let wanted = |_: &String, job: &Job| {
+    let is_wanted = |job: &Job| {
         filter.state.is_none_or(|state| state == job.state)
             && filter.kind.as_deref().is_none_or(|kind| kind == job.kind.as_str())
     };
-    let page = (offset, limit);
-    let (jobs, total) = rows::search(actions.store(), &JOBS, &Home::server(), Direction::Down, page, wanted).await?;
-    Ok((jobs.into_iter().map(|(id, job)| view(actions, id, job)).collect(), total))
+    let jobs = page(actions, Direction::Down, is_wanted, window).await?;
+    Ok(jobs.map(|(id, job)| view(actions, id, job)))
+}
+
+/// A page of the jobs that are wanted; their ids sort by their age.
+async fn page(
+    actions: &Actions,
+    direction: Direction,
+    is_wanted: impl Fn(&Job) -> bool,
+    window: Window,
+) -> Result<Page<(String, Job)>, ActionError> {
+    rows::page(actions.store(), &JOBS, &Home::server(), direction, is_wanted, None, window).await
 }
 
 fn view(actions: &Actions, id: String, job: Job) -> JobView {

@@ -2,9 +2,9 @@
 
 use rules::{
     draft::Draft,
-    freeze::{self, Change},
+    freeze::{self, ARCHIVE_LEVEL, CLOSE_LEVEL_MAX, Change},
     kind::{ARCHIVED, CLOSED, RoomKind, RoomState},
-    permission::{ADMIN_LEVEL, Act, MODERATOR_LEVEL},
+    permission::Act,
 };
 use ruma::{CanonicalJsonObject, CanonicalJsonValue};
 use serde_json::json;
@@ -46,7 +46,7 @@ pub(super) async fn stage_archive(
 ) -> Result<(), ActionError> {
     let mut content = object(json!({ "archived": true }))?;
     give_reason(&mut content, reason)?;
-    let change = lift(entered, caller, MODERATOR_LEVEL)?;
+    let change = lift(entered, caller, ARCHIVE_LEVEL)?;
     if let Some((_, former)) = &change {
         content.insert("levels".to_owned(), CanonicalJsonValue::Object(former.clone()));
     }
@@ -90,7 +90,7 @@ pub(super) async fn stage_close(
 ) -> Result<(), ActionError> {
     let mut content = CanonicalJsonObject::new();
     give_reason(&mut content, reason)?;
-    let level = entered.writer.view()?.level(&caller.user_id).reported().min(ADMIN_LEVEL);
+    let level = entered.writer.view()?.level(&caller.user_id).reported().min(CLOSE_LEVEL_MAX);
     let change = lift(entered, caller, level)?;
     entered.writer.stage(&caller.user_id, Draft::state(CLOSED, "", content)).await?;
     if let Some((change, _)) = change {

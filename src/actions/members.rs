@@ -9,7 +9,7 @@ use ruma::{CanonicalJsonObject, CanonicalJsonValue, OwnedUserId, RoomId, UserId}
 use serde_json::json;
 
 use super::{
-    ActionError, Actions, Caller, accounts,
+    ActionError, Actions, Caller, Page, Window, accounts,
     append::Writer,
     creation::object,
     incognito, purge, room_passwords,
@@ -18,6 +18,7 @@ use super::{
     texts::give_reason,
 };
 use crate::storage::{
+    Direction,
     accounts::AccountState,
     keyspaces::MEMBERS,
     members::{Member, Silence},
@@ -36,14 +37,6 @@ pub struct MemberView {
     pub is_creator: bool,
     /// A moderator keeps the person from speaking now.
     pub silence: Option<Silence>,
-}
-
-/// A page of members, and how many there are in all.
-pub struct MemberPage {
-    /// The page.
-    pub members: Vec<MemberView>,
-    /// All of them.
-    pub total: usize,
 }
 
 /// Enters a room. Where nothing else lets the caller in, the room's password does.
@@ -115,13 +108,19 @@ pub async fn leave(actions: &Actions, caller: &Caller, reference: &str) -> Resul
     if membership(entered.member.as_ref()) != Membership::Leave {
         writer.stage(&caller.user_id, Draft::member(&caller.user_id, "leave", CanonicalJsonObject::new())).await?;
     }
-    let ends = writer.summary()?.kind == RoomKind::Incognito && writer.summary()?.creator == caller.user_id;
+    commit_leave(actions, writer, &caller.user_id).await
+}
+
+/// Commits that somebody leaves. An incognito room ends with its creator.
+///
+/// # Errors
+/// As [`Writer::commit`].
+pub(super) async fn commit_leave(actions: &Actions, writer: Writer, user_id: &UserId) -> Result<(), ActionError> {
+    let summary = writer.summary()?;
+    let ends = summary.kind == RoomKind::Incognito && summary.creator == user_id;
     let room_id = writer.room_id().clone();
     writer.commit().await?;
-    if ends {
-        incognito::end(actions, &room_id).await?;
-    }
-    Ok(())
+    if ends { incognito::end(actions, &room_id).await } else { Ok(()) }
 }
 
 /// Who has declined an invite no longer sees the room, and may decline it twice all the same.
@@ -146,8 +145,7 @@ pub async fn invite(
     let is_foreign = !actions.is_local(target);
     let kind = entered.writer.summary()?.kind;
     let present = membership(entered.writer.get(&MEMBERS, &target.to_owned()).await?.as_ref());
-    let is_member = matches!(present, Membership::Join | Membership::Invite);
-    if is_member && membership(entered.member.as_ref()) == Membership::Join {
+    if present.is_in() && membership(entered.member.as_ref()) == Membership::Join {
         return entered.finish(actions, caller).await;
     }
     entered.may(caller, Act::Invite)?;
@@ -195,7 +193,7 @@ pub async fn take_measure(
     let (word, is_due) = match measure {
         Measure::Kick => {
             entered.may_to(caller, Act::Kick, target)?;
-            ("leave", matches!(present, Membership::Join | Membership::Invite | Membership::Knock))
+            ("leave", present.is_involved())
         }
         Measure::Ban => {
             entered.may_to(caller, Act::Ban, target)?;
@@ -232,14 +230,13 @@ pub async fn list(
     caller: &Caller,
     reference: &str,
     wanted: Option<Membership>,
-    offset: usize,
-    limit: usize,
-) -> Result<MemberPage, ActionError> {
+    window: Window,
+) -> Result<Page<MemberView>, ActionError> {
     let opened = rooms::open(actions, caller, reference).await?;
     membership(opened.member.as_ref()).joined()?;
     let is_wanted = |member: &Member| match wanted {
         Some(wanted) => member.membership == wanted,
-        None => matches!(member.membership, Membership::Join | Membership::Invite),
+        None => member.membership.is_in(),
     };
     let summary = &opened.view.summary;
     let total = match wanted {
@@ -251,7 +248,7 @@ pub async fn list(
     };
     let total = total.map(usize::try_from).transpose().map_err(ActionError::internal)?;
     let (store, home) = (&opened.room.store, &opened.room.home);
-    let (members, total) = rows::page(store, &MEMBERS, home, is_wanted, total, (offset, limit)).await?;
+    let members = rows::page(store, &MEMBERS, home, Direction::Up, is_wanted, total, window).await?;
     let now = actions.now();
     let view = |(user_id, member): (OwnedUserId, Member)| MemberView {
         power_level: opened.view.level(&user_id).reported(),
@@ -260,7 +257,7 @@ pub async fn list(
         user_id,
         member,
     };
-    Ok(MemberPage { members: members.into_iter().map(view).collect(), total })
+    Ok(members.map(view))
 }
 
 /// The membership that a row says; none where there is no row.

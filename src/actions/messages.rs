@@ -74,16 +74,16 @@ pub async fn send(
         let rows = entered.writer.rows();
         timeline::visible(caller, &rows, entered.writer.view()?, entered.member.as_ref(), target).await?;
     }
-    let content = with_reply(object(message.content.clone())?, message.reply_to.as_deref());
-    let draft = Draft::message(message.event_type.as_str(), content);
+    let is_text = message.event_type == "m.room.message";
+    let named = if is_text { mentioned(actions, &message.content) } else { Vec::new() };
+    let content = with_reply(object(message.content)?, message.reply_to.as_deref());
+    let draft = Draft::message(message.event_type, content);
     let event = entered.writer.stage_as(&caller.user_id, draft, message.transaction_id.clone()).await?;
     let place = entered.writer.last_place()?;
-    if let Some(transaction_id) = &message.transaction_id {
+    if let Some(transaction_id) = message.transaction_id {
         entered.writer.answers(&event, transaction_id, message.fingerprint)?;
     }
-    if message.event_type == "m.room.message" {
-        mention(actions, &mut entered, caller, &message.content, place).await?;
-    }
+    mention(&mut entered, caller, named, place).await?;
     entered.writer.commit().await?;
     Ok(Sent { event_id: event.event_id().clone(), place })
 }
@@ -129,16 +129,15 @@ fn with_reply(mut content: CanonicalJsonObject, target: Option<&EventId>) -> Can
     content
 }
 
-/// Remembers the message with the local members whom it names.
+/// Remembers the message with those whom it names, if they are members.
 async fn mention(
-    actions: &Actions,
     entered: &mut Entered,
     caller: &Caller,
-    content: &Value,
+    named: Vec<OwnedUserId>,
     place: Place,
 ) -> Result<(), ActionError> {
     let room_id = entered.writer.room_id().clone();
-    for user_id in mentioned(actions, content) {
+    for user_id in named {
         let member = entered.writer.get(&MEMBERS, &user_id).await?;
         if user_id == caller.user_id || member.is_none_or(|member| member.membership != Membership::Join) {
             continue;

@@ -11,11 +11,11 @@ use serde_json::json;
 use super::{
     ActionError, Actions, Caller,
     accounts::{self, must_be_admin},
-    aliases, append,
+    append,
     audit::{Act, Actor},
     capacity, chores, incognito, jobs,
     lane::Room,
-    rows,
+    rooms, rows,
 };
 use crate::{
     jobs::Progress,
@@ -174,11 +174,7 @@ pub async fn start(actions: &Actions, caller: &Caller, reference: &str) -> Resul
 
 /// The room that an id or alias names, whether or not anybody may enter it.
 async fn find(actions: &Actions, reference: &str) -> Result<Arc<Room>, ActionError> {
-    let room_id = if reference.starts_with('#') {
-        aliases::resolve(actions, reference).await?
-    } else {
-        RoomId::parse(reference).ok().filter(|_| !reference.contains('\0'))
-    };
+    let room_id = rooms::id_of(actions, reference).await?;
     let room = actions.room(&room_id.ok_or(ActionError::RoomNotFound)?);
     let is_there = room.view().await?.is_some() || actions.is_purging(&room.id);
     if is_there { Ok(room) } else { Err(ActionError::RoomNotFound) }
@@ -280,9 +276,10 @@ async fn everybody_leaves(actions: &Actions, room: &Arc<Room>, report: &mut Repo
         let page =
             room.store.scan(&MEMBERS, &room.home, rest.clone(), Direction::Up, Limit::rows(LEAVES_AT_A_TIME)).await?;
         let Some(last) = page.rows.last().map(|(last, _)| last.clone()) else { return Ok(()) };
-        let is_in = |membership| matches!(membership, Membership::Join | Membership::Invite | Membership::Knock);
-        let people =
-            page.rows.into_iter().filter(|(user_id, member)| actions.is_local(user_id) && is_in(member.membership));
+        let people = page
+            .rows
+            .into_iter()
+            .filter(|(user_id, member)| actions.is_local(user_id) && member.membership.is_involved());
         let people: Vec<OwnedUserId> = people.map(|(user_id, _)| user_id).collect();
         append::leave(actions, room, &people).await?;
         report.step(people.len());

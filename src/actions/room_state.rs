@@ -12,7 +12,7 @@ use ruma::{OwnedEventId, RoomId, events::room::server_acl::RoomServerAclEventCon
 use serde_json::Value;
 
 use super::{
-    ActionError, Actions, Caller, aliases,
+    ActionError, Actions, Caller, Page, Window, aliases,
     creation::object,
     media,
     members::membership,
@@ -27,14 +27,6 @@ use crate::storage::{StateTree, keyspaces::REDACTIONS};
 /// State entries that are read at a time.
 const ENTRIES_AT_A_TIME: usize = 1_000;
 
-/// A page of a room's state, and how many entries there are.
-pub struct StatePage {
-    /// The page.
-    pub events: Vec<EventView>,
-    /// All entries.
-    pub total: usize,
-}
-
 /// The state of a room, by type and key.
 ///
 /// # Errors
@@ -43,9 +35,8 @@ pub async fn list(
     actions: &Actions,
     caller: &Caller,
     reference: &str,
-    offset: usize,
-    limit: usize,
-) -> Result<StatePage, ActionError> {
+    window: Window,
+) -> Result<Page<EventView>, ActionError> {
     let opened = readable(actions, caller, reference).await?;
     let rows = Rows::on_disk(&opened.room.store, &opened.room.home);
     let tree = StateTree::new(&opened.room.store, opened.room.home.clone());
@@ -61,12 +52,12 @@ pub async fn list(
     }
     let key = |event: &Event| (event.type_str().to_owned(), event.state_key().unwrap_or_default().to_owned());
     events.sort_by_cached_key(|(_, event)| key(event));
-    let total = events.len();
-    let mut page = Vec::new();
-    for (stored, event) in events.into_iter().skip(offset).take(limit) {
-        page.push(shown(&opened, &rows, stored.place, event).await?);
+    let page = Page::of(events, window);
+    let mut entries = Vec::with_capacity(page.entries.len());
+    for (stored, event) in page.entries {
+        entries.push(shown(&opened, &rows, stored.place, event).await?);
     }
-    Ok(StatePage { events: page, total })
+    Ok(Page { entries, total: page.total })
 }
 
 /// One entry of a room's state.

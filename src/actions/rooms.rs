@@ -12,12 +12,13 @@ use ruma::{OwnedRoomId, RoomId, UserId};
 use serde_json::json;
 
 use super::{
-    ActionError, Actions, Caller, aliases,
+    ActionError, Actions, Caller, Page, Window, aliases,
     append::Writer,
     chores,
     creation::object,
     incognito,
     lane::Room,
+    members::membership,
     personal::{self, PersonalView},
     texts::{NAME_CHARACTERS_MAX, TOPIC_CHARACTERS_MAX, at_most},
     view::RoomView,
@@ -88,18 +89,24 @@ pub enum Federation {
     Never,
 }
 
+/// The id of the room that an id or alias names, whether or not there is such a room.
+///
+/// # Errors
+/// When storage cannot be read.
+pub(super) async fn id_of(actions: &Actions, reference: &str) -> Result<Option<OwnedRoomId>, ActionError> {
+    if reference.starts_with('#') {
+        return aliases::resolve(actions, reference).await;
+    }
+    Ok(RoomId::parse(reference).ok().filter(|_| !reference.contains('\0')))
+}
+
 /// The room that an id or alias names, whether or not the caller may see it.
 ///
 /// # Errors
 /// [`ActionError::RoomNotFound`]; when storage cannot be read.
 pub async fn locate(actions: &Actions, reference: &str) -> Result<Arc<Room>, ActionError> {
-    let room_id = if reference.starts_with('#') {
-        aliases::resolve(actions, reference).await?
-    } else {
-        RoomId::parse(reference).ok().filter(|_| !reference.contains('\0'))
-    };
-    let room_id = room_id.filter(|room_id| !actions.is_purging(room_id)).ok_or(ActionError::RoomNotFound)?;
-    Ok(actions.room(&room_id))
+    let room_id = id_of(actions, reference).await?.filter(|room_id| !actions.is_purging(room_id));
+    Ok(actions.room(&room_id.ok_or(ActionError::RoomNotFound)?))
 }
 
 /// A room, for reading.
@@ -192,7 +199,7 @@ pub async fn describe(
     let personal = personal::view(actions, &caller.user_id, room, &view, member).await?;
     Ok(RoomDetails {
         room_id: room.id.clone(),
-        membership: member.map_or(Membership::None, |member| member.membership),
+        membership: membership(member),
         power_level: view.level(&caller.user_id).reported(),
         is_creator: view.basis.levels.is_creator(&caller.user_id),
         members_max: view.settings.max_members,
@@ -296,23 +303,14 @@ pub async fn set_workspace(
     Ok(moved)
 }
 
-/// A page of rooms, and how many there are in all.
-pub struct RoomPage {
-    /// The page.
-    pub rooms: Vec<RoomDetails>,
-    /// All of them.
-    pub total: usize,
-}
-
 /// The caller's own rooms, invites and knocks included, newest activity first.
 ///
 /// # Errors
 /// When storage cannot be read.
-pub async fn own(actions: &Actions, caller: &Caller, offset: usize, limit: usize) -> Result<RoomPage, ActionError> {
-    let is_in = |membership| matches!(membership, Membership::Join | Membership::Invite | Membership::Knock);
+pub async fn own(actions: &Actions, caller: &Caller, window: Window) -> Result<Page<RoomDetails>, ActionError> {
     let mut rooms: Vec<(UnixMs, Arc<Room>, Arc<RoomView>)> = Vec::new();
     for (room_id, row) in personal::rooms_of(actions, &caller.user_id).await? {
-        if row.is_workspace || !is_in(row.membership) {
+        if row.is_workspace || !row.membership.is_involved() {
             continue;
         }
         let room = actions.room(&room_id);
@@ -321,21 +319,15 @@ pub async fn own(actions: &Actions, caller: &Caller, offset: usize, limit: usize
         }
     }
     rooms.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.id.cmp(&b.1.id)));
-    let total = rooms.len();
-    let page = rooms.into_iter().skip(offset).take(limit).map(|(_, room, view)| (room, view)).collect();
-    Ok(RoomPage { rooms: describe_all(actions, caller, page).await?, total })
+    let page = Page::of(rooms, window).map(|(_, room, view)| (room, view));
+    describe_all(actions, caller, page).await
 }
 
 /// The archived rooms of which the caller was a member when they were archived.
 ///
 /// # Errors
 /// When storage cannot be read.
-pub async fn archived(
-    actions: &Actions,
-    caller: &Caller,
-    offset: usize,
-    limit: usize,
-) -> Result<RoomPage, ActionError> {
+pub async fn archived(actions: &Actions, caller: &Caller, window: Window) -> Result<Page<RoomDetails>, ActionError> {
     let mut rooms = Vec::new();
     for (room_id, row) in personal::rooms_of(actions, &caller.user_id).await? {
         if row.is_workspace || !row.was_joined {
@@ -357,9 +349,7 @@ pub async fn archived(
         }
     }
     rooms.sort_by(|a, b| b.1.tip.last_activity.cmp(&a.1.tip.last_activity).then_with(|| a.0.id.cmp(&b.0.id)));
-    let total = rooms.len();
-    let page = rooms.into_iter().skip(offset).take(limit).collect();
-    Ok(RoomPage { rooms: describe_all(actions, caller, page).await?, total })
+    describe_all(actions, caller, Page::of(rooms, window)).await
 }
 
 /// What these rooms answer to the caller.
@@ -369,12 +359,12 @@ pub async fn archived(
 pub async fn describe_all(
     actions: &Actions,
     caller: &Caller,
-    rooms: Vec<(Arc<Room>, Arc<RoomView>)>,
-) -> Result<Vec<RoomDetails>, ActionError> {
-    let mut all = Vec::with_capacity(rooms.len());
-    for (room, view) in rooms {
+    rooms: Page<(Arc<Room>, Arc<RoomView>)>,
+) -> Result<Page<RoomDetails>, ActionError> {
+    let mut entries = Vec::with_capacity(rooms.entries.len());
+    for (room, view) in rooms.entries {
         let member = room.store.get(&MEMBERS, &room.home, &caller.user_id).await?;
-        all.push(describe(actions, caller, &room, view, member.as_ref()).await?);
+        entries.push(describe(actions, caller, &room, view, member.as_ref()).await?);
     }
-    Ok(all)
+    Ok(Page { entries, total: rooms.total })
 }

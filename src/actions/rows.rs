@@ -9,7 +9,7 @@ use rules::{
 };
 use ruma::{EventId, UserId, events::StateEventType};
 
-use super::{error::ActionError, lane::Underway};
+use super::{Page, Window, error::ActionError, lane::Underway};
 use crate::storage::{
     Arrival, Commit, Direction, Home, KeyRange, Keyspace, Limit, Place, StateRoot, StateTree, Store,
     history::{EventStanding, StoredEvent},
@@ -159,7 +159,7 @@ pub fn state_key(event_type: &str, state_key: &str) -> StateKey {
 const PAGE_STEP_MIN: usize = 100;
 
 /// A page of the rows of a home that are wanted, in the order of their keys, and how many are wanted in all. Where that is known, nothing behind the page is
-/// read; skipping costs a read of what is skipped.
+/// read; skipping costs a read of what is skipped. Where it is not, every row of the home is read, a part at a time.
 ///
 /// # Errors
 /// When storage cannot be read.
@@ -167,28 +167,28 @@ pub async fn page<K: Key + Clone, V: Value>(
     store: &Store,
     keyspace: &Keyspace<K, V>,
     home: &Home,
+    direction: Direction,
     is_wanted: impl Fn(&V) -> bool,
     total: Option<usize>,
-    (offset, limit): (usize, usize),
-) -> Result<(Vec<(K, V)>, usize), ActionError> {
-    let (mut found, mut seen, mut rest) = (Vec::new(), 0, KeyRange::all());
-    let end = offset.saturating_add(limit);
-    while total.is_none_or(|total| seen < end.min(total)) {
-        let step = if total.is_some() { (end - seen).max(PAGE_STEP_MIN) } else { Limit::ROWS_MAX };
-        let page = store.scan(keyspace, home, rest.clone(), Direction::Up, Limit::rows(step)).await?;
-        let last = page.rows.last().map(|(last, _)| last.clone());
-        for row in page.rows.into_iter().filter(|(_, value)| is_wanted(value)) {
-            if (offset..end).contains(&seen) {
-                found.push(row);
+    window: Window,
+) -> Result<Page<(K, V)>, ActionError> {
+    let (mut entries, mut seen, mut rest) = (Vec::new(), 0, KeyRange::all());
+    while total.is_none_or(|total| seen < window.end().min(total)) {
+        let step = if total.is_some() { (window.end() - seen).max(PAGE_STEP_MIN) } else { Limit::ROWS_MAX };
+        let part = store.scan(keyspace, home, rest.clone(), direction, Limit::rows(step)).await?;
+        let last = part.rows.last().map(|(last, _)| last.clone());
+        for row in part.rows.into_iter().filter(|(_, value)| is_wanted(value)) {
+            if window.holds(seen) {
+                entries.push(row);
             }
             seen += 1;
         }
         match last {
-            Some(last) if page.more => rest = rest.after(&last),
+            Some(last) if part.more => rest = rest.past(&last, direction),
             _ => break,
         }
     }
-    Ok((found, total.unwrap_or(seen)))
+    Ok(Page { entries, total: total.unwrap_or(seen) })
 }
 
 /// All rows of a home in a range: for lists that are short by their nature, and for start-up.
@@ -210,37 +210,6 @@ pub async fn all<K: Key + Clone, V: Value>(
         match last {
             Some(last) if page.more => rest = rest.after(&last),
             _ => return Ok(rows),
-        }
-    }
-}
-
-/// One page of the rows of a home that are wanted, and how many are wanted in all. It reads every row of the home, a part at a time, and keeps one page:
-/// for lists of admins.
-///
-/// # Errors
-/// When storage cannot be read.
-pub async fn search<K: Key + Clone, V: Value>(
-    store: &Store,
-    keyspace: &Keyspace<K, V>,
-    home: &Home,
-    direction: Direction,
-    (offset, limit): (usize, usize),
-    wanted: impl Fn(&K, &V) -> bool,
-) -> Result<(Vec<(K, V)>, usize), ActionError> {
-    let (mut rows, mut total, mut rest) = (Vec::new(), 0, KeyRange::all());
-    loop {
-        let part = store.scan(keyspace, home, rest.clone(), direction, Limit::max()).await?;
-        let last = part.rows.last().map(|(last, _)| last.clone());
-        for (key, value) in part.rows.into_iter().filter(|(key, value)| wanted(key, value)) {
-            if total >= offset && rows.len() < limit {
-                rows.push((key, value));
-            }
-            total += 1;
-        }
-        match (last, direction) {
-            (Some(last), Direction::Up) if part.more => rest = rest.after(&last),
-            (Some(last), Direction::Down) if part.more => rest = rest.before(&last),
-            _ => return Ok((rows, total)),
         }
     }
 }
@@ -274,9 +243,10 @@ mod tests {
                 (4, 10, &[]),
                 (usize::MAX, 10, &[]),
             ] {
-                let page = page(&store, &OWN_MESSAGES, &home, is_wanted, total, (offset, limit)).await.unwrap();
-                let found: Vec<i64> = page.0.iter().map(|((_, place), _)| place.0).collect();
-                assert_eq!((found.as_slice(), page.1), (expected, 4), "{offset} {limit} {total:?}");
+                let window = Window { offset, limit };
+                let page = page(&store, &OWN_MESSAGES, &home, Direction::Up, is_wanted, total, window).await.unwrap();
+                let found: Vec<i64> = page.entries.iter().map(|((_, place), _)| place.0).collect();
+                assert_eq!((found.as_slice(), page.total), (expected, 4), "{window:?} {total:?}");
             }
         }
     }

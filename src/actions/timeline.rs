@@ -10,7 +10,9 @@ use rules::{
 use ruma::{EventId, OwnedEventId, OwnedUserId};
 
 use super::{
-    ActionError, Actions, Caller, rooms,
+    ActionError, Actions, Caller,
+    members::membership,
+    rooms,
     rows::{self, Rows},
     view::RoomView,
 };
@@ -66,11 +68,7 @@ pub async fn page(
     let (mut events, mut at, mut looked_at, mut is_end) = (Vec::new(), from, 0, false);
     let (mut bytes, mut is_full) = (0, false);
     while events.len() <= limit && looked_at < LOOKED_AT_MAX && !is_end && !is_full {
-        let range = match (at, direction) {
-            (None, _) => KeyRange::all(),
-            (Some(place), Direction::Up) => KeyRange::all().after(&place),
-            (Some(place), Direction::Down) => KeyRange::all().before(&place),
-        };
+        let range = at.map_or_else(KeyRange::all, |place| KeyRange::all().past(&place, direction));
         let wanted = Limit::rows(limit + 1 - events.len());
         let page = rows.store.scan(&TIMELINE, rows.home, range, direction, wanted).await?;
         let arrivals: Vec<_> = page.rows.iter().map(|(_, arrival)| *arrival).collect();
@@ -111,16 +109,17 @@ pub fn parse_id(id: &str) -> Result<OwnedEventId, ActionError> {
 /// One event.
 ///
 /// # Errors
-/// [`ActionError::EventNotFound`] alike for unknown and hidden events.
+/// As [`rooms::open`]; [`ActionError::EventNotFound`] alike for unknown and hidden events, and for what is no id.
 pub async fn event(
     actions: &Actions,
     caller: &Caller,
     reference: &str,
-    event_id: &EventId,
+    event_id: &str,
 ) -> Result<EventView, ActionError> {
     let opened = rooms::open(actions, caller, reference).await?;
+    let event_id = parse_id(event_id)?;
     let rows = Rows::on_disk(&opened.room.store, &opened.room.home);
-    visible(caller, &rows, &opened.view, opened.member.as_ref(), event_id).await
+    visible(caller, &rows, &opened.view, opened.member.as_ref(), &event_id).await
 }
 
 /// One event of a room that is at hand.
@@ -199,9 +198,9 @@ impl<'a> Reader<'a> {
         room: &'a RoomView,
         member: Option<&'a Member>,
     ) -> Result<Self, ActionError> {
-        let membership = member.map_or(Membership::None, |member| member.membership);
+        let present = membership(member);
         let Some(member) = member.filter(|member| member.was_joined || member.membership == Membership::Invite) else {
-            membership.joined()?;
+            present.joined()?;
             return Err(ActionError::internal("a joined member without a row"));
         };
         let sees_all = member.membership == Membership::Join && !room.summary.history_was_narrow;

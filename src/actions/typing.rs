@@ -3,16 +3,20 @@
 use std::collections::{BTreeMap, HashMap};
 
 use parking_lot::Mutex;
-use rules::{UnixMs, permission::Act};
+use rules::{
+    UnixMs,
+    permission::{Act, Membership},
+};
 use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
 
 use super::{
     ActionError, Actions, Caller, rooms,
     stream::{Frame, FrameKind, Hub},
 };
+use crate::storage::keyspaces::MEMBERS;
 
 /// How long somebody types who does not say it, in milliseconds.
-pub const TIMEOUT_MS_DEFAULT: u64 = 30_000;
+const TIMEOUT_MS_DEFAULT: u64 = 30_000;
 /// How long somebody types at most before they say it again, in milliseconds.
 pub const TIMEOUT_MS_MAX: u64 = 120_000;
 /// Rooms in which somebody types. In more, it is not told.
@@ -23,6 +27,18 @@ const PEOPLE_MAX: usize = 200;
 /// Who types in which room, and until when.
 #[derive(Default)]
 pub struct Typing(Mutex<HashMap<OwnedRoomId, BTreeMap<OwnedUserId, UnixMs>>>);
+
+/// How long somebody types who says that they do, in milliseconds.
+///
+/// # Errors
+/// Nothing at all, or longer than [`TIMEOUT_MS_MAX`].
+pub fn timeout_of(timeout_ms: Option<u64>) -> Result<u64, ActionError> {
+    let timeout_ms = timeout_ms.unwrap_or(TIMEOUT_MS_DEFAULT);
+    if (1..=TIMEOUT_MS_MAX).contains(&timeout_ms) {
+        return Ok(timeout_ms);
+    }
+    Err(ActionError::invalid("timeout_ms", format!("must be from 1 to {TIMEOUT_MS_MAX}")))
+}
 
 /// The caller types for so many milliseconds, or no longer.
 ///
@@ -73,6 +89,21 @@ impl Typing {
         people.insert(user_id.to_owned(), until).is_none() || has_shrunk
     }
 
+    /// The person types there, as far as anybody said.
+    pub(super) fn has(&self, room_id: &RoomId, user_id: &UserId) -> bool {
+        self.0.lock().get(room_id).is_some_and(|people| people.contains_key(user_id))
+    }
+
+    /// Who types now, room by room.
+    fn all(&self, now: UnixMs) -> Vec<(OwnedRoomId, Vec<OwnedUserId>)> {
+        let rooms = self.0.lock();
+        let typing = |(room_id, people): (&OwnedRoomId, &BTreeMap<OwnedUserId, UnixMs>)| {
+            let people = people.iter().filter(|(_, end)| **end > now);
+            (room_id.clone(), people.map(|(person, _)| person.clone()).collect::<Vec<_>>())
+        };
+        rooms.iter().map(typing).filter(|(_, people)| !people.is_empty()).collect()
+    }
+
     fn people(&self, room_id: &RoomId) -> Vec<OwnedUserId> {
         self.0.lock().get(room_id).map(|people| people.keys().cloned().collect()).unwrap_or_default()
     }
@@ -104,17 +135,28 @@ pub(super) fn expire(actions: &Actions, hub: &Hub, now: UnixMs) {
     ended.iter().for_each(|room_id| tell(actions, hub, room_id));
 }
 
-/// Who types now in the rooms of a person who begins to listen.
-pub(super) fn frames_for(actions: &Actions, hub: &Hub, user_id: &UserId) -> Vec<Frame> {
+/// Forgets who has stopped or left while nobody listened: nobody was told of it then.
+///
+/// # Errors
+/// When storage cannot be read.
+pub(super) async fn catch_up(actions: &Actions) -> Result<(), ActionError> {
     let now = actions.now();
-    let rooms = actions.typing.0.lock();
-    let mut frames = Vec::new();
-    for (room_id, people) in rooms.iter().filter(|(room_id, _)| hub.is_in(user_id, room_id)) {
-        let typing = people.iter().filter(|(_, end)| **end > now);
-        let participants: Vec<OwnedUserId> = typing.map(|(person, _)| person.clone()).collect();
-        if !participants.is_empty() {
-            frames.push(Frame::new(FrameKind::Typing { room_id: room_id.clone(), participants }, None));
+    for (room_id, people) in actions.typing.all(now) {
+        let room = actions.room(&room_id);
+        let members = room.store.get_many(&MEMBERS, &room.home, &people).await?;
+        for (user_id, member) in people.iter().zip(members) {
+            if member.is_none_or(|member| member.membership != Membership::Join) {
+                actions.typing.change(&room_id, user_id, None, now);
+            }
         }
     }
-    frames
+    Ok(())
+}
+
+/// Who types now in the rooms of a person who begins to listen.
+pub(super) fn frames_for(actions: &Actions, hub: &Hub, user_id: &UserId) -> Vec<Frame> {
+    let mut typing = actions.typing.all(actions.now());
+    typing.retain(|(room_id, _)| hub.is_in(user_id, room_id));
+    let frame = |(room_id, participants)| Frame::new(FrameKind::Typing { room_id, participants }, None);
+    typing.into_iter().map(frame).collect()
 }

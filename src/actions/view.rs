@@ -10,7 +10,7 @@ use rules::{
 };
 use ruma::UserId;
 
-use super::{Actions, Caller, error::ActionError, rows::Rows, summary::Basis};
+use super::{Actions, Caller, error::ActionError, members::membership, rows::Rows, summary::Basis};
 use crate::storage::{
     Arrival, Home, Store,
     history::{RoomSettings, Summary, Tip},
@@ -69,12 +69,11 @@ impl RoomView {
 
     /// A person in this room, for [`Standing::may`].
     pub fn standing(&self, actions: &Actions, caller: &Caller, member: Option<&Member>) -> Standing<'_> {
-        let membership = member.map_or(Membership::None, |member| member.membership);
         let silence = member.and_then(|member| member.silence);
         Standing {
             kind: self.summary.kind,
             state: self.summary.state,
-            membership,
+            membership: membership(member),
             level: self.level(&caller.user_id),
             levels: &self.basis.levels,
             door: self.door(),

@@ -12,7 +12,7 @@ use ruma::{CanonicalJsonObject, OwnedRoomId, OwnedUserId, RoomId, UserId};
 use serde_json::json;
 
 use super::{
-    ActionError, Actions, Caller, accounts,
+    ActionError, Actions, Caller, Page, Window, accounts,
     append::Writer,
     creation::{self, Plan},
     lane::Room,
@@ -225,8 +225,8 @@ pub async fn delete(actions: &Actions, caller: &Caller, reference: &str) -> Resu
 /// Lets everybody leave a deleted workspace. It is gone already; who is left over after a crash harms nobody.
 async fn empty(actions: &Actions, room: &Arc<Room>) -> Result<(), ActionError> {
     let members = rows::all(&room.store, &MEMBERS, &room.home, KeyRange::all()).await?;
-    let is_in = |member: &Member| matches!(member.membership, Membership::Join | Membership::Invite);
-    let people: Vec<_> = members.into_iter().filter(|(_, member)| is_in(member)).map(|(user_id, _)| user_id).collect();
+    let people: Vec<_> =
+        members.into_iter().filter(|(_, member)| member.membership.is_in()).map(|(user_id, _)| user_id).collect();
     for some in people.chunks(LEAVES_AT_A_TIME) {
         let Some(mut writer) = Writer::enter(actions, room).await? else { return Ok(()) };
         for user_id in some.iter().filter(|user_id| actions.is_local(user_id)) {
@@ -266,20 +266,19 @@ pub async fn members(
     actions: &Actions,
     caller: &Caller,
     reference: &str,
-    offset: usize,
-    limit: usize,
-) -> Result<(Vec<WorkspaceMember>, usize), ActionError> {
+    window: Window,
+) -> Result<Page<WorkspaceMember>, ActionError> {
     let opened = open(actions, caller, reference).await?;
     let (store, home) = (&opened.room.store, &opened.room.home);
     let joined = usize::try_from(opened.view.summary.joined).map_err(ActionError::internal)?;
     let is_joined = |member: &Member| member.membership == Membership::Join;
-    let (members, total) = rows::page(store, &MEMBERS, home, is_joined, Some(joined), (offset, limit)).await?;
+    let members = rows::page(store, &MEMBERS, home, Direction::Up, is_joined, Some(joined), window).await?;
     let view = |(user_id, member): (OwnedUserId, Member)| WorkspaceMember {
         role: Role::of(opened.view.level(&user_id)),
         display_name: member.display_name,
         user_id,
     };
-    Ok((members.into_iter().map(view).collect(), total))
+    Ok(members.map(view))
 }
 
 /// Gives somebody a role; who is not in the workspace yet is brought in at once.
@@ -321,10 +320,11 @@ pub async fn remove_member(
     }
     not_the_creator(&entered, target)?;
     let member = entered.writer.get(&MEMBERS, &target.to_owned()).await?;
-    if matches!(membership(member.as_ref()), Membership::None) {
+    let present = membership(member.as_ref());
+    if present == Membership::None {
         return Err(ActionError::ParticipantNotFound(target.to_string()));
     }
-    if matches!(membership(member.as_ref()), Membership::Join | Membership::Invite) {
+    if present.is_in() {
         let draft = Draft::member(target, "leave", CanonicalJsonObject::new());
         entered.writer.stage(&caller.user_id, draft).await.map_err(of_workspace)?;
     }

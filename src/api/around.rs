@@ -23,7 +23,10 @@ use metrics::{Counter, Histogram};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::Instrument as _;
 
-use super::{ApiState, calls, error::Failure, v1};
+use super::{
+    ApiState, Dialect, calls,
+    error::{Failure, Problem},
+};
 
 /// The header that names a request.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -94,9 +97,11 @@ impl RouteFigures {
 }
 
 /// Runs a request within its bounds, and tells what became of it.
-pub(super) async fn layer(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+pub(super) async fn layer<D: Dialect>(State(dialect): State<D>, request: Request, next: Next) -> Response {
+    let state = dialect.state();
+    let refused = |problem: Problem| D::Refusal::from(problem).into_response();
     let started = Instant::now();
-    let id = request_id(&state, &request);
+    let id = request_id(state, &request);
     let method = request.method().clone();
     // Never the path as it was sent: it can name what only its members may know.
     let matched = request.extensions().get::<MatchedPath>().cloned();
@@ -115,17 +120,17 @@ pub(super) async fn layer(State(state): State<ApiState>, request: Request, next:
     let mut response = if is_call {
         match tokio::time::timeout(state.times.whole, running).await {
             Ok(response) => response,
-            Err(_) => v1::error::took_too_long().into_response(),
+            Err(_) => refused(Problem::took_too_long()),
         }
     } else {
         running.await
     };
     if response.status().is_client_error() && is_slow.is_some_and(|is_slow| is_slow.load(Ordering::Relaxed)) {
-        response = v1::error::slow_body().into_response();
+        response = refused(Problem::slow_body());
     }
     let failure = response.extensions_mut().remove::<Failure>();
     if failure.is_some() {
-        response = v1::error::failed(id.to_str().unwrap_or_default()).into_response();
+        response = refused(Problem::failed(id.to_str().unwrap_or_default()));
     }
     let took = started.elapsed();
     if let Some(figures) = &state.figures {

@@ -18,9 +18,8 @@ use serde::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    ApiState,
+    Dialect,
     error::{Problem, ProblemKind},
-    v1::{error::V1Error, takes_a_file},
 };
 use crate::actions::{ActionError, texts::REASON_CHARACTERS_MAX};
 
@@ -35,12 +34,12 @@ pub(crate) struct Json<T> {
 /// A JSON body that may be missing: then every field has its default.
 pub(crate) struct OptionalJson<T>(pub(crate) T);
 
-impl<T: DeserializeOwned> FromRequest<ApiState> for Json<T> {
-    type Rejection = V1Error;
+impl<D: Dialect, T: DeserializeOwned> FromRequest<D> for Json<T> {
+    type Rejection = D::Refusal;
 
-    async fn from_request(request: Request, state: &ApiState) -> Result<Self, V1Error> {
+    async fn from_request(request: Request, dialect: &D) -> Result<Self, D::Refusal> {
         let is_json = says_json(request.headers());
-        let bytes = Bytes::from_request(request, state).await.map_err(Problem::from)?;
+        let bytes = Bytes::from_request(request, dialect).await.map_err(Problem::from)?;
         if !is_json {
             return Err(wrong_type().into());
         }
@@ -48,12 +47,12 @@ impl<T: DeserializeOwned> FromRequest<ApiState> for Json<T> {
     }
 }
 
-impl<T: DeserializeOwned + Default> FromRequest<ApiState> for OptionalJson<T> {
-    type Rejection = V1Error;
+impl<D: Dialect, T: DeserializeOwned + Default> FromRequest<D> for OptionalJson<T> {
+    type Rejection = D::Refusal;
 
-    async fn from_request(request: Request, state: &ApiState) -> Result<Self, V1Error> {
+    async fn from_request(request: Request, dialect: &D) -> Result<Self, D::Refusal> {
         let is_json = says_json(request.headers());
-        let bytes = Bytes::from_request(request, state).await.map_err(Problem::from)?;
+        let bytes = Bytes::from_request(request, dialect).await.map_err(Problem::from)?;
         if bytes.is_empty() {
             return Ok(Self(T::default()));
         }
@@ -65,11 +64,15 @@ impl<T: DeserializeOwned + Default> FromRequest<ApiState> for OptionalJson<T> {
 }
 
 /// Refuses a body that is announced too large, before any of it is read.
-pub(crate) async fn refuse_announced(State(bytes_max): State<usize>, request: Request, next: Next) -> Response {
+pub(crate) async fn refuse_announced<D: Dialect>(
+    State(bytes_max): State<usize>,
+    request: Request,
+    next: Next,
+) -> Response {
     let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let is_over = announced.is_some_and(|announced: u64| u64::try_from(bytes_max).is_ok_and(|max| announced > max));
-    if is_over && !takes_a_file(&request) {
-        return V1Error::from(too_large()).into_response();
+    if is_over && !D::takes_a_file(&request) {
+        return D::Refusal::from(too_large().into()).into_response();
     }
     next.run(request).await
 }
@@ -93,11 +96,11 @@ where
 /// The query of a request; unknown parameters and wrong values are named.
 pub(crate) struct Parameters<T>(pub(crate) T);
 
-impl<T: DeserializeOwned> FromRequestParts<ApiState> for Parameters<T> {
-    type Rejection = V1Error;
+impl<D: Dialect, T: DeserializeOwned> FromRequestParts<D> for Parameters<T> {
+    type Rejection = D::Refusal;
 
-    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, V1Error> {
-        let Query(value) = Query::from_request_parts(parts, state).await.map_err(Problem::from)?;
+    async fn from_request_parts(parts: &mut Parts, dialect: &D) -> Result<Self, D::Refusal> {
+        let Query(value) = Query::from_request_parts(parts, dialect).await.map_err(Problem::from)?;
         Ok(Self(value))
     }
 }

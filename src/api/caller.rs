@@ -2,14 +2,13 @@
 
 use axum::{
     extract::{FromRequestParts, MatchedPath},
-    http::{HeaderMap, Method, header, request::Parts},
+    http::{HeaderMap, Method, header, request::Parts, uri::Authority},
 };
 
 use super::{
-    ApiState, Secure,
+    ApiState, Dialect, Secure,
     calls::Deed,
     error::{Problem, ProblemKind},
-    v1::error::V1Error,
 };
 use crate::{
     actions::{ActionError, Actions, Caller, accounts, caller::RequestKey, sessions},
@@ -38,12 +37,12 @@ pub(crate) struct Admin {
     pub(crate) caller: Caller,
 }
 
-impl FromRequestParts<ApiState> for Admin {
-    type Rejection = V1Error;
+impl<D: Dialect> FromRequestParts<D> for Admin {
+    type Rejection = D::Refusal;
 
-    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, V1Error> {
-        let Signed { actions, caller, .. } = Signed::from_request_parts(parts, state).await?;
-        accounts::must_be_admin(&caller)?;
+    async fn from_request_parts(parts: &mut Parts, dialect: &D) -> Result<Self, D::Refusal> {
+        let Signed { actions, caller, .. } = Signed::from_request_parts(parts, dialect).await?;
+        accounts::must_be_admin(&caller).map_err(Problem::from)?;
         Ok(Self { actions, caller })
     }
 }
@@ -60,37 +59,35 @@ pub(crate) struct Anyone {
     pub(crate) is_loopback: bool,
 }
 
-impl FromRequestParts<ApiState> for Signed {
-    type Rejection = V1Error;
+impl<D: Dialect> FromRequestParts<D> for Signed {
+    type Rejection = D::Refusal;
 
-    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, V1Error> {
+    async fn from_request_parts(parts: &mut Parts, dialect: &D) -> Result<Self, D::Refusal> {
+        let state = dialect.state();
         let (actions, mut caller) = match parts.extensions.remove::<Checked>() {
             Some(Checked(actions, caller)) => (actions, caller),
             None => of_request(parts, state).await?,
         };
         caller.request = parts.extensions.get::<RequestKey>().cloned();
-        let is_loopback = is_local(parts, state, host(parts, state).as_deref());
-        Ok(Self { actions, caller, is_loopback })
+        Ok(Self { actions, caller, is_loopback: is_local(parts, state) })
     }
 }
 
-impl FromRequestParts<ApiState> for Anyone {
-    type Rejection = V1Error;
+impl<D: Dialect> FromRequestParts<D> for Anyone {
+    type Rejection = D::Refusal;
 
-    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, V1Error> {
-        let host = host(parts, state);
-        let actions = tenant(state, None, host.as_deref()).await?;
-        let is_loopback = is_local(parts, state, host.as_deref());
-        Ok(Self { actions, is_loopback })
+    async fn from_request_parts(parts: &mut Parts, dialect: &D) -> Result<Self, D::Refusal> {
+        let state = dialect.state();
+        let actions = tenant(state, None, host(parts, state)).await?;
+        Ok(Self { actions, is_loopback: is_local(parts, state) })
     }
 }
 
 /// The tenant and the caller of a request.
 pub(crate) async fn of_request(parts: &Parts, state: &ApiState) -> Result<(Actions, Caller), Problem> {
-    let host = host(parts, state);
-    let cookie = cookie(&parts.headers, is_local(parts, state, host.as_deref()));
-    let token = bearer(&parts.headers).or(cookie.as_deref());
-    let actions = tenant(state, token, host.as_deref()).await?;
+    let bearer = bearer(&parts.headers);
+    let token = bearer.or_else(|| cookie(parts, state));
+    let actions = tenant(state, token, host(parts, state)).await?;
     let caller = match token {
         Some(token) => sessions::caller(&actions, token).await,
         None => Err(sessions::invalid()),
@@ -104,10 +101,9 @@ pub(crate) async fn of_request(parts: &Parts, state: &ApiState) -> Result<(Actio
             return Err(error.into());
         }
     };
-    let is_cookie = bearer(&parts.headers).is_none();
     let only_reads = matches!(parts.method, Method::GET | Method::HEAD) && !is_upgrade(&parts.headers);
-    if is_cookie && !only_reads {
-        check_origin(parts, state, host.as_deref())?;
+    if bearer.is_none() && !only_reads {
+        check_origin(parts, state)?;
     }
     let span = tracing::Span::current();
     span.record("tenant", actions.tenant.as_str()).record("user.id", tracing::field::display(&caller.user_id));
@@ -126,13 +122,12 @@ pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
 
 /// The request brings a token or a session cookie, whatever it is worth.
 pub(crate) fn has_token(parts: &Parts, state: &ApiState) -> bool {
-    let is_local = is_local(parts, state, host(parts, state).as_deref());
-    parts.headers.contains_key(header::AUTHORIZATION) || cookie(&parts.headers, is_local).is_some()
+    parts.headers.contains_key(header::AUTHORIZATION) || cookie(parts, state).is_some()
 }
 
 /// Who a token speaks for that came otherwise than in a header, over a stream that this request opened.
 pub(crate) async fn of_token(token: &str, parts: &Parts, state: &ApiState) -> Result<(Actions, Caller), Problem> {
-    let actions = tenant(state, Some(token), host(parts, state).as_deref()).await?;
+    let actions = tenant(state, Some(token), host(parts, state)).await?;
     let caller = sessions::caller(&actions, token).await?;
     state.limits.request_of(&caller.user_id)?;
     state.limits.deeds_of(&caller.user_id, Deed::Stream, 1)?;
@@ -154,8 +149,8 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// The caller is on this machine and speaks plain HTTP, so that a cookie needs no TLS.
-fn is_local(parts: &Parts, state: &ApiState, host: Option<&str>) -> bool {
-    !is_secure(parts) && !state.is_proxied(parts) && host.is_some_and(is_loopback)
+fn is_local(parts: &Parts, state: &ApiState) -> bool {
+    !is_secure(parts) && !state.is_proxied(parts) && host(parts, state).is_some_and(is_loopback)
 }
 
 fn is_secure(parts: &Parts) -> bool {
@@ -163,29 +158,29 @@ fn is_secure(parts: &Parts) -> bool {
 }
 
 /// The token of the session cookie, under the one name that this caller was given.
-fn cookie(headers: &HeaderMap, is_loopback: bool) -> Option<String> {
-    let pairs = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+fn cookie<'a>(parts: &'a Parts, state: &ApiState) -> Option<&'a str> {
+    let pairs = parts.headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = pairs.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    let ours = cookie_name(is_loopback);
-    pairs.find(|(name, _)| *name == ours).map(|(_, token)| token.to_owned())
+    let ours = cookie_name(is_local(parts, state));
+    pairs.find(|(name, _)| *name == ours).map(|(_, token)| token)
 }
 
 /// The host that the caller asked for; what a proxy says counts only from a trusted one.
-fn host(parts: &Parts, state: &ApiState) -> Option<String> {
-    let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+fn host<'a>(parts: &'a Parts, state: &ApiState) -> Option<&'a str> {
+    let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
     let forwarded = if state.is_proxied(parts) { text("x-forwarded-host") } else { None };
-    forwarded.or_else(|| text("host")).or_else(|| parts.uri.authority().map(ToString::to_string))
+    forwarded.or_else(|| text("host")).or_else(|| parts.uri.authority().map(Authority::as_str))
 }
 
 /// A browser sends the cookie with requests that other sites make: those are refused.
-fn check_origin(parts: &Parts, state: &ApiState, host: Option<&str>) -> Result<(), Problem> {
+fn check_origin(parts: &Parts, state: &ApiState) -> Result<(), Problem> {
     let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
     let scheme = match (state.is_proxied(parts), is_secure(parts)) {
         (true, _) => text("x-forwarded-proto").unwrap_or("https"),
         (false, true) => "https",
         (false, false) => "http",
     };
-    let own = host.map(|host| format!("{scheme}://{host}").to_ascii_lowercase());
+    let own = host(parts, state).map(|host| format!("{scheme}://{host}").to_ascii_lowercase());
     let origin = text("origin").map(str::to_ascii_lowercase);
     let is_allowed =
         origin.as_ref().is_some_and(|origin| Some(origin) == own.as_ref() || state.origins.contains(origin));

@@ -1,6 +1,6 @@
 //! From kinds of errors to HTTP statuses: the only place that names a status of the 400s and 500s. Each dialect renders its own body.
 
-use std::time::Duration;
+use std::{any::Any, time::Duration};
 
 use axum::{
     extract::rejection::{BytesRejection, QueryRejection},
@@ -58,6 +58,29 @@ impl Problem {
     pub(crate) fn busy(message: impl Into<String>) -> Self {
         let kind = ProblemKind::Action(ErrorKind::Busy);
         Self { retry_after: Some(BUSY_RETRY_AFTER), ..Self::new(kind, message) }
+    }
+
+    /// A call took too long. What it began goes on.
+    pub(crate) fn took_too_long() -> Self {
+        Self::busy("this took too long; what was begun may still be done, so look before you try again")
+    }
+
+    /// The body of a request did not arrive in time.
+    pub(crate) fn slow_body() -> Self {
+        Self::new(ProblemKind::SlowBody, "the body did not arrive in time; send the request again")
+    }
+
+    /// A request failed inside.
+    pub(crate) fn failed(request_id: &str) -> Self {
+        let kind = ProblemKind::Action(ErrorKind::Internal);
+        Self::new(kind, format!("something went wrong on this server; its log says what, under the id {request_id}"))
+    }
+
+    /// A handler broke.
+    pub(crate) fn panicked(cause: Box<dyn Any + Send>) -> Self {
+        let text = cause.downcast::<String>().map(|text| *text);
+        let text = text.or_else(|cause| cause.downcast::<&str>().map(|text| (*text).to_owned()));
+        ActionError::Internal(format!("a handler panicked: {}", text.unwrap_or_default())).into()
     }
 
     /// The caller has to say who they are.

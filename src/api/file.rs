@@ -10,10 +10,7 @@ use axum::{
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{
-    error::{Problem, ProblemKind},
-    v1::error::V1Error,
-};
+use super::error::{Problem, ProblemKind};
 use crate::actions::{
     Actions,
     media::{self, CONTENT_TYPE_DEFAULT, Found},
@@ -122,7 +119,10 @@ fn part(range: &str, size: u64) -> Option<Part> {
 }
 
 /// Answers a file, as it is wanted.
-pub(crate) async fn answer(actions: &Actions, found: &Found, wanted: &Wanted) -> Result<Response, V1Error> {
+pub(crate) async fn answer<R>(actions: &Actions, found: &Found, wanted: &Wanted) -> Result<Response, R>
+where
+    R: From<Problem> + IntoResponse,
+{
     let size = found.info.size;
     let tag = format!("\"{}\"", found.tag);
     let caching = if found.is_fixed { CACHING } else { CACHING_OF_PICTURES };
@@ -134,7 +134,7 @@ pub(crate) async fn answer(actions: &Actions, found: &Found, wanted: &Wanted) ->
         }
         Part::Behind => {
             let problem = Problem::new(ProblemKind::Range, format!("`Range`: the file has {size} bytes"));
-            let mut response = V1Error::from(problem).into_response();
+            let mut response = R::from(problem).into_response();
             set(response.headers_mut(), [(header::CONTENT_RANGE, &format!("bytes */{size}"))]);
             return Ok(response);
         }
@@ -145,7 +145,7 @@ pub(crate) async fn answer(actions: &Actions, found: &Found, wanted: &Wanted) ->
     let body = if wanted.is_head {
         Body::empty()
     } else {
-        Body::from_stream(media::read(actions, found, range.clone()).await?)
+        Body::from_stream(media::read(actions, found, range.clone()).await.map_err(Problem::from)?)
     };
     let mut response = (status, body).into_response();
     let headers = response.headers_mut();

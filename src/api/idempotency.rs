@@ -11,11 +11,10 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use sha2::{Digest, Sha256};
 
 use super::{
-    ApiState,
+    ApiState, Dialect,
     caller::{self, Checked},
     error,
     error::Problem,
-    v1::{error::V1Error, takes_a_file},
 };
 use crate::actions::{
     ActionError, StoredAnswer,
@@ -38,17 +37,17 @@ const SECRETS: [&str; 3] = ["/v1/auth/", "/v1/admin/app-tokens", "/v1/admin/regi
 pub(crate) struct InMemoryOnly;
 
 /// Gives a repeat its first answer, and keeps the answer of what is not a repeat.
-pub(crate) async fn layer(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+pub(crate) async fn layer<D: Dialect>(State(dialect): State<D>, request: Request, next: Next) -> Response {
     let is_mutating = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     let holds_secrets = SECRETS.iter().any(|path| request.uri().path().starts_with(path));
     let Some(key) =
-        request.headers().get(HEADER).filter(|_| is_mutating && !holds_secrets && !takes_a_file(&request)).cloned()
+        request.headers().get(HEADER).filter(|_| is_mutating && !holds_secrets && !D::takes_a_file(&request)).cloned()
     else {
         return next.run(request).await;
     };
-    match answered(&state, request, &key, next).await {
+    match answered(dialect.state(), request, &key, next).await {
         Ok(response) => response,
-        Err(problem) => V1Error::from(problem).into_response(),
+        Err(problem) => D::Refusal::from(problem).into_response(),
     }
 }
 

@@ -14,7 +14,7 @@ use governor::{
 };
 use parking_lot::RwLock;
 use quick_cache::sync::Cache;
-use ruma::{OwnedUserId, UserId};
+use ruma::OwnedUserId;
 
 use super::calls::Deed;
 use crate::{actions::ActionError, config};
@@ -73,8 +73,8 @@ impl Limits {
     }
 
     /// One request of an account.
-    pub(crate) fn request_of(&self, user_id: &UserId) -> Result<(), ActionError> {
-        self.rates.as_ref().map_or(Ok(()), |rates| rates.of_accounts.check(&user_id.to_owned()))
+    pub(crate) fn request_of(&self, user_id: &OwnedUserId) -> Result<(), ActionError> {
+        self.rates.as_ref().map_or(Ok(()), |rates| rates.of_accounts.check(user_id))
     }
 
     /// One request from an address that brought no valid token.
@@ -88,7 +88,7 @@ impl Limits {
     }
 
     /// Deeds of an account, beside the requests that they are.
-    pub(crate) fn deeds_of(&self, user_id: &UserId, deed: Deed, count: usize) -> Result<(), ActionError> {
+    pub(crate) fn deeds_of(&self, user_id: &OwnedUserId, deed: Deed, count: usize) -> Result<(), ActionError> {
         let (Some(rates), Some(count)) = (&self.rates, u32::try_from(count).ok().and_then(NonZeroU32::new)) else {
             return Ok(());
         };
@@ -101,7 +101,7 @@ impl Limits {
             Deed::Stream => &rates.streams,
             Deed::Password => &rates.passwords,
         };
-        rate.check_many(&user_id.to_owned(), count)
+        rate.check_many(user_id, count)
     }
 
     /// Somebody wants to log in under a name, whether or not there is such an account. Too many wrong passwords of late bar the right one as well.
@@ -184,6 +184,8 @@ impl<K: Clone + Eq + Hash> Rate<K> {
 
 #[cfg(test)]
 mod tests {
+    use ruma::UserId;
+
     use super::*;
 
     #[test]

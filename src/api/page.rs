@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::actions::ActionError;
+use crate::actions::{ActionError, Window};
 
 /// Entries of a page when nothing is said.
 const LIMIT_DEFAULT: usize = 50;
@@ -22,18 +22,18 @@ pub(crate) struct Paging {
 }
 
 impl Paging {
-    /// Offset and limit, checked.
-    pub(crate) fn read(&self) -> Result<(usize, usize), ActionError> {
-        range(self.offset, self.limit)
+    /// The part that is wanted, checked.
+    pub(crate) fn read(&self) -> Result<Window, ActionError> {
+        window(self.offset, self.limit)
     }
 }
 
-/// Offset and limit, checked.
-pub(crate) fn range(offset: Option<i64>, limit: Option<i64>) -> Result<(usize, usize), ActionError> {
+/// The part of a list that is wanted, checked.
+pub(crate) fn window(offset: Option<i64>, limit: Option<i64>) -> Result<Window, ActionError> {
     let in_range = |offset: &i64| (0..=OFFSET_MAX).contains(offset);
     let offset = Some(offset.unwrap_or(0)).filter(in_range).and_then(|offset| usize::try_from(offset).ok());
     let offset = offset.ok_or_else(|| ActionError::invalid("offset", format!("must be from 0 to {OFFSET_MAX}")))?;
-    Ok((offset, limit_of(limit)?))
+    Ok(Window { offset, limit: limit_of(limit)? })
 }
 
 /// A text to look for, checked.

@@ -2,16 +2,16 @@
 
 use axum::{
     Router,
-    extract::{MatchedPath, Request},
+    extract::{FromRef, MatchedPath, Request},
     http::Method,
     routing::{MethodRouter, delete, get, patch, post, put},
 };
 
-use super::ApiState;
+use super::{ApiState, Dialect};
 
 mod accounts;
 mod admin;
-pub(crate) mod error;
+mod error;
 mod health;
 mod jobs;
 mod levels;
@@ -30,7 +30,9 @@ mod tokens;
 mod wire;
 mod workspaces;
 
-type Route = (&'static str, &'static str, MethodRouter<ApiState>);
+pub(crate) use stream::Patience;
+
+type Route = (&'static str, &'static str, MethodRouter<V1>);
 
 #[expect(clippy::too_many_lines, reason = "a table, one line for each route")]
 fn table() -> Vec<Route> {
@@ -129,10 +131,27 @@ fn table() -> Vec<Route> {
 /// Calls whose body is a file: it is streamed and has a bound of its own, and an `Idempotency-Key` is ignored, because the same content gives the same again.
 const FILES: [(Method, &str); 2] = [(Method::POST, "/v1/media"), (Method::PUT, "/v1/rooms/{room_id}/avatar")];
 
-/// The body of this request is a file.
-pub(crate) fn takes_a_file(request: &Request) -> bool {
-    let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-    FILES.iter().any(|(method, file)| method == request.method() && Some(*file) == path)
+/// This dialect.
+#[derive(Clone)]
+pub(crate) struct V1(pub(super) ApiState);
+
+impl Dialect for V1 {
+    type Refusal = error::V1Error;
+
+    fn state(&self) -> &ApiState {
+        &self.0
+    }
+
+    fn takes_a_file(request: &Request) -> bool {
+        let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+        FILES.iter().any(|(method, file)| method == request.method() && Some(*file) == path)
+    }
+}
+
+impl FromRef<V1> for ApiState {
+    fn from_ref(dialect: &V1) -> Self {
+        dialect.0.clone()
+    }
 }
 
 /// Method and path of every route.
@@ -141,7 +160,7 @@ pub fn routes() -> Vec<(&'static str, &'static str)> {
 }
 
 /// The router of this dialect.
-pub(crate) fn router() -> Router<ApiState> {
+pub(super) fn router() -> Router<V1> {
     let routed = table().into_iter().fold(Router::new(), |router, (_, path, handler)| router.route(path, handler));
     routed.fallback(error::route_not_found).method_not_allowed_fallback(error::method_not_allowed)
 }

@@ -94,17 +94,15 @@ async fn work(task: Task, asking: &mut Asking<'_>) -> Result<(), CliError> {
 async fn list(asking: &mut Asking<'_>) -> Result<(), CliError> {
     let mut offset = 0;
     loop {
-        let Answer::Accounts { accounts } = asking.ask(Command::ListAccounts { offset }).await? else {
+        let Answer::Accounts { accounts, next } = asking.ask(Command::ListAccounts { offset }).await? else {
             return Err(unexpected());
         };
-        if accounts.is_empty() {
-            return Ok(());
-        }
-        offset = offset.saturating_add(accounts.len());
         for account in accounts {
             let role = if account.is_admin { "admin" } else { "user" };
             say(&format!("{} {role} {}", account.participant_id, account.state))?;
         }
+        let Some(next) = next else { return Ok(()) };
+        offset = next;
     }
 }
 

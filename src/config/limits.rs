@@ -68,6 +68,10 @@ pub struct Limits {
     pub request_timeout_s: u32,
     /// Seconds that a connection may wait for its next request, or for the client to take what it asked for. Default: 75.
     pub idle_timeout_s: u32,
+    /// Seconds that a WebSocket without a token in its head may take to send one. Default: 10.
+    pub stream_token_timeout_s: u32,
+    /// Seconds between two pings on a WebSocket; after two without an answer it is closed. Default: 30.
+    pub stream_ping_s: u32,
 }
 
 impl Default for Limits {
@@ -99,6 +103,8 @@ impl Default for Limits {
             body_timeout_s: 30,
             request_timeout_s: 60,
             idle_timeout_s: 75,
+            stream_token_timeout_s: 10,
+            stream_ping_s: 30,
         }
     }
 }
@@ -116,6 +122,8 @@ impl Limits {
             ("body_timeout_s", self.body_timeout_s > 0),
             ("request_timeout_s", self.request_timeout_s > 0),
             ("idle_timeout_s", self.idle_timeout_s > 0),
+            ("stream_token_timeout_s", self.stream_token_timeout_s > 0),
+            ("stream_ping_s", self.stream_ping_s > 0),
         ];
         match positive.iter().find(|(_, holds)| !holds) {
             Some((key, _)) => Err(Problem::new(format!("limits.{key}"), "must be at least 1")),
@@ -141,6 +149,16 @@ impl Limits {
     /// [`Limits::idle_timeout_s`].
     pub fn idle_timeout(&self) -> Duration {
         Duration::from_secs(self.idle_timeout_s.into())
+    }
+
+    /// [`Limits::stream_token_timeout_s`].
+    pub fn stream_token_timeout(&self) -> Duration {
+        Duration::from_secs(self.stream_token_timeout_s.into())
+    }
+
+    /// [`Limits::stream_ping_s`].
+    pub fn stream_ping(&self) -> Duration {
+        Duration::from_secs(self.stream_ping_s.into())
     }
 }
 

@@ -8,7 +8,7 @@ use ruma::OwnedUserId;
 use super::{AccountLine, Answer, Command, Secret};
 use crate::{
     actions::{
-        ActionError, Actions, Caller,
+        ActionError, Actions, Caller, Window,
         accounts::{self, AccountView, NewAccount, Search},
         audit::Actor,
         sessions,
@@ -51,8 +51,10 @@ async fn try_run(actions: &Actions, command: Command) -> Result<Answer, ActionEr
         }
         Command::ListAccounts { offset } => {
             let command_line = Caller::local(&actions.parse_participant("username", "command-line")?, true);
-            let page = accounts::list(actions, &command_line, &Search::default(), offset, PAGE).await?;
-            Ok(Answer::Accounts { accounts: page.accounts.into_iter().map(line).collect() })
+            let window = Window { offset, limit: PAGE };
+            let found = accounts::list(actions, &command_line, &Search::default(), window).await?;
+            let next = (found.passed == PAGE).then_some(offset.saturating_add(PAGE));
+            Ok(Answer::Accounts { accounts: found.page.map(line).entries, next })
         }
     }
 }

@@ -29,7 +29,7 @@ use tokio::{
     sync::watch,
     time::{Instant, timeout},
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::task::TaskTracker;
 use tower::Service as _;
 
@@ -173,16 +173,14 @@ where
     drive(Box::pin(connection), |connection| connection.graceful_shutdown(), phase, ending)
 }
 
-fn http2<S>(
-    stream: S,
+/// Only TLS comes to this: no client says otherwise that it speaks HTTP/2.
+fn http2(
+    stream: TlsStream<TcpStream>,
     peer: SocketAddr,
     place: Place,
     shared: &Shared,
     phase: watch::Receiver<Phase>,
-) -> impl Future<Output = ()> + use<S>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+) -> impl Future<Output = ()> + use<> {
     let (line, _) = Line::new(stream, shared.patience, place);
     let router = shared.router.clone();
     let (requests, under_way) = (Arc::new(AtomicU64::new(0)), Arc::new(()));

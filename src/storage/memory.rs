@@ -12,6 +12,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::oneshot;
 
 use super::{
     Reading, StorageError,
@@ -26,7 +27,7 @@ use super::{
 #[derive(Default)]
 pub struct MemoryEngine {
     rows: Arc<RwLock<BTreeMap<RowKey, Vec<u8>>>>,
-    faults: Arc<Mutex<VecDeque<Option<Fault>>>>,
+    ahead: Arc<Mutex<VecDeque<Ahead>>>,
     is_strict: bool,
     is_closed: AtomicBool,
 }
@@ -42,6 +43,28 @@ pub enum Fault {
     LostBefore,
     /// Somebody else has written the position.
     Taken,
+}
+
+/// What was said about an `apply` ahead of it.
+enum Ahead {
+    Works,
+    Fails(Fault),
+    /// It says that it has come so far, and waits until it may go on.
+    Waits(oneshot::Sender<()>, oneshot::Receiver<()>),
+}
+
+/// An `apply` that waits. Dropping this lets it go on.
+pub struct Halt {
+    came: oneshot::Receiver<()>,
+    _goes_on: oneshot::Sender<()>,
+}
+
+impl Halt {
+    /// Waits until the `apply` has begun.
+    pub async fn came(&mut self) {
+        // An engine that is gone has nothing more to begin.
+        let _ = (&mut self.came).await;
+    }
 }
 
 impl MemoryEngine {
@@ -62,7 +85,7 @@ impl MemoryEngine {
     pub fn reopened(&self) -> Self {
         Self {
             rows: Arc::clone(&self.rows),
-            faults: Arc::clone(&self.faults),
+            ahead: Arc::clone(&self.ahead),
             is_strict: self.is_strict,
             is_closed: AtomicBool::new(false),
         }
@@ -70,12 +93,46 @@ impl MemoryEngine {
 
     /// Makes the next `apply` that nothing was decided about go wrong.
     pub fn fail_next(&self, fault: Fault) {
-        self.faults.lock().push_back(Some(fault));
+        self.ahead.lock().push_back(Ahead::Fails(fault));
     }
 
     /// Lets the next `apply` that nothing was decided about work.
     pub fn spare_next(&self) {
-        self.faults.lock().push_back(None);
+        self.ahead.lock().push_back(Ahead::Works);
+    }
+
+    /// Makes the next `apply` that nothing was decided about wait. What is decided next is for the same one.
+    pub fn halt_next(&self) -> Halt {
+        let ((coming, came), (goes_on, going_on)) = (oneshot::channel(), oneshot::channel());
+        self.ahead.lock().push_back(Ahead::Waits(coming, going_on));
+        Halt { came, _goes_on: goes_on }
+    }
+
+    /// How much of what was decided no `apply` has met yet.
+    pub fn decided(&self) -> usize {
+        self.ahead.lock().len()
+    }
+
+    /// Lets every further `apply` work, unless something new is decided about it.
+    pub fn decide_nothing(&self) {
+        self.ahead.lock().clear();
+    }
+
+    /// What this `apply` does instead of its work, after it has waited if it shall.
+    fn fault(&self) -> Option<Fault> {
+        loop {
+            // Nobody else is kept from the list while this one waits.
+            let ahead = self.ahead.lock().pop_front();
+            match ahead {
+                None | Some(Ahead::Works) => return None,
+                Some(Ahead::Fails(fault)) => return Some(fault),
+                Some(Ahead::Waits(coming, going_on)) => {
+                    // A test that has ended neither hears nor holds anything.
+                    let _ = coming.send(());
+                    let _ = going_on.blocking_recv();
+                }
+            }
+        }
     }
 
     /// Changes the stored bytes of a row, as a damaged disk would.
@@ -167,8 +224,7 @@ impl Engine for MemoryEngine {
         if self.is_strict {
             Self::check_homes(group)?;
         }
-        let fault = self.faults.lock().pop_front().flatten();
-        match fault {
+        match self.fault() {
             None => self.write(group),
             Some(Fault::Full) => Err(ApplyError::Unavailable("no space left on device".to_owned())),
             Some(Fault::LostBefore) => Err(ApplyError::Unknown("the connection broke".to_owned())),

@@ -57,6 +57,15 @@ impl<K: Key> KeyRange<K> {
         self.ending(behind(key::bytes_of(key)))
     }
 
+    /// What a scan in this direction meets behind this key.
+    #[must_use]
+    pub fn past(self, key: &K, direction: Direction) -> Self {
+        match direction {
+            Direction::Up => self.after(key),
+            Direction::Down => self.before(key),
+        }
+    }
+
     fn starting(mut self, start: Vec<u8>) -> Self {
         self.start = self.start.max(start);
         self

@@ -10,7 +10,7 @@ mod stream;
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, RwLock},
     time::Duration,
 };
@@ -169,7 +169,7 @@ impl TestServer {
     }
 
     /// Gives the first tenant a command as the command line does: through the socket in the data folder.
-    async fn commands(&self, command: Command) -> Answered {
+    pub(crate) async fn commands(&self, command: Command) -> Answered {
         let request = Request { tenant: "main".to_owned(), command };
         control::ask(self.folder.path(), &request).await.expect("the socket works").expect("the server listens to it")
     }
@@ -250,6 +250,11 @@ impl TestServer {
             }
         }
         files
+    }
+
+    /// Where the server keeps everything.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Tries to start a stopped server on the same folder under another server name.

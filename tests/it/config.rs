@@ -70,3 +70,18 @@ fn a_missing_file_is_named_with_what_to_do() {
     let error = Config::load(&PathBuf::from("no/such.toml"), []).unwrap_err().to_string();
     assert!(error.contains("`no/such.toml`") && error.contains("--config"), "{error}");
 }
+
+#[test]
+fn a_host_leads_to_one_tenant_whatever_the_case() {
+    let mut config = Config { tenant: Vec::new(), ..Config::default() };
+    config.tenant.push(Tenant::new("one", owned_server_name!("one.example")));
+    config.tenant.push(Tenant::new("two", owned_server_name!("two.example")));
+    for (first, second) in [("Chat.example", "chat.example"), ("TWO.example", "three.example")] {
+        config.tenant[0].hosts = vec![first.to_owned()];
+        config.tenant[1].hosts = vec![second.to_owned()];
+        let refused = config.check().unwrap_err().to_string();
+        assert!(refused.contains("tenant[1]") && refused.contains("leads to two tenants"), "{refused}");
+    }
+    config.tenant[0].hosts = vec!["CHAT.example".to_owned(), "chat.EXAMPLE".to_owned()];
+    config.check().expect("one tenant may be called the same twice");
+}

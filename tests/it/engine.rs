@@ -425,7 +425,8 @@ async fn a_redaction_of_a_peer_takes_the_content_away_where_it_may() {
         let ours = send(&scene, "a secret").await;
         let redaction = scene.on_heads(Draft::redaction(ours.clone(), CanonicalJsonObject::new())).await;
         assert_eq!(scene.receive(redaction).await, Remote::Accepted);
-        let found = yurt::actions::timeline::event(&scene.actions, &scene.alice, scene.room_id.as_str(), &ours).await;
+        let found =
+            yurt::actions::timeline::event(&scene.actions, &scene.alice, scene.room_id.as_str(), ours.as_str()).await;
         let found = found.unwrap();
         assert_eq!(found.redacted_by.as_ref(), Some(&scene.rita), "level 50 may redact");
         assert_eq!(found.event.content().get(), "{}");

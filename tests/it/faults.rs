@@ -13,11 +13,13 @@ use yurt::{
         creation::{self, NewRoom},
         jobs,
         messages::{self, NewMessage, Sent},
-        purge, rooms, timeline,
+        purge, rooms,
+        settings::{self, Changes},
+        timeline,
     },
     clock,
     config::{Config, Tenant},
-    server::{self, Engines, Running},
+    server::{self, Engines, Running, ServerError},
     storage::memory::{Fault, MemoryEngine},
 };
 
@@ -28,25 +30,64 @@ struct Scene {
     actions: Actions,
     alice: Caller,
     room: String,
-    _folder: TempDir,
+    folder: TempDir,
+}
+
+async fn start(folder: &TempDir, engine: &Arc<MemoryEngine>) -> Result<(Running, Actions), ServerError> {
+    let mut config = Config { data_dir: folder.path().to_owned(), ..Config::default() };
+    config.listen.api = "127.0.0.1:0".parse().unwrap();
+    config.tenant.push(Tenant::new("main", "localhost".try_into().unwrap()));
+    let given = Arc::clone(engine);
+    let engines = Engines::StrictMemory(Arc::new(move |_| given.reopened()));
+    let running = server::start_on(config, Arc::new(clock::System), engines).await?;
+    let actions = running.tenants().named("main").unwrap().actions().await.unwrap();
+    Ok((running, actions))
+}
+
+/// How often in a row a disk that is full refuses: long enough to stop a server that tries again and again.
+const REFUSALS: usize = 4;
+
+/// So many writes later the disk is full.
+fn full_after(engine: &MemoryEngine, steps: usize) {
+    engine.decide_nothing();
+    (0..steps).for_each(|_| engine.spare_next());
+    (0..REFUSALS).for_each(|_| engine.fail_next(Fault::Full));
 }
 
 impl Scene {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let engine = Arc::new(MemoryEngine::strict());
-        let mut config = Config { data_dir: folder.path().to_owned(), ..Config::default() };
-        config.listen.api = "127.0.0.1:0".parse().unwrap();
-        config.tenant.push(Tenant::new("main", "localhost".try_into().unwrap()));
-        let given = Arc::clone(&engine);
-        let engines = Engines::StrictMemory(Arc::new(move |_| given.reopened()));
-        let running = server::start_on(config, Arc::new(clock::System), engines).await.unwrap();
-        let actions = running.tenants().named("main").unwrap().actions().await.unwrap();
+        let (running, actions) = start(&folder, &engine).await.unwrap();
         accounts::create(&actions, NewAccount { username: "alice".to_owned(), ..NewAccount::default() }).await.unwrap();
         let alice = Caller::local(&accounts::user_id(&actions, "alice").unwrap(), false);
         let new = NewRoom { kind: Some(RoomKind::Group), name: Some("Faults".to_owned()), ..NewRoom::default() };
         let room = creation::create(&actions, &alice, new).await.unwrap().to_string();
-        Self { running, engine, actions, alice, room, _folder: folder }
+        Self { running, engine, actions, alice, room, folder }
+    }
+
+    /// Stops the server, and starts it again on what is on its disk.
+    async fn restarted(self) -> Self {
+        let Self { running, engine, actions, alice, room, folder } = self;
+        drop(actions);
+        running.stop().await.unwrap();
+        let (running, actions) = start(&folder, &engine).await.unwrap();
+        Self { running, engine, actions, alice, room, folder }
+    }
+
+    /// Stops the server and starts it again; so many steps later its disk is full.
+    async fn restarted_for(self, mut steps: usize) -> Self {
+        let Self { running, engine, actions, alice, room, folder } = self;
+        drop(actions);
+        running.stop().await.unwrap();
+        loop {
+            full_after(&engine, steps);
+            if let Ok((running, actions)) = start(&folder, &engine).await {
+                return Self { running, engine, actions, alice, room, folder };
+            }
+            // What the stop had left over took all of them.
+            steps += 1;
+        }
     }
 
     async fn send(&self, id: &str) -> Result<Sent, ActionError> {
@@ -170,5 +211,76 @@ async fn a_purge_goes_on_when_the_disk_has_room_again() {
     assert_eq!(state, JobState::Done);
     let seen = rooms::details(&scene.actions, &scene.alice, &scene.room).await.unwrap_err();
     assert_eq!(seen.kind(), ErrorKind::RoomNotFound);
+    scene.running.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_purge_that_is_stopped_at_any_of_its_steps_goes_on_at_the_next_start() {
+    let mut scene = Scene::new().await;
+    // More events than one step removes.
+    for number in 0..600 {
+        scene.send(&format!("m{number}")).await.unwrap();
+    }
+    let admin = Caller::local(&scene.alice.user_id, true);
+    full_after(&scene.engine, 1);
+    let job = purge::start(&scene.actions, &admin, &scene.room).await.unwrap();
+    let mut stops = 0;
+    let state = loop {
+        let state = jobs::get(&scene.actions, &admin, &job).await.unwrap().job.state;
+        if state.is_over() {
+            break state;
+        }
+        if scene.engine.decided() >= REFUSALS {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            continue;
+        }
+        // Whatever is left of the room can be looked at.
+        if let Err(error) = purge::preview(&scene.actions, &admin, &scene.room).await {
+            assert_eq!(error.kind(), ErrorKind::RoomNotFound, "after {stops} stops: {error}");
+        }
+        stops += 1;
+        scene = scene.restarted_for(stops).await;
+    };
+    assert_eq!(state, JobState::Done, "after {stops} stops");
+    assert!(stops > 5, "it was stopped {stops} times only");
+    scene.engine.decide_nothing();
+    let scene = scene.restarted().await;
+    for seen in [
+        rooms::details(&scene.actions, &scene.alice, &scene.room).await.map(drop),
+        purge::preview(&scene.actions, &admin, &scene.room).await.map(drop),
+    ] {
+        assert_eq!(seen.unwrap_err().kind(), ErrorKind::RoomNotFound);
+    }
+    scene.running.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_setting_that_was_not_written_is_not_taken_for_written_because_of_a_message_behind_it() {
+    let scene = Scene::new().await;
+    let limited = || async {
+        let changes = Changes { max_members: Some(Some(7)), ..Changes::default() };
+        settings::change(&scene.actions, &scene.alice, &scene.room, changes).await
+    };
+    let mut halt = scene.engine.halt_next();
+    scene.engine.fail_next(Fault::Full);
+    let behind = async {
+        halt.came().await;
+        let (actions, alice, room) = (scene.actions.clone(), scene.alice.clone(), scene.room.clone());
+        let message = tokio::spawn(async move { send(&actions, &alice, &room, "one").await });
+        tokio::task::yield_now().await;
+        // Whoever has the lane next comes behind the message, which was handed over with the setting in mind.
+        drop(scene.actions.room(scene.room.as_str().try_into().unwrap()).enter().await.unwrap());
+        drop(halt);
+        message.await.unwrap()
+    };
+    let (refused, sent) = tokio::join!(limited(), behind);
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Busy);
+    sent.unwrap();
+    let details = rooms::details(&scene.actions, &scene.alice, &scene.room).await.unwrap();
+    assert_eq!((details.view.settings.max_members, details.view.tip.messages), (None, 1));
+    assert_eq!(limited().await.unwrap().view.settings.max_members, Some(7));
+    let scene = scene.restarted().await;
+    let details = rooms::details(&scene.actions, &scene.alice, &scene.room).await.unwrap();
+    assert_eq!((details.view.settings.max_members, details.view.tip.messages), (Some(7), 1));
     scene.running.stop().await.unwrap();
 }

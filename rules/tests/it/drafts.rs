@@ -28,18 +28,20 @@ fn event_id(letter: char) -> OwnedEventId {
     OwnedEventId::try_from(format!("${}", letter.to_string().repeat(43))).unwrap()
 }
 
-fn make(draft: Draft, version: &Version) -> Result<Event, DraftError> {
-    let room_id = room_of(version);
-    let sender = alice();
-    let around = Around {
-        room_id: Some(&room_id),
-        sender: &sender,
+fn around<'a>(room_id: &'a OwnedRoomId, sender: &'a OwnedUserId) -> Around<'a> {
+    Around {
+        room_id: Some(room_id),
+        sender,
         prev_events: vec![event_id('p')],
         auth_events: vec![event_id('a'), event_id('b')],
         depth: 7,
         now: UnixMs(1_700_000_000_000),
-    };
-    complete(draft, around, version, &signer(sender.server_name()))
+    }
+}
+
+fn make(draft: Draft, version: &Version) -> Result<Event, DraftError> {
+    let sender = alice();
+    complete(draft, around(&room_of(version), &sender), version, &signer(sender.server_name()))
 }
 
 fn body(bytes: usize) -> CanonicalJsonObject {
@@ -154,17 +156,7 @@ fn long_fields_and_lists_are_refused() {
 fn a_template_is_the_event_without_hash_and_signature() {
     let version = version("11");
     let draft = Draft::member(&alice(), "join", CanonicalJsonObject::new());
-    let room_id = room_of(&version);
-    let sender = alice();
-    let around = Around {
-        room_id: Some(&room_id),
-        sender: &sender,
-        prev_events: vec![event_id('p')],
-        auth_events: vec![event_id('a'), event_id('b')],
-        depth: 7,
-        now: UnixMs(1_700_000_000_000),
-    };
-    let mut laid_out = template(draft.clone(), &around, &version).unwrap();
+    let mut laid_out = template(draft.clone(), &around(&room_of(&version), &alice()), &version).unwrap();
     let event = make(draft, &version).unwrap();
     let whole = rules::canonical::read_object(event.json()).unwrap();
     for field in ["hashes", "signatures"] {

@@ -13,7 +13,7 @@ use ruma::{OwnedUserId, UserId, events::TimelineEventType};
 
 use super::{ActionError, Writer};
 use crate::{
-    actions::summary,
+    actions::{members::membership, summary},
     storage::{
         Arrival, ChangeKind, Effect, Home, Place,
         history::{Redaction, Summary},
@@ -136,7 +136,7 @@ impl Writer {
         };
         let is_foreign = !self.actions.is_local(&user_id);
         let mut changed = self.summary()?.clone();
-        let was = before.as_ref().map_or(Membership::None, |member| member.membership);
+        let was = membership(before.as_ref());
         summary::count_members(&mut changed, was, after.membership, is_foreign);
         self.commit.put(&MEMBERS, &user_id, &after);
         if !is_foreign {

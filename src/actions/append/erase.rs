@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rules::{draft::Draft, permission::Membership};
+use rules::draft::Draft;
 use ruma::{CanonicalJsonObject, OwnedUserId};
 
 use super::Writer;
@@ -32,20 +32,19 @@ impl Writer {
     }
 }
 
-/// Lets people leave a room that is about to go, decline its invite or withdraw a knock; answers how many did. Whom the rules do not let leave stays.
+/// Lets people leave a room that is about to go, decline its invite or withdraw a knock. Whom the rules do not let leave stays.
 ///
 /// # Errors
 /// When storage cannot be read or written.
-pub async fn leave(actions: &Actions, room: &Arc<Room>, people: &[OwnedUserId]) -> Result<u64, ActionError> {
-    let Some(mut writer) = Writer::enter_even_purging(actions, room).await? else { return Ok(0) };
-    let mut left = 0;
+pub async fn leave(actions: &Actions, room: &Arc<Room>, people: &[OwnedUserId]) -> Result<(), ActionError> {
+    let Some(mut writer) = Writer::enter_even_purging(actions, room).await? else { return Ok(()) };
     for user_id in people {
         let member = writer.get(&MEMBERS, user_id).await?;
-        if !matches!(membership(member.as_ref()), Membership::Join | Membership::Invite | Membership::Knock) {
+        if !membership(member.as_ref()).is_involved() {
             continue;
         }
         match writer.stage(user_id, Draft::member(user_id, "leave", CanonicalJsonObject::new())).await {
-            Ok(_) => left += 1,
+            Ok(_) => {}
             Err(refused @ ActionError::RoomForbidden { .. }) => {
                 tracing::warn!(room.id = %room.id, error = %refused, "`{user_id}` cannot leave: {refused}");
             }
@@ -53,7 +52,7 @@ pub async fn leave(actions: &Actions, room: &Arc<Room>, people: &[OwnedUserId]) 
         }
     }
     writer.commit().await?;
-    Ok(left)
+    Ok(())
 }
 
 /// Deletes the rows of a room, or weighs them. Nobody may write to it any more when they are deleted.

@@ -12,7 +12,7 @@ use ruma::{OwnedRoomId, RoomId};
 
 use super::Search;
 use crate::{
-    actions::{ActionError, Actions, rows, summary},
+    actions::{ActionError, Actions, Page, Window, rows, summary},
     storage::{
         Home, KeyRange,
         history::Summary,
@@ -140,8 +140,8 @@ impl Index {
         actions: &Actions,
         own: Vec<(OwnedRoomId, Shown)>,
         search: &Search,
-        (offset, limit): (usize, usize),
-    ) -> Result<(Vec<OwnedRoomId>, usize), ActionError> {
+        window: Window,
+    ) -> Result<Page<OwnedRoomId>, ActionError> {
         let mut held = self.listed.lock().await;
         let listed = self.up_to_date(actions, &mut held).await?;
         let mut own: Vec<_> = own.into_iter().filter(|(room_id, _)| !listed.names.contains_key(room_id)).collect();
@@ -157,7 +157,7 @@ impl Index {
             (_, Some(_)) => others.next(),
             (_, None) => own.next(),
         });
-        Ok((merged.skip(offset).take(limit).map(|(_, room_id)| room_id.clone()).collect(), total))
+        Ok(Page { entries: window.of(merged).map(|(_, room_id)| room_id.clone()).collect(), total })
     }
 
     async fn up_to_date<'a>(

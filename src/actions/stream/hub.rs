@@ -160,6 +160,7 @@ pub(super) async fn enter(actions: &Actions, caller: &Caller) -> Result<Place, A
         *hub = Hub { is_running: true, at: positions(actions), ..Hub::default() };
         *live.position.write() = positions(actions)[0];
         tokio::spawn(follow(actions.clone()));
+        typing::catch_up(actions).await?;
     }
     let user_id = &caller.user_id;
     let stream = (caller.clone(), Arc::clone(&place.outlet));

@@ -12,8 +12,8 @@ use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
 use super::{Frame, FrameKind};
 use crate::{
     actions::{
-        ActionError, Actions, Caller, append::is_message, lane::Room, personal, rooms, rows, rows::Rows, timeline,
-        view::RoomView,
+        ActionError, Actions, Caller, append::is_message, lane::Room, members::membership, personal, rooms, rows,
+        rows::Rows, timeline, view::RoomView,
     },
     live::{Audience, Listener},
     storage::{
@@ -43,7 +43,7 @@ pub(super) struct Outcome {
     pub(super) frames: Vec<Routed>,
     /// Listeners who have come into a room or left it.
     pub(super) moved: Vec<(OwnedUserId, OwnedRoomId, bool)>,
-    /// Who has sent a message where.
+    /// Who has sent a message where, or left without listening: they no longer type there.
     pub(super) spoke: Vec<(OwnedUserId, OwnedRoomId)>,
     /// People whose account or sessions have changed.
     pub(super) accounts: Vec<OwnedUserId>,
@@ -111,7 +111,14 @@ impl Routing<'_> {
                 else {
                     return Ok(());
                 };
-                let Some(listener) = self.audience.listener(&user_id) else { return Ok(()) };
+                let Some(listener) = self.audience.listener(&user_id) else {
+                    if self.actions.typing.has(&room_id, &user_id)
+                        && !is_join(self.actions, &room_id, &user_id, change.number).await?
+                    {
+                        outcome.spoke.push((user_id, room_id));
+                    }
+                    return Ok(());
+                };
                 let is_in = is_join(self.actions, &room_id, &user_id, change.number).await?;
                 let has_moved = self.audience.set(&user_id, &room_id, is_in);
                 if has_moved {
@@ -317,7 +324,7 @@ async fn membership_at(
 async fn room_frame(actions: &Actions, user_id: &UserId, room_id: OwnedRoomId) -> Result<FrameKind, ActionError> {
     let room = actions.room(&room_id);
     let member = room.store.get(&MEMBERS, &room.home, &user_id.to_owned()).await?;
-    let membership = member.as_ref().map_or(Membership::None, |member| member.membership);
+    let membership = membership(member.as_ref());
     let seen = room.view().await?.filter(|view| view.is_visible_to(member.as_ref()));
     let room = match seen {
         Some(view) => {

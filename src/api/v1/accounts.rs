@@ -231,10 +231,9 @@ pub(super) async fn list(
     Admin { actions, caller }: Admin,
     Parameters(find): Parameters<Find>,
 ) -> Result<Answer<List<Participant>>, V1Error> {
-    let (offset, limit) = page::range(find.offset, find.limit)?;
+    let window = page::window(find.offset, find.limit)?;
     let search = Search { text: page::search(find.q)?, state: find.state.map(AccountState::from) };
-    let page = accounts::list(&actions, &caller, &search, offset, limit).await?;
-    Ok(List::json(page.accounts.into_iter().map(Participant::from).collect(), page.total))
+    Ok(List::json(accounts::list(&actions, &caller, &search, window).await?.page))
 }
 
 /// `POST /v1/admin/participants/{participant_id}/disable`

@@ -116,14 +116,13 @@ pub(super) async fn rooms(
     Admin { actions, caller }: Admin,
     Parameters(find): Parameters<FindRooms>,
 ) -> Result<Answer<List<Room>>, V1Error> {
-    let (offset, limit) = page::range(find.offset, find.limit)?;
+    let window = page::window(find.offset, find.limit)?;
     let search = Search {
         text: page::search(find.q)?,
         kind: find.room_type.map(RoomKind::from),
         state: find.state.map(RoomState::from),
     };
-    let (rooms, total) = admin::rooms(&actions, &caller, &search, offset, limit).await?;
-    Ok(List::json(rooms.into_iter().map(Room::from).collect(), total))
+    Ok(List::json(admin::rooms(&actions, &caller, &search, window).await?))
 }
 
 #[derive(Deserialize)]
@@ -197,8 +196,7 @@ pub(super) async fn audit(
     Admin { actions, caller }: Admin,
     Parameters(find): Parameters<FindActs>,
 ) -> Result<Answer<List<Act>>, V1Error> {
-    let (offset, limit) = page::range(find.offset, find.limit)?;
+    let window = page::window(find.offset, find.limit)?;
     let filter = Filter { actor: find.actor, action: find.action, target: find.target };
-    let (acts, total) = audit::list(&actions, &caller, &filter, offset, limit).await?;
-    Ok(List::json(acts.into_iter().map(Act::from).collect(), total))
+    Ok(List::json(audit::list(&actions, &caller, &filter, window).await?))
 }

@@ -1,7 +1,5 @@
 //! How this dialect words a refusal: `{"error": {"code", "message", "reason"?}}`.
 
-use std::any::Any;
-
 use axum::{
     Json,
     http::{HeaderValue, header},
@@ -10,7 +8,7 @@ use axum::{
 use serde::Serialize;
 
 use crate::{
-    actions::{ActionError, ErrorKind},
+    actions::ErrorKind,
     api::error::{Failure, Problem, ProblemKind},
 };
 
@@ -105,30 +103,4 @@ pub(crate) async fn route_not_found() -> V1Error {
 /// The answer to a path that exists with other methods; they stand in `Allow`.
 pub(crate) async fn method_not_allowed() -> V1Error {
     Problem::new(ProblemKind::MethodNotAllowed, "this path does not know this method; see `Allow`").into()
-}
-
-/// The answer to a call that took too long. What it began goes on.
-pub(crate) fn took_too_long() -> V1Error {
-    Problem::busy("this took too long; what was begun may still be done, so look before you try again").into()
-}
-
-/// The answer to a request whose body did not arrive in time.
-pub(crate) fn slow_body() -> V1Error {
-    Problem::new(ProblemKind::SlowBody, "the body did not arrive in time; send the request again").into()
-}
-
-/// The answer to a request that failed inside.
-pub(crate) fn failed(request_id: &str) -> V1Error {
-    let kind = ProblemKind::Action(ErrorKind::Internal);
-    let message = format!("something went wrong on this server; its log says what, under the id {request_id}");
-    Problem::new(kind, message).into()
-}
-
-/// The answer when a handler broke.
-#[expect(clippy::needless_pass_by_value, reason = "the signature is that of the layer")]
-pub(crate) fn panicked(cause: Box<dyn Any + Send + 'static>) -> Response {
-    let text = cause.downcast_ref::<String>().cloned();
-    let text = text.or_else(|| cause.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-    let error = ActionError::Internal(format!("a handler panicked: {}", text.unwrap_or_default()));
-    V1Error::from(error).into_response()
 }

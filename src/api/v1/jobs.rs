@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     actions::{
-        ActionError, JobState,
+        ActionError, JobState, Page,
         jobs::{self, Filter, JobView},
     },
     api::{
@@ -99,8 +99,9 @@ pub(super) async fn list(
     Admin { actions, caller }: Admin,
     Parameters(find): Parameters<Find>,
 ) -> Result<Answer<List<Job>>, V1Error> {
-    let (offset, limit) = page::range(find.offset, find.limit)?;
+    let window = page::window(find.offset, find.limit)?;
     let filter = Filter { state: find.state.map(JobState::from), kind: find.kind };
-    let (jobs, total) = jobs::list(&actions, &caller, &filter, offset, limit).await?;
-    Ok(List::json(jobs.into_iter().map(Job::new).collect::<Result<_, _>>()?, total))
+    let Page { entries, total } = jobs::list(&actions, &caller, &filter, window).await?;
+    let entries: Vec<Job> = entries.into_iter().map(Job::new).collect::<Result<_, _>>()?;
+    Ok(List::json(Page { entries, total }))
 }

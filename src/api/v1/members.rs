@@ -59,9 +59,9 @@ pub(super) async fn list(
     Ids(room): Ids<String>,
     Parameters(find): Parameters<Find>,
 ) -> Result<Answer<List<Member>>, V1Error> {
-    let (offset, limit) = page::range(find.offset, find.limit)?;
-    let page = members::list(&actions, &caller, &room, find.membership.map(Membership::from), offset, limit).await?;
-    Ok(List::json(page.members.into_iter().map(Member::from).collect(), page.total))
+    let window = page::window(find.offset, find.limit)?;
+    let wanted = find.membership.map(Membership::from);
+    Ok(List::json(members::list(&actions, &caller, &room, wanted, window).await?))
 }
 
 #[derive(Default, Deserialize)]

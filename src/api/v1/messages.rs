@@ -7,7 +7,7 @@ use axum::{
 };
 use ruma::OwnedEventId;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::{
     error::V1Error,
@@ -18,7 +18,7 @@ use crate::{
     actions::{
         ActionError, Direction, Place,
         messages::{self, NewMessage},
-        rooms, timeline,
+        timeline,
     },
     api::{
         body::{self, Json, OptionalJson, Parameters},
@@ -46,15 +46,15 @@ pub(super) struct Send {
 }
 
 impl Send {
-    fn read(self, fingerprint: [u8; 32]) -> Result<NewMessage, ActionError> {
+    fn read(mut self, fingerprint: [u8; 32]) -> Result<NewMessage, ActionError> {
         check_transaction_id(self.txn_id.as_deref())?;
-        let transaction_id = self.txn_id.clone();
+        let transaction_id = self.txn_id.take();
         let reply_to = self.reply_to.as_deref().map(timeline::parse_id).transpose()?;
         let invalid = |field, problem| Err(ActionError::invalid(field, problem));
-        let (event_type, content) = match (&self.body, &self.event_type) {
-            (Some(_), None) => ("m.room.message".to_owned(), self.text()?),
+        let (event_type, content) = match (self.body.take(), self.event_type.take()) {
+            (Some(body), None) => ("m.room.message".to_owned(), self.text(body)?),
             (None, Some(event_type)) if event_type.is_empty() => return invalid("type", "must not be empty"),
-            (None, Some(event_type)) => (event_type.clone(), self.content_alone()?),
+            (None, Some(event_type)) => (event_type, self.content_alone()?),
             (Some(_), Some(_)) => return invalid("body", "send either `body`, or `type` with `content`"),
             (None, None) if self.content.is_some() => return invalid("type", "is missing beside `content`"),
             (None, None) => return invalid("body", "is missing; send `body`, or `type` with `content`"),
@@ -62,27 +62,26 @@ impl Send {
         Ok(NewMessage { event_type, content, reply_to, transaction_id, fingerprint })
     }
 
-    fn text(&self) -> Result<Value, ActionError> {
+    fn text(self, body: String) -> Result<Value, ActionError> {
         if self.content.is_some() {
             return Err(ActionError::invalid("content", "goes with `type`, not with `body`"));
         }
-        let body = self.body.as_deref().unwrap_or_default();
         if body.is_empty() {
             return Err(ActionError::invalid("body", "must not be empty"));
         }
-        let msgtype = self.msgtype.as_deref().unwrap_or("m.text");
-        let mut content = Map::from_iter([("msgtype".to_owned(), json!(msgtype)), ("body".to_owned(), json!(body))]);
-        if let Some(formatted) = &self.formatted_body {
-            let format = self.format.as_deref().unwrap_or("org.matrix.custom.html");
-            content.insert("format".to_owned(), json!(format));
-            content.insert("formatted_body".to_owned(), json!(formatted));
+        let msgtype = self.msgtype.unwrap_or_else(|| "m.text".to_owned());
+        let mut content = Map::from_iter([("msgtype".to_owned(), msgtype.into()), ("body".to_owned(), body.into())]);
+        if let Some(formatted) = self.formatted_body {
+            let format = self.format.unwrap_or_else(|| "org.matrix.custom.html".to_owned());
+            content.insert("format".to_owned(), format.into());
+            content.insert("formatted_body".to_owned(), formatted.into());
         } else if self.format.is_some() {
             return Err(ActionError::invalid("format", "says nothing without `formatted_body`"));
         }
         Ok(Value::Object(content))
     }
 
-    fn content_alone(&self) -> Result<Value, ActionError> {
+    fn content_alone(self) -> Result<Value, ActionError> {
         let texts = [
             ("msgtype", &self.msgtype),
             ("format", &self.format),
@@ -92,8 +91,7 @@ impl Send {
         if let Some((field, _)) = texts.iter().find(|(_, text)| text.is_some()) {
             return Err(ActionError::invalid(*field, "goes with `body`, not with `type`"));
         }
-        let content = self.content.clone().ok_or_else(|| ActionError::invalid("content", "is missing"))?;
-        Ok(Value::Object(content))
+        self.content.map(Value::Object).ok_or_else(|| ActionError::invalid("content", "is missing"))
     }
 }
 
@@ -190,8 +188,7 @@ pub(super) async fn event(
     Ids((room, event)): Ids<(String, String)>,
     Parameters(form): Parameters<Form>,
 ) -> Result<Response, V1Error> {
-    rooms::open(&actions, &caller, &room).await?;
-    let view = timeline::event(&actions, &caller, &room, &timeline::parse_id(&event)?).await?;
+    let view = timeline::event(&actions, &caller, &room, &event).await?;
     Ok(match form.format {
         Some(Format::Pdu) => Data::json(wire::pdu(&view)?).into_response(),
         None => Data::json(Event::from(view)).into_response(),

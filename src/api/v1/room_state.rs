@@ -27,9 +27,7 @@ pub(super) async fn list(
     Ids(room): Ids<String>,
     Parameters(paging): Parameters<Paging>,
 ) -> Result<Answer<List<Event>>, V1Error> {
-    let (offset, limit) = paging.read()?;
-    let page = room_state::list(&actions, &caller, &room, offset, limit).await?;
-    Ok(List::json(page.events.into_iter().map(Event::from).collect(), page.total))
+    Ok(List::json(room_state::list(&actions, &caller, &room, paging.read()?).await?))
 }
 
 /// `GET /v1/rooms/{room_id}/state/{type}`

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     error::V1Error,
     path::Ids,
-    wire::{self, Data, List, Room, RoomAnswer},
+    wire::{Data, List, Room, RoomAnswer},
 };
 use crate::{
     actions::{
@@ -130,8 +130,7 @@ pub(super) async fn own(
     Signed { actions, caller, .. }: Signed,
     Parameters(paging): Parameters<Paging>,
 ) -> Result<Answer<List<Room>>, V1Error> {
-    let (offset, limit) = paging.read()?;
-    Ok(wire::rooms(rooms::own(&actions, &caller, offset, limit).await?))
+    Ok(List::json(rooms::own(&actions, &caller, paging.read()?).await?))
 }
 
 /// `GET /v1/rooms/archived`
@@ -139,8 +138,7 @@ pub(super) async fn archived(
     Signed { actions, caller, .. }: Signed,
     Parameters(paging): Parameters<Paging>,
 ) -> Result<Answer<List<Room>>, V1Error> {
-    let (offset, limit) = paging.read()?;
-    Ok(wire::rooms(rooms::archived(&actions, &caller, offset, limit).await?))
+    Ok(List::json(rooms::archived(&actions, &caller, paging.read()?).await?))
 }
 
 #[derive(Deserialize)]
@@ -157,9 +155,9 @@ pub(super) async fn directory(
     Signed { actions, caller, .. }: Signed,
     Parameters(find): Parameters<Find>,
 ) -> Result<Answer<List<Room>>, V1Error> {
-    let (offset, limit) = page::range(find.offset, find.limit)?;
+    let window = page::window(find.offset, find.limit)?;
     let search = Search { text: page::search(find.q)?, kind: find.room_type.map(RoomKind::from) };
-    Ok(wire::rooms(directory::list(&actions, &caller, &search, offset, limit).await?))
+    Ok(List::json(directory::list(&actions, &caller, &search, window).await?))
 }
 
 #[derive(Deserialize)]

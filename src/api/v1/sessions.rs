@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     actions::{
-        accounts, deactivation,
+        Page, accounts, deactivation,
         sessions::{self, SessionView},
     },
     api::{
@@ -57,10 +57,8 @@ pub(super) async fn list(
     Signed { actions, caller, .. }: Signed,
     Parameters(paging): Parameters<Paging>,
 ) -> Result<Answer<List<Session>>, V1Error> {
-    let (offset, limit) = paging.read()?;
-    let all = sessions::list(&actions, &caller).await?;
-    let total = all.len();
-    Ok(List::json(all.into_iter().skip(offset).take(limit).map(Session::from).collect(), total))
+    let window = paging.read()?;
+    Ok(List::json(Page::of(sessions::list(&actions, &caller).await?, window)))
 }
 
 /// `DELETE /v1/me/sessions/{id}`

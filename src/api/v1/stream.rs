@@ -11,18 +11,19 @@ use serde::Deserialize;
 use std::time::Duration;
 
 use super::{
+    V1,
     error::V1Error,
     path::Ids,
     wire::{Active, Data, List, Nothing},
 };
 use crate::{
     actions::{
-        ActionError, Actions, presence,
+        ActionError, Actions, Page, presence,
         stream::{self, From, Stream},
         typing,
     },
     api::{
-        ApiState,
+        Dialect as _,
         body::{Json, Parameters},
         caller::{self, Anyone, Signed},
         error::Problem,
@@ -38,6 +39,15 @@ const HEARTBEAT: Duration = Duration::from_secs(25);
 /// The header with which a browser goes on where it left off.
 const LAST_EVENT_ID: &str = "last-event-id";
 
+/// How long a WebSocket is waited for.
+#[derive(Clone, Copy)]
+pub(crate) struct Patience {
+    /// For the frame that says who it is.
+    pub(crate) token: Duration,
+    /// Until it is asked whether it is still there.
+    pub(crate) ping: Duration,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Query {
@@ -45,36 +55,42 @@ struct Query {
 }
 
 /// `GET /v1/stream`
-pub(super) async fn open(State(state): State<ApiState>, request: Request) -> Result<Response, V1Error> {
+pub(super) async fn open(State(v1): State<V1>, request: Request) -> Result<Response, V1Error> {
+    let state = v1.state();
     let (mut parts, _) = request.into_parts();
     let is_upgrade = caller::is_upgrade(&parts.headers);
-    if is_upgrade && !caller::has_token(&parts, &state) {
-        return nameless(state, parts).await;
+    if is_upgrade && !caller::has_token(&parts, state) {
+        return nameless(v1, parts).await;
     }
-    let (actions, caller) = caller::of_request(&parts, &state).await?;
-    let from = asked(&mut parts, &state).await?.read(&actions)?;
-    let upgrade = if is_upgrade { Some(upgrade(&mut parts, &state).await?) } else { None };
+    let (actions, caller) = caller::of_request(&parts, state).await?;
+    let from = asked(&mut parts, &v1).await?.read(&actions)?;
+    let upgrade = if is_upgrade { Some(upgrade(&mut parts).await?) } else { None };
     let stream = stream::open(&actions, caller, from).await?;
+    let ping = state.patience.ping;
     Ok(match upgrade {
-        Some(upgrade) => upgrade.on_upgrade(move |socket| socket::serve(socket, stream)),
+        Some(upgrade) => upgrade.on_upgrade(move |socket| socket::serve(socket, stream, ping)),
         None => events(stream),
     })
 }
 
 /// A WebSocket whose first frame says who it is.
-async fn nameless(state: ApiState, mut parts: Parts) -> Result<Response, V1Error> {
-    if let Some(address) = state.address_of(&parts) {
-        state.limits.request_from(address)?;
+async fn nameless(v1: V1, mut parts: Parts) -> Result<Response, V1Error> {
+    if let Some(address) = v1.state().address_of(&parts) {
+        v1.state().limits.request_from(address)?;
     }
-    Anyone::from_request_parts(&mut parts, &state).await?;
-    let asked = asked(&mut parts, &state).await?;
-    let upgrade = upgrade(&mut parts, &state).await?;
+    let Anyone { actions, .. } = Anyone::from_request_parts(&mut parts, &v1).await?;
+    let asked = asked(&mut parts, &v1).await?;
+    // What cannot be a cursor is refused before there is a socket, as for those who bring their token at once.
+    asked.read(&actions)?;
+    // The tenant is not held while nobody knows who asks.
+    drop(actions);
+    let upgrade = upgrade(&mut parts).await?;
     let waiting = socket::Waiting::take()?;
-    Ok(upgrade.on_upgrade(move |socket| socket::admit(socket, waiting, state, parts, asked)))
+    Ok(upgrade.on_upgrade(move |socket| socket::admit(socket, waiting, v1, parts, asked)))
 }
 
-async fn upgrade(parts: &mut Parts, state: &ApiState) -> Result<WebSocketUpgrade, Problem> {
-    let upgrade = WebSocketUpgrade::from_request_parts(parts, state).await;
+async fn upgrade(parts: &mut Parts) -> Result<WebSocketUpgrade, Problem> {
+    let upgrade = WebSocketUpgrade::from_request_parts(parts, &()).await;
     let upgrade = upgrade.map_err(|rejection| ActionError::invalid("Upgrade", rejection.body_text()))?;
     Ok(socket::sized(upgrade))
 }
@@ -83,18 +99,18 @@ async fn upgrade(parts: &mut Parts, state: &ApiState) -> Result<WebSocketUpgrade
 struct Asked(Option<(&'static str, String)>);
 
 /// What a browser remembers is newer than what its address says.
-async fn asked(parts: &mut Parts, state: &ApiState) -> Result<Asked, V1Error> {
-    let Parameters(query) = Parameters::<Query>::from_request_parts(parts, state).await?;
+async fn asked(parts: &mut Parts, v1: &V1) -> Result<Asked, V1Error> {
+    let Parameters(query) = Parameters::<Query>::from_request_parts(parts, v1).await?;
     let last = parts.headers.get(LAST_EVENT_ID).filter(|last| !last.is_empty());
     let last = last.map(|last| ("Last-Event-ID", String::from_utf8_lossy(last.as_bytes()).into_owned()));
     Ok(Asked(last.or_else(|| query.from.map(|from| ("from", from)))))
 }
 
 impl Asked {
-    fn read(self, actions: &Actions) -> Result<Option<From>, ActionError> {
-        let Some((field, text)) = self.0 else { return Ok(None) };
+    fn read(&self, actions: &Actions) -> Result<Option<From>, ActionError> {
+        let Some((field, text)) = &self.0 else { return Ok(None) };
         let problem = "is no cursor; take the `cursor` of an earlier frame, or none to begin now";
-        From::parse(actions, &text).map(Some).ok_or_else(|| ActionError::invalid(field, problem))
+        From::parse(actions, text).map(Some).ok_or_else(|| ActionError::invalid(*field, problem))
     }
 }
 
@@ -130,11 +146,7 @@ pub(super) async fn set_typing(
     Ids(room): Ids<String>,
     body: Json<Types>,
 ) -> Result<Response, V1Error> {
-    let timeout_ms = body.value.timeout_ms.unwrap_or(typing::TIMEOUT_MS_DEFAULT);
-    if !(1..=typing::TIMEOUT_MS_MAX).contains(&timeout_ms) {
-        let problem = format!("must be from 1 to {}", typing::TIMEOUT_MS_MAX);
-        return Err(ActionError::invalid("timeout_ms", problem).into());
-    }
+    let timeout_ms = typing::timeout_of(body.value.timeout_ms)?;
     typing::set(&actions, &caller, &room, body.value.typing.then_some(timeout_ms)).await?;
     Ok(Data::json(Nothing {}).into_response())
 }
@@ -145,8 +157,6 @@ pub(super) async fn active(
     Ids(room): Ids<String>,
     Parameters(paging): Parameters<Paging>,
 ) -> Result<Answer<List<Active>>, V1Error> {
-    let (offset, limit) = paging.read()?;
-    let active = presence::active(&actions, &caller, &room).await?;
-    let total = active.len();
-    Ok(List::json(active.into_iter().skip(offset).take(limit).map(Active::from).collect(), total))
+    let window = paging.read()?;
+    Ok(List::json(Page::of(presence::active(&actions, &caller, &room).await?, window)))
 }

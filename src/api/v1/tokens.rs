@@ -14,7 +14,7 @@ use super::{
     wire::{Data, List, Nothing},
 };
 use crate::{
-    actions::{ActionError, AppToken, RegistrationToken, app_tokens, registration},
+    actions::{ActionError, AppToken, Page, RegistrationToken, app_tokens, registration},
     api::{
         body::{Json, OptionalJson, Parameters},
         caller::Admin,
@@ -78,10 +78,8 @@ pub(super) async fn list_registration(
     Admin { actions, caller }: Admin,
     Parameters(paging): Parameters<Paging>,
 ) -> Result<Answer<List<Registration>>, V1Error> {
-    let (offset, limit) = paging.read()?;
-    let all = registration::list(&actions, &caller).await?;
-    let total = all.len();
-    Ok(List::json(all.into_iter().skip(offset).take(limit).map(Registration::from).collect(), total))
+    let window = paging.read()?;
+    Ok(List::json(Page::of(registration::list(&actions, &caller).await?, window)))
 }
 
 /// `DELETE /v1/admin/registration-tokens/{id}`
@@ -137,10 +135,8 @@ pub(super) async fn list_app(
     Admin { actions, caller }: Admin,
     Parameters(paging): Parameters<Paging>,
 ) -> Result<Answer<List<App>>, V1Error> {
-    let (offset, limit) = paging.read()?;
-    let all = app_tokens::list(&actions, &caller).await?;
-    let total = all.len();
-    Ok(List::json(all.into_iter().skip(offset).take(limit).map(App::from).collect(), total))
+    let window = paging.read()?;
+    Ok(List::json(Page::of(app_tokens::list(&actions, &caller).await?, window)))
 }
 
 /// `DELETE /v1/admin/app-tokens/{id}`

@@ -12,10 +12,10 @@ use serde_json::value::RawValue;
 
 use crate::{
     actions::{
-        ActionError, Mute, NotificationMode, Silence,
+        ActionError, Mute, NotificationMode, Page, Silence,
         members::MemberView,
         presence::ActiveMember,
-        rooms::{self, RoomDetails, RoomPage},
+        rooms::{self, RoomDetails},
         timeline::EventView,
     },
     api::{idempotency::InMemoryOnly, time},
@@ -50,8 +50,9 @@ struct Meta {
 }
 
 impl<T> List<T> {
-    pub(super) fn json(data: Vec<T>, total: usize) -> Json<Self> {
-        Json(Self { data, meta: Meta { total } })
+    pub(super) fn json(page: Page<impl Into<T>>) -> Json<Self> {
+        let Page { entries, total } = page.map(Into::into);
+        Json(Self { data: entries, meta: Meta { total } })
     }
 }
 
@@ -187,11 +188,6 @@ impl IntoResponse for RoomAnswer {
         }
         response
     }
-}
-
-/// A page of rooms.
-pub(super) fn rooms(page: RoomPage) -> Json<List<Room>> {
-    List::json(page.rooms.into_iter().map(Room::from).collect(), page.total)
 }
 
 /// A member who is active now.

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     actions::{
-        ActionError,
+        ActionError, Page,
         workspaces::{self, Role, WorkspaceMember, WorkspaceView},
     },
     api::{
@@ -66,10 +66,8 @@ pub(super) async fn list(
     Signed { actions, caller, .. }: Signed,
     Parameters(paging): Parameters<Paging>,
 ) -> Result<Answer<List<Workspace>>, V1Error> {
-    let (offset, limit) = paging.read()?;
-    let all = workspaces::list(&actions, &caller).await?;
-    let total = all.len();
-    Ok(List::json(all.into_iter().skip(offset).take(limit).map(Workspace::from).collect(), total))
+    let window = paging.read()?;
+    Ok(List::json(Page::of(workspaces::list(&actions, &caller).await?, window)))
 }
 
 #[derive(Deserialize)]
@@ -145,10 +143,9 @@ pub(super) async fn members(
     Ids(id): Ids<String>,
     Parameters(paging): Parameters<Paging>,
 ) -> Result<Answer<List<Member>>, V1Error> {
-    let (offset, limit) = paging.read()?;
+    let window = paging.read()?;
     let id = workspaces::parse_id(&id)?;
-    let (members, total) = workspaces::members(&actions, &caller, id.as_str(), offset, limit).await?;
-    Ok(List::json(members.into_iter().map(Member::from).collect(), total))
+    Ok(List::json(workspaces::members(&actions, &caller, id.as_str(), window).await?))
 }
 
 #[derive(Deserialize)]

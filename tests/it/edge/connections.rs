@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{answer, sent, until_closed};
-use crate::client::{Setup, server, server_with};
+use crate::client::{Answer, Caller, LOOK_PAUSE, LOOKS_MAX, Setup, TestServer, Way, png, server, server_with};
 
 const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: yurt.test\r\n\r\n";
 
@@ -168,4 +168,91 @@ async fn requests_on_one_connection_are_answered_in_order() {
     let order: Vec<bool> =
         answers.split("HTTP/1.1 200").skip(1).map(|answer| answer.contains(&json!(alice.id).to_string())).collect();
     assert_eq!(order, [true, false, true, false], "{answers}");
+}
+
+/// Requests with a body that begins and does not end.
+async fn begun(server: &TestServer, caller: &Caller, call: &str, count: usize) -> Vec<TcpStream> {
+    let token = caller.token.as_deref().expect("a token");
+    let head =
+        format!("{call} HTTP/1.1\r\nHost: yurt.test\r\nAuthorization: Bearer {token}\r\nContent-Type: image/png");
+    let mut begun = Vec::new();
+    for _ in 0..count {
+        begun.push(sent(server, &format!("{head}\r\nContent-Length: 1000\r\n\r\nfelt")).await);
+    }
+    begun
+}
+
+/// Asks again until the answer has this status: what others began or gave up is noticed a moment later.
+async fn until_status(status: u16, ask: impl AsyncFn() -> Answer) -> Answer {
+    for _ in 0..LOOKS_MAX {
+        let answer = ask().await;
+        if answer.status == status {
+            return answer;
+        }
+        tokio::time::sleep(LOOK_PAUSE).await;
+    }
+    panic!("never answered {status}");
+}
+
+#[tokio::test]
+async fn one_person_uploads_four_files_at_the_same_time_and_keeps_nobody_else_out() {
+    let server = server().await;
+    let (alice, bob) = (server.account("alice").await, server.account("bob").await);
+    let mut held = begun(&server, &alice, "POST /v1/media", 4).await;
+    let file = alice.with_header("content-type", "text/plain");
+    let refused = until_status(429, async || file.send("POST", "/v1/media", Some(b"felt".to_vec())).await).await;
+    assert_eq!(refused.headers["retry-after"], "5");
+    refused.refused(429, "SW_RATE_LIMIT_EXCEEDED");
+    let room = alice.group("Tents").await;
+    alice.sets_avatar(&room, png(2, 2)).await.refused(429, "SW_RATE_LIMIT_EXCEEDED");
+    bob.uploads(b"felt", "text/plain").await;
+    drop(held.pop());
+    until_status(201, async || file.send("POST", "/v1/media", Some(b"felt".to_vec())).await).await;
+    assert_eq!(held.len(), 3);
+}
+
+#[tokio::test]
+async fn sixteen_pictures_come_in_at_the_same_time_and_no_more() {
+    let server = server().await;
+    let (people, alice) = (server.accounts("tent", 4).await, server.account("alice").await);
+    let mut held = Vec::new();
+    for person in &people {
+        let room = person.group("Tents").await;
+        held.extend(begun(&server, person, &format!("PUT /v1/rooms/{room}/avatar"), 4).await);
+    }
+    let room = alice.group("Yurts").await;
+    let refused = until_status(503, async || alice.sets_avatar(&room, png(2, 2)).await).await;
+    assert!(refused.headers.contains_key("retry-after"));
+    refused.refused(503, "SW_BUSY");
+    alice.uploads(b"felt", "text/plain").await;
+    drop(held.pop());
+    until_status(200, async || alice.sets_avatar(&room, png(2, 2)).await).await;
+    assert_eq!(held.len(), 15);
+}
+
+#[tokio::test]
+async fn a_socket_whose_client_answers_no_ping_is_closed_and_one_that_answers_stays() {
+    let server = server_with(Setup { limits: "enabled = false\nstream_ping_s = 1", ..Setup::default() }).await;
+    let alice = server.account("alice").await;
+    let room = alice.group("Tents").await;
+    let mut ear = alice.listens(Way::Socket).await;
+    let token = alice.token.as_deref().expect("a token");
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let head = format!("GET /v1/stream HTTP/1.1\r\nHost: yurt.test\r\nAuthorization: Bearer {token}\r\n");
+    let mut silent = sent(&server, &format!("{head}{upgrade}")).await;
+    let silence = async {
+        assert!(until_closed(&mut silent).await.starts_with("HTTP/1.1 101"));
+        alice.says(&room, "still there?").await;
+    };
+    let is_asked = |frame: &serde_json::Value| frame["event"]["content"]["body"] == "still there?";
+    tokio::join!(silence, ear.until(is_asked));
+}
+
+#[tokio::test]
+async fn a_socket_that_does_not_say_in_time_who_it_is_is_closed() {
+    let limits = "enabled = false\nstream_token_timeout_s = 1";
+    let server = server_with(Setup { limits, ..Setup::default() }).await;
+    let mut ear = server.nameless().tries_to_listen(Way::Socket, None).await.expect("a socket");
+    assert_eq!(ear.end().await, Some(4408));
 }

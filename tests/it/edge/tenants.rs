@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use yurt::tenants::IDLE_MAX;
+use yurt::tenants::{IDLE_MAX, REOPEN_AFTER};
 
 use crate::client::{Caller, LOOK_PAUSE, LOOKS_MAX, PASSWORD, Setup, TestServer, server, server_with, together};
 
@@ -93,4 +93,24 @@ async fn the_only_tenant_stays_open() {
     server.advance(IDLE_MAX * 2);
     server.running().tenants().close_idle().await;
     assert_eq!(open(&server), ["main"]);
+}
+
+#[tokio::test]
+async fn a_tenant_that_cannot_be_opened_is_tried_again_only_after_a_pause() {
+    let server = server_with(Setup { more: TWO, ..Setup::default() }).await;
+    let there = server.nameless().with_header("host", "other.test");
+    let database = server.folder().join("tenants/second/db");
+    std::fs::write(&database, "no database").unwrap();
+    let register = async || there.post("/v1/auth/register", json!({"username": "bob", "password": PASSWORD})).await;
+    assert!(server.running().tenants().named("second").expect("a tenant").actions().await.is_err());
+    std::fs::remove_file(&database).unwrap();
+    for waited in [Duration::ZERO, REOPEN_AFTER - Duration::from_millis(1)] {
+        server.advance(waited);
+        let refused = register().await;
+        assert!(refused.headers.contains_key("retry-after"));
+        refused.refused(503, "SW_BUSY");
+        account_at(&server, "yurt.test", &format!("alice{}", waited.as_millis())).await;
+    }
+    server.advance(Duration::from_millis(1));
+    register().await.created();
 }

@@ -8,7 +8,7 @@ use rustls::{
     crypto::ring,
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -102,24 +102,33 @@ fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
     [[0, 0, length, kind, flags, 0, 0, 0, stream].as_slice(), payload].concat()
 }
 
+/// What a client sends first over HTTP/2, and a GET.
+fn first_request(path: &str, token: Option<&str>) -> Vec<u8> {
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    // GET and https from the static table, then path, authority and token as they are.
+    let mut block = [[0x82, 0x87, 0x04].as_slice(), &text(path), &[0x01], &text("localhost")].concat();
+    if let Some(token) = token {
+        block.extend([[0x0f, 0x08].as_slice(), &text(&format!("Bearer {token}"))].concat());
+    }
+    [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &frame(4, 0, 0, &[]), &frame(1, 5, 1, &block)].concat()
+}
+
+/// Reads until these bytes have come.
+async fn until(stream: &mut TlsStream<TcpStream>, bytes: &[u8]) {
+    let mut received = Vec::new();
+    while !received.windows(bytes.len()).any(|window| window == bytes) {
+        let read = tokio::time::timeout(WAIT_MAX, stream.read_buf(&mut received)).await.unwrap().unwrap();
+        assert_ne!(read, 0, "the connection was closed after {received:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_handshake_may_agree_on_the_second_version_of_http() {
     let (_folder, running, certificate) = started().await;
     let mut stream = connect(running.api().port(), &certificate, "h2").await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
-    let (settings, headers) = (frame(4, 0, 0, &[]), {
-        // GET and https from the static table, then path and authority as they are.
-        let path = [[0x04, 8].as_slice(), b"/healthz"].concat();
-        let authority = [[0x01, 9].as_slice(), b"localhost"].concat();
-        frame(1, 5, 1, &[[0x82, 0x87].as_slice(), &path, &authority].concat())
-    });
-    stream.write_all(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &settings, &headers].concat()).await.unwrap();
-    let mut received = Vec::new();
-    let body = json!({"data": {"status": "ok"}}).to_string();
-    while !received.windows(body.len()).any(|window| window == body.as_bytes()) {
-        let read = tokio::time::timeout(WAIT_MAX, stream.read_buf(&mut received)).await.unwrap().unwrap();
-        assert_ne!(read, 0, "the connection was closed after {received:?}");
-    }
+    stream.write_all(&first_request("/healthz", None)).await.unwrap();
+    until(&mut stream, json!({"data": {"status": "ok"}}).to_string().as_bytes()).await;
     drop(stream);
     running.stop().await.unwrap();
 }
@@ -178,6 +187,37 @@ async fn who_does_not_shake_hands_is_not_waited_for() {
         let answer = super::until_closed(&mut stream).await;
         assert!(!answer.contains("HTTP"), "{answer}");
     }
+    running.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_of_http_2_that_is_idle_or_never_begins_is_closed_and_one_that_streams_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificate = certify(folder.path());
+    let mut config = config(folder.path());
+    (config.limits.head_timeout_s, config.limits.idle_timeout_s) = (1, 1);
+    let running = server::start(config, Arc::new(clock::System)).await.unwrap();
+    let head = "POST /v1/auth/register HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json";
+    let account = json!({"username": "alice", "password": "correct horse"}).to_string();
+    let answer = ask(&running, &certificate, head, &account).await;
+    let session: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let token = session["data"]["access_token"].as_str().unwrap();
+    let port = running.api().port();
+    let mut streaming = connect(port, &certificate, "h2").await.unwrap();
+    streaming.write_all(&first_request("/v1/stream", Some(token))).await.unwrap();
+    until(&mut streaming, b"resync").await;
+    let (mut silent, mut idle) =
+        (connect(port, &certificate, "h2").await.unwrap(), connect(port, &certificate, "h2").await.unwrap());
+    idle.write_all(&first_request("/healthz", None)).await.unwrap();
+    for stream in [&mut silent, &mut idle] {
+        let mut received = Vec::new();
+        let end = tokio::time::timeout(WAIT_MAX, stream.read_to_end(&mut received)).await;
+        // Cut off without a goodbye is an end too.
+        end.expect("the server closes the connection").ok();
+    }
+    streaming.write_all(&frame(6, 0, 0, b"tentpole")).await.unwrap();
+    until(&mut streaming, &frame(6, 1, 0, b"tentpole")).await;
+    drop(streaming);
     running.stop().await.unwrap();
 }
 

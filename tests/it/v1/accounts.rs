@@ -3,6 +3,10 @@
 use std::time::Duration;
 
 use serde_json::json;
+use yurt::{
+    control::{Answer as Answered, Command},
+    storage::{Commit, Home, keyspaces::NAMES},
+};
 
 use crate::client::{PASSWORD, SERVER_NAME, Setup, TestServer, contract::contract, server, server_with, text};
 
@@ -371,4 +375,28 @@ pub(super) async fn log_in(server: &TestServer, name: &str) -> crate::client::Ca
     let session = server.nameless().post("/v1/auth/login", json!({"username": name, "password": PASSWORD})).await.ok();
     assert!(text(&session["participant_id"]).contains(name));
     server.caller(&session)
+}
+
+#[tokio::test]
+async fn names_without_an_account_neither_repeat_nor_hide_others_in_the_list() {
+    let server = server().await;
+    for name in ["alice", "zoe"] {
+        server.account(name).await;
+    }
+    // As crashes leave them, more than one page of the list.
+    let mut commit = Commit::new(Home::server());
+    for number in 0..250 {
+        commit.put(&NAMES, &format!("lost{number:03}"), &());
+    }
+    server.actions().await.store().commit(commit).await.expect("storage");
+    let (mut listed, mut offset) = (Vec::new(), Some(0));
+    while let Some(from) = offset {
+        let Answered::Accounts { accounts, next } = server.commands(Command::ListAccounts { offset: from }).await
+        else {
+            panic!("no list");
+        };
+        listed.extend(accounts.into_iter().map(|account| account.participant_id));
+        offset = next;
+    }
+    assert_eq!(listed, ["alice", "zoe"].map(|name| format!("@{name}:{SERVER_NAME}")));
 }

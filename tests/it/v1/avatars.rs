@@ -195,3 +195,24 @@ async fn a_picture_that_is_no_image_has_no_smaller_ones() {
     assert_eq!(whole.headers["content-type"], "application/octet-stream");
     no_picture(alice.get(&format!("{}?size=64", path(&room))).await);
 }
+
+#[tokio::test]
+async fn a_reader_asks_each_time_whether_the_picture_is_still_the_one_and_never_about_a_medium() {
+    let server = server().await;
+    let alice = server.account("alice").await;
+    let room = alice.group("Tents").await;
+    alice.sets_avatar(&room, png(2, 2)).await.expect_status(200);
+    for address in [path(&room), format!("{}?size=32", path(&room))] {
+        let answer = alice.get(&address).await.expect_status(200);
+        assert_eq!(answer.headers["cache-control"], "private, no-cache", "{address}");
+        let tag = answer.headers["etag"].clone();
+        let known = alice.with_header("if-none-match", &tag);
+        assert_eq!(known.get(&address).await.expect_status(304).headers["cache-control"], "private, no-cache");
+        alice.sets_avatar(&room, png(3, 3)).await.expect_status(200);
+        known.get(&address).await.expect_status(200);
+        alice.sets_avatar(&room, png(2, 2)).await.expect_status(200);
+    }
+    let medium = alice.uploads(b"felt", "text/plain").await;
+    let answer = alice.get(&format!("/v1/media/{}", text(&medium["sha256"]))).await.expect_status(200);
+    assert_eq!(answer.headers["cache-control"], "private, max-age=86400, immutable");
+}

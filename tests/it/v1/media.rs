@@ -309,6 +309,11 @@ async fn parts_tags_and_heads_are_answered_as_the_protocol_has_them() {
     check_bytes(alice.with_header("if-none-match", "\"x\"").get(&path).await, FELT);
     let head = alice.send("HEAD", &path, None).await.expect_status(200);
     assert_eq!((head.headers["content-length"].as_str(), head.body.len()), ("19", 0));
+    // A range is for GET alone.
+    for range in ["bytes=0-3", "bytes=19-"] {
+        let head = alice.with_header("range", range).send("HEAD", &path, None).await.expect_status(200);
+        assert_eq!((head.headers["content-length"].as_str(), head.headers.get("content-range")), ("19", None));
+    }
     let bob = server.account("bob").await;
     check_hidden(bob.with_header("if-none-match", &tag).get(&path).await);
 }

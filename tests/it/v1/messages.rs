@@ -461,3 +461,33 @@ async fn messages_of_many_rooms_and_people_are_all_there_after_a_restart() {
 async fn room_of_version(caller: &Caller, version: Version) -> String {
     caller.creates(json!({"room_type": "group", "name": "Tents", "room_version": version.name})).await
 }
+
+#[tokio::test]
+async fn a_page_of_large_events_is_shorter_and_the_next_one_goes_on() {
+    let server = server().await;
+    let alice = server.account("alice").await;
+    let room = alice.group("Tents").await;
+    let mut sent = Vec::new();
+    for _ in 0..20 {
+        sent.push(alice.says(&room, &"x".repeat(60_000)).await);
+    }
+    for direction in ["forward", "back"] {
+        let (mut seen, mut from, mut pages) = (Vec::new(), String::new(), 0);
+        loop {
+            let path = format!("/v1/rooms/{room}/messages?direction={direction}&limit=200{from}");
+            let page = alice.get(&path).await.expect_status(200);
+            assert!(page.body.len() <= 1024 * 1024, "{direction}: {} bytes", page.body.len());
+            let meta = page.meta();
+            seen.extend(page.list().iter().map(|event| text(&event["event_id"])));
+            pages += 1;
+            if meta["has_more"] != json!(true) {
+                break;
+            }
+            from = format!("&from={}", encoded(&text(&meta["next_cursor"])));
+        }
+        if direction == "back" {
+            seen.reverse();
+        }
+        assert_eq!((&seen[seen.len() - 20..], pages), (sent.as_slice(), 2), "{direction}");
+    }
+}

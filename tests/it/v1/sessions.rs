@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use ruma::RoomId;
 use serde_json::{Value, json};
+use yurt::storage::{Commit, Home, keyspaces::SUMMARY};
 
 use super::accounts::log_in;
 use crate::client::{
@@ -217,4 +219,27 @@ async fn the_last_administrator_may_go_and_the_command_line_makes_another() {
     admin.get("/v1/me").await.refused(401, "SW_AUTH_INVALID_TOKEN");
     let next = server.admin("next").await;
     assert_eq!(next.get("/v1/me").await.ok()["participant_id"], format!("@next:{SERVER_NAME}"));
+}
+
+#[tokio::test]
+async fn a_room_that_cannot_be_left_keeps_a_deactivated_account_in_no_other() {
+    let mut server = server().await;
+    let (admin, alice, bob) = (server.admin("root").await, server.account("alice").await, server.account("bob").await);
+    let mut rooms = Vec::new();
+    for number in 0..4 {
+        rooms.push(bob.group_with(&format!("Tents {number}"), &[&alice]).await);
+    }
+    // The first that is left lacks a row of its history, as on a damaged disk.
+    rooms.sort();
+    let (damaged, lost) = (RoomId::parse(&rooms[0]).expect("an id"), &SUMMARY);
+    let mut commit = Commit::new(Home::room(&damaged));
+    commit.delete(lost, &());
+    server.actions().await.store().commit(commit).await.expect("storage");
+    server.restart().await;
+    alice.delete("/v1/me").await.ok();
+    let job = admin.awaits_newest("deactivate").await;
+    assert_eq!((&job["state"], &job["progress"]["done"]), (&json!("failed"), &json!(3)), "{job}");
+    for room in &rooms[1..] {
+        assert_eq!(bob.members(room, "join").await, std::slice::from_ref(&bob.id));
+    }
 }

@@ -397,3 +397,21 @@ async fn who_joins_while_active_is_active_from_then_on() {
     bob.get(&path).await.refused(403, "SW_ROOM_FORBIDDEN");
     server.account("carol").await.get("/v1/rooms/!nowhere:yurt.test/active").await.no_such_room();
 }
+
+#[tokio::test]
+async fn who_is_removed_types_no_longer_even_if_they_did_not_listen() {
+    let server = server().await;
+    let (alice, bob, room) = pair(&server).await;
+    let carol = server.account("carol").await;
+    alice.brings_in(&room, &carol).await;
+    let path = format!("/v1/rooms/{room}/typing");
+    let body = json!({"typing": true, "timeout_ms": 120_000});
+    // Nobody listens yet who could be told.
+    carol.put(&path, body.clone()).await.ok();
+    alice.does("kick", &room, &carol).await.ok();
+    let mut ear = alice.listens(Way::Socket).await;
+    bob.put(&path, body).await.ok();
+    assert_eq!(ear.until_type("typing").await["participants"], json!([bob.id]));
+    alice.does("kick", &room, &bob).await.ok();
+    assert_eq!(ear.until_type("typing").await["participants"], json!([]));
+}

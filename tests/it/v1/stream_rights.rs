@@ -56,9 +56,10 @@ async fn a_socket_may_say_in_its_first_frame_who_it_is() {
         let ended = ear.end().await;
         assert!(code == 0 || ended == Some(code), "{first}: {ended:?}");
     }
-    let mut ear = server.nameless().tries_to_listen(Way::Socket, Some("x")).await.expect("a socket");
-    ear.sends(&json!({"token": bob.token}).to_string()).await;
-    assert_eq!(ear.end().await, Some(4400));
+    for caller in [&server.nameless(), &bob] {
+        let refused = caller.tries_to_listen(Way::Socket, Some("x")).await.err();
+        assert_eq!(refused, Some(400), "what is no cursor is refused before there is a socket");
+    }
     let mut ear = bob.listens(Way::Socket).await;
     ear.sends("anything more").await;
     assert_eq!(ear.end().await, Some(4400));

@@ -23,8 +23,9 @@ use crate::{
         stream::{self, End, Stream},
     },
     api::{
-        ApiState, caller,
+        ApiState, Dialect as _, caller,
         error::{Problem, ProblemKind},
+        v1::V1,
     },
 };
 
@@ -36,10 +37,8 @@ const READ_BYTES: usize = 1024;
 const WRITE_BYTES_MAX: usize = 512 * 1024;
 /// Connections that have not said yet who they are, of the whole process.
 const WAITING_MAX: usize = 1_024;
-/// How long a client may take to say who it is.
-const TOKEN_WAIT_MAX: Duration = Duration::from_secs(10);
-/// How often a client is asked whether it is still there.
-const PING: Duration = Duration::from_secs(30);
+/// When somebody may try again who found too many of those.
+const WAITING_RETRY_AFTER: Duration = Duration::from_secs(10);
 /// Pings in a row without an answer after which it is not.
 const PINGS_MISSED_MAX: u32 = 2;
 /// How long a client may take to read a frame.
@@ -62,7 +61,7 @@ impl Waiting {
     pub(super) fn take() -> Result<Self, ActionError> {
         static WAITING: OnceLock<Arc<Semaphore>> = OnceLock::new();
         let waiting = WAITING.get_or_init(|| Arc::new(Semaphore::new(WAITING_MAX)));
-        let refused = |_| ActionError::RateLimited { retry_after: TOKEN_WAIT_MAX };
+        let refused = |_| ActionError::RateLimited { retry_after: WAITING_RETRY_AFTER };
         Arc::clone(waiting).try_acquire_owned().map(Self).map_err(refused)
     }
 }
@@ -90,7 +89,7 @@ impl Close {
             Self::Unauthenticated(reason) => (4401, reason),
             Self::Forbidden => (4403, "not for this caller"),
             Self::NotFound => (4404, "no server of this name lives here"),
-            Self::TooSlow => (4408, "no token within 10 seconds"),
+            Self::TooSlow => (4408, "no token in time"),
             Self::TooMany => (4429, "too many streams or requests"),
             Self::Busy => (1013, "the server is busy"),
         };
@@ -131,11 +130,12 @@ struct First {
 }
 
 /// Waits for the frame that says who the client is, and then streams.
-pub(super) async fn admit(mut socket: WebSocket, waiting: Waiting, state: ApiState, parts: Parts, asked: Asked) {
-    let admitted = admitted(&mut socket, &state, &parts, asked).await;
-    drop((waiting, state, parts));
+pub(super) async fn admit(mut socket: WebSocket, waiting: Waiting, v1: V1, parts: Parts, asked: Asked) {
+    let admitted = admitted(&mut socket, v1.state(), &parts, asked).await;
+    let ping = v1.state().patience.ping;
+    drop((waiting, v1, parts));
     match admitted {
-        Ok(Some(stream)) => serve(socket, stream).await,
+        Ok(Some(stream)) => serve(socket, stream, ping).await,
         Ok(None) => {}
         Err(close) => goodbye(socket, close).await,
     }
@@ -148,7 +148,7 @@ async fn admitted(
     parts: &Parts,
     asked: Asked,
 ) -> Result<Option<Stream>, Close> {
-    let first = timeout(TOKEN_WAIT_MAX, first(socket)).await.map_err(|_elapsed| Close::TooSlow)?;
+    let first = timeout(state.patience.token, first(socket)).await.map_err(|_elapsed| Close::TooSlow)?;
     let Some(text) = first else { return Ok(None) };
     let First { token } = serde_json::from_str(&text).map_err(|_wrong| Close::Wrong)?;
     let (actions, caller) = caller::of_token(&token, parts, state).await?;
@@ -169,9 +169,9 @@ async fn first(socket: &mut WebSocket) -> Option<String> {
     }
 }
 
-/// Sends frames until one side has enough.
-pub(super) async fn serve(mut socket: WebSocket, mut stream: Stream) {
-    if let Some(close) = run(&mut socket, &mut stream).await {
+/// Sends frames until one side has enough, and asks so often whether the other one is still there.
+pub(super) async fn serve(mut socket: WebSocket, mut stream: Stream, ping: Duration) {
+    if let Some(close) = run(&mut socket, &mut stream, ping).await {
         // The stream's place is free while the client takes its time to say goodbye.
         drop(stream);
         goodbye(socket, close).await;
@@ -179,8 +179,8 @@ pub(super) async fn serve(mut socket: WebSocket, mut stream: Stream) {
 }
 
 /// Why the server closes the socket; none: the client has gone.
-async fn run(socket: &mut WebSocket, stream: &mut Stream) -> Option<Close> {
-    let mut pings = interval_at(Instant::now() + PING, PING);
+async fn run(socket: &mut WebSocket, stream: &mut Stream, ping: Duration) -> Option<Close> {
+    let mut pings = interval_at(Instant::now() + ping, ping);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut missed = 0;
     loop {
