@@ -12,6 +12,7 @@
 //! * [`limits`]: every bound of the wire, each with its source.
 //! * [`our_keys`]: the keys this server signs with, and their file.
 //! * [`key_document`]: the document in which those keys are published.
+//! * [`request_signature`]: the signed header of a request, both directions.
 
 use std::collections::BTreeMap;
 
@@ -24,6 +25,7 @@ pub mod key_document;
 pub mod limits;
 pub mod local;
 pub mod our_keys;
+pub mod request_signature;
 
 /// One event as it travels: the text of a JSON object, not yet looked into.
 pub type Pdu = Box<RawValue>;

@@ -9,6 +9,9 @@ use std::time::Duration;
 /// Source: <https://spec.matrix.org/v1.19/appendices/#server-name>
 pub const SERVER_NAME_BYTES_MAX: usize = 230;
 
+/// `X-Matrix` headers on one request: one for each key of the server that sent it. More: 401.
+pub const REQUEST_SIGNATURES_MAX: usize = 16;
+
 /// Bytes of one event as canonical JSON. More: the event is dropped.
 /// Source: <https://spec.matrix.org/v1.19/client-server-api/#size-limits>
 pub const PDU_BYTES_MAX: usize = 65_536;
