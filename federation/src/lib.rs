@@ -12,6 +12,13 @@
 //! * [`limits`]: every bound of the wire, each with its source.
 //! * [`our_keys`]: the keys this server signs with, and their file.
 //! * [`key_document`]: the document in which those keys are published.
+//! * [`request_signature`]: the signed header of a request, both directions.
+//! * [`clock`], [`error`]: time and chance as arguments; what can go wrong with a peer.
+//! * [`addresses`], [`discovery`]: where a server is, and which addresses are never connected to.
+//! * [`connection`]: one request to a server, and how long a failing server is left alone.
+//! * [`server_keys`]: the keys of other servers, fetched, checked, kept.
+//! * [`peer`]: what this server asks of another one, typed.
+//! * [`outbound`]: sending what is owed, one transaction at a time to each server.
 
 use std::collections::BTreeMap;
 
@@ -20,10 +27,24 @@ use ruma::{
 };
 use serde_json::value::RawValue;
 
+pub mod addresses;
+mod body;
+pub mod clock;
+pub mod connection;
+mod dial;
+pub mod discovery;
+pub mod error;
 pub mod key_document;
 pub mod limits;
 pub mod local;
 pub mod our_keys;
+pub mod outbound;
+mod outside;
+pub mod peer;
+pub mod request_signature;
+pub mod server_keys;
+#[cfg(test)]
+mod testing;
 
 /// One event as it travels: the text of a JSON object, not yet looked into.
 pub type Pdu = Box<RawValue>;
