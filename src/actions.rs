@@ -22,6 +22,7 @@ pub mod app_tokens;
 pub mod append;
 pub mod audit;
 pub mod avatars;
+pub mod backfill;
 pub mod caller;
 pub mod capacity;
 pub mod chores;
@@ -34,6 +35,7 @@ pub mod figures;
 pub mod gate;
 pub mod images;
 pub mod incognito;
+pub mod incoming;
 pub mod jobs;
 pub mod knocks;
 pub mod lane;
@@ -45,6 +47,7 @@ pub mod merge;
 pub mod messages;
 pub mod page;
 pub mod passwords;
+pub mod peers;
 pub mod permissions;
 pub mod personal;
 pub mod presence;
@@ -56,6 +59,7 @@ pub mod room_passwords;
 pub mod room_state;
 pub mod rooms;
 pub mod rows;
+pub mod server_acl;
 pub mod sessions;
 pub mod settings;
 pub mod silence;
@@ -112,6 +116,9 @@ pub struct Inner {
     ids: AtomicU64,
     live: stream::Live,
     typing: typing::Typing,
+    network: peers::Network,
+    server_acls: server_acl::ServerAcls,
+    staging: incoming::Staging,
 }
 
 /// What the configuration sets for the actions of a tenant.
@@ -204,11 +211,15 @@ impl Actions {
             ids: AtomicU64::new(0),
             live,
             typing: typing::Typing::default(),
+            network: peers::Network::default(),
+            server_acls: server_acl::ServerAcls::default(),
+            staging: incoming::Staging::default(),
         }));
         purge::load(&actions).await?;
         chores::finish_all(&actions).await?;
         profile::finish_all(&actions).await?;
         jobs::resume(&actions).await?;
+        incoming::resume(&actions).await?;
         Ok(actions)
     }
 

@@ -62,6 +62,18 @@ impl WellFormedPdu {
         &self.header.sender
     }
 
+    /// The events that it says it was placed after.
+    #[must_use]
+    pub fn prev_events(&self) -> &[OwnedEventId] {
+        &self.header.prev_events
+    }
+
+    /// The events that it says allow it.
+    #[must_use]
+    pub fn auth_events(&self) -> &[OwnedEventId] {
+        &self.header.auth_events
+    }
+
     /// The whole event without `unsigned`.
     #[must_use]
     pub fn object(&self) -> &CanonicalJsonObject {

@@ -30,7 +30,7 @@
 //!
 //! `limits`, `version`; `canonical`, `redaction`, `hash`: bytes; `event`, `format`, `keys`, `signature`: steps 1 to 3;
 //! `state`, `authorization`, `resolution`: steps 4 to 6; `intake`: all of them; `draft`: our own events; `power`, `kind`,
-//! `freeze`, `permission`, `visibility`: what a room is, who may do what in it and who sees it.
+//! `freeze`, `permission`, `visibility`, `server_acl`: what a room is, who may do what in it, who sees it and which servers it lets in.
 //!
 //! [checks on receipt]: https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu
 
@@ -49,6 +49,7 @@ pub mod permission;
 pub mod power;
 pub mod redaction;
 pub mod resolution;
+pub mod server_acl;
 pub mod signature;
 pub mod state;
 pub mod version;

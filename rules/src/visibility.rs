@@ -77,3 +77,45 @@ pub fn may_see_event(visibility: HistoryVisibility, then: Membership, joined_sin
         HistoryVisibility::Joined => was_joined,
     }
 }
+
+/// Whether a server that is in the room now may see an event as it is; else it gets what a redaction leaves of it. `then` is the strongest membership at the
+/// event of any of its users.
+/// Source: <https://spec.matrix.org/v1.19/server-server-api/#backfilling-and-retrieving-missing-events>
+#[must_use]
+pub fn server_may_see(visibility: HistoryVisibility, then: Membership) -> bool {
+    may_see_event(visibility, then, true)
+}
+
+/// Of two memberships the one that shows more.
+#[must_use]
+pub fn stronger(one: Membership, other: Membership) -> Membership {
+    let strength = |membership| match membership {
+        Membership::Join => 2,
+        Membership::Invite => 1,
+        _ => 0,
+    };
+    if strength(one) >= strength(other) { one } else { other }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_in_the_room_sees_what_its_users_could() {
+        use HistoryVisibility::{Invited, Joined, Shared, WorldReadable};
+        let cases = [
+            // visibility,   its users then,      sees
+            (WorldReadable, Membership::None, true),
+            (Shared, Membership::None, true),
+            (Invited, Membership::None, false),
+            (Invited, Membership::Invite, true),
+            (Joined, Membership::Invite, false),
+            (Joined, Membership::Leave, false),
+            (Joined, Membership::Join, true),
+        ];
+        for (visibility, then, sees) in cases {
+            assert_eq!(server_may_see(visibility, then), sees, "{visibility:?} {then:?}");
+        }
+    }
+}

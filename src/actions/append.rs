@@ -22,7 +22,6 @@ use super::{
     Actions, Caller,
     directory::Relisted,
     error::ActionError,
-    figures,
     lane::{Room, Working},
     rows::{Rows, state_key},
     summary::{self, Basis},
@@ -30,20 +29,24 @@ use super::{
 };
 use crate::storage::{
     Arrival, ChangeKind, Commit, Keyspace, Place, Position, StateRoot, StateTree,
-    history::{EventAt, EventStanding, Head, RoomSettings, SentUnder, StoredEvent, Summary, Tip},
+    history::{Head, RoomSettings, SentUnder, Summary, Tip},
     key::Key,
-    keyspaces::{EVENT_IDS, EVENTS, OWN_MESSAGES, ROOM_SETTINGS, SENT_UNDER, STATE_KEYS, SUMMARY, TIMELINE, TIP},
+    keyspaces::{ROOM_SETTINGS, SENT_UNDER, STATE_KEYS, SUMMARY, TIP},
     members::Member,
     value::Value,
 };
 
 mod effects;
 mod erase;
+mod holes;
 mod references;
 mod remote;
+mod store;
 
 pub use erase::{erase, leave};
-pub use remote::{Remote, remote};
+pub use remote::{Arriving, Before, Remote, outliers, remote};
+pub use store::Slot;
+use store::Storing;
 
 /// The lane of one room, held, and what shall be written.
 pub struct Writer {
@@ -309,7 +312,8 @@ impl Writer {
             Some(key) => self.state_with(before, key, self.view()?.tip.next_arrival).await?,
             None => before,
         };
-        let (arrival, place) = self.store_event(&event, EventStanding::Accepted, before, after, transaction_id).await?;
+        let storing = Storing { transaction_id, ..Storing::shown(before, after, Slot::End) };
+        let (arrival, place) = self.store_event(&event, storing).await?;
         let tip = self.tip_mut()?;
         if tip.heads.iter().all(|head| event.prev_events().contains(&head.event_id)) {
             tip.heads = vec![Head { event_id: event.event_id().clone(), depth: event.depth(), state: after }];
@@ -320,7 +324,7 @@ impl Writer {
         } else {
             self.follow(&event, after).await?;
         }
-        self.apply_redaction(&event).await?;
+        self.apply_redaction(&event, before).await?;
         self.last_place = place;
         Ok(())
     }
@@ -360,67 +364,6 @@ impl Writer {
         tip.state_keys += 1;
         self.commit.put(&STATE_KEYS, &key, &number);
         Ok(number)
-    }
-
-    /// Stages the rows of one event: itself, its id, and, when it is shown, its place and the counters.
-    pub(super) async fn store_event(
-        &mut self,
-        event: &Arc<Event>,
-        standing: EventStanding,
-        state_before: StateRoot,
-        state_after: StateRoot,
-        transaction_id: Option<String>,
-    ) -> Result<(Arrival, Option<Place>), ActionError> {
-        let is_shown = standing == EventStanding::Accepted;
-        let now = self.actions.now();
-        let tip = self.tip_mut()?;
-        let arrival = tip.next_arrival;
-        tip.next_arrival = arrival.next();
-        let place = is_shown.then_some(tip.next_place);
-        if let Some(place) = place {
-            tip.next_place = Place(place.0 + 1, 0);
-            tip.last_activity = now;
-            if is_message(event.kind()) {
-                tip.messages += 1;
-                self.count_own(event.sender(), place).await?;
-            }
-        }
-        let messages = self.view()?.tip.messages;
-        if let Some(place) = place {
-            self.commit.put(&TIMELINE, &place, &arrival);
-        }
-        let at = EventAt { room_id: self.room.id.clone(), arrival };
-        self.commit.put_content(&EVENT_IDS, event.event_id(), &at);
-        figures::count_event(&mut self.commit, &standing);
-        let stored = StoredEvent {
-            event_id: event.event_id().clone(),
-            place,
-            standing,
-            state_before,
-            state_after,
-            messages,
-            transaction_id,
-            json: event.json().to_owned(),
-        };
-        self.commit.put(&EVENTS, &arrival, &stored);
-        self.commit.change(ChangeKind::Events, arrival.get());
-        Ok((arrival, place))
-    }
-
-    async fn count_own(&mut self, sender: &UserId, place: Place) -> Result<(), ActionError> {
-        let sender = sender.to_owned();
-        let own = self.own_messages(&sender).await? + 1;
-        self.own.insert(sender.clone(), own);
-        self.commit.put(&OWN_MESSAGES, &(sender, place), &own);
-        Ok(())
-    }
-
-    /// How many messages of their own a person has sent here, the staged ones included.
-    pub(super) async fn own_messages(&self, user_id: &UserId) -> Result<u64, ActionError> {
-        match self.own.get(user_id).or_else(|| self.working.own_messages(user_id)) {
-            Some(own) => Ok(*own),
-            None => self.rows().own_messages(user_id, None).await,
-        }
     }
 
     pub(super) fn set_summary(&mut self, changed: Summary) {

@@ -64,5 +64,8 @@ pub(super) fn count_event(commit: &mut Commit, standing: &EventStanding) {
         EventStanding::Rejected { .. } => commit.then(|done: &Done| {
             metrics::counter!("yurt_events_total", "outcome" => "rejected").increment(done.is_ok().into());
         }),
+        EventStanding::Outlier { .. } => commit.then(|done: &Done| {
+            metrics::counter!("yurt_events_total", "outcome" => "outlier").increment(done.is_ok().into());
+        }),
     };
 }

@@ -7,12 +7,12 @@ use rules::{
     state::{StateKey, StateMap},
     version::Version,
 };
-use ruma::{EventId, UserId, events::StateEventType};
+use ruma::{EventId, OwnedRoomId, UserId, events::StateEventType};
 
 use super::{Page, Window, error::ActionError, lane::Underway};
 use crate::storage::{
     Arrival, Commit, Direction, Home, KeyRange, Keyspace, Limit, Place, StateRoot, StateTree, Store,
-    history::{EventStanding, StoredEvent},
+    history::StoredEvent,
     key::Key,
     keyspaces::{EVENT_IDS, EVENTS, OWN_MESSAGES, STATE_KEYS},
     value::Value,
@@ -85,6 +85,15 @@ impl<'a> Rows<'a> {
         Ok(at.filter(|at| Home::room(&at.room_id) == *self.home).map(|at| at.arrival))
     }
 
+    /// The room of an event, if any room here holds it.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub async fn room_of(&self, event_id: &EventId) -> Result<Option<OwnedRoomId>, ActionError> {
+        let at = self.get_in(&Home::content(), &EVENT_IDS, &event_id.to_owned()).await?;
+        Ok(at.map(|at| at.room_id))
+    }
+
     /// How many messages of their own a person has sent, up to a place or in all.
     ///
     /// # Errors
@@ -145,8 +154,8 @@ impl<'a> Rows<'a> {
 /// When the row is damaged.
 pub fn read(stored: &StoredEvent, home: &Home, version: &Version) -> Result<Event, ActionError> {
     let room_id = home.as_room().ok_or_else(|| ActionError::internal("an event outside of a room"))?;
-    let rejected = matches!(stored.standing, EventStanding::Rejected { .. });
-    Event::from_stored(stored.event_id.clone(), room_id, version, stored.json.clone(), rejected)
+    let is_rejected = stored.standing.is_rejected();
+    Event::from_stored(stored.event_id.clone(), room_id, version, stored.json.clone(), is_rejected)
         .map_err(|error| ActionError::internal(format!("event {}: {error}", stored.event_id)))
 }
 

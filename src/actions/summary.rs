@@ -93,6 +93,7 @@ pub fn of_create(version: &Version, create: &Event) -> Summary {
         invited: 0,
         foreign: 0,
         custom: None,
+        foreign_joined: 0,
     }
 }
 
@@ -152,6 +153,7 @@ pub fn count_members(summary: &mut Summary, before: Membership, after: Membershi
     summary.invited = (summary.invited + invited).saturating_sub(invited_before);
     if is_foreign {
         summary.foreign = (summary.foreign + joined + invited).saturating_sub(joined_before + invited_before);
+        summary.foreign_joined = (summary.foreign_joined + joined).saturating_sub(joined_before);
     }
 }
 

@@ -11,6 +11,7 @@ use ruma::{EventId, OwnedEventId, OwnedUserId};
 
 use super::{
     ActionError, Actions, Caller,
+    backfill::{self, Hole},
     members::membership,
     rooms,
     rows::{self, Rows},
@@ -48,6 +49,8 @@ pub struct TimelinePage {
     pub events: Vec<EventView>,
     /// Where the next page begins; none: there is nothing further.
     pub next: Option<Place>,
+    /// Where history is not held, the newest first.
+    pub gaps: Vec<Hole>,
 }
 
 /// A page of the timeline, behind a place in the direction of reading.
@@ -65,6 +68,38 @@ pub async fn page(
     let opened = rooms::open(actions, caller, reference).await?;
     let rows = Rows::on_disk(&opened.room.store, &opened.room.home);
     let reader = Reader::new(caller, &rows, &opened.view, opened.member.as_ref())?;
+    let page = held(&rows, &reader, from, direction, limit).await?;
+    if direction == Direction::Up || opened.view.summary.foreign == 0 {
+        return Ok(page);
+    }
+    let gaps = gaps(&rows, &page, from).await?;
+    let Some(newest) = gaps.first() else { return Ok(page) };
+    if !backfill::for_reader(actions, &opened.room.id, newest.place, limit).await {
+        return Ok(TimelinePage { gaps, ..page });
+    }
+    let page = held(&rows, &reader, from, direction, limit).await?;
+    let gaps = self::gaps(&rows, &page, from).await?;
+    Ok(TimelinePage { gaps, ..page })
+}
+
+/// The holes on a page: before its events, and before where it began if nothing was there.
+async fn gaps(rows: &Rows<'_>, page: &TimelinePage, from: Option<Place>) -> Result<Vec<Hole>, ActionError> {
+    let mut holes = backfill::holes(rows).await?;
+    let last = page.next.or_else(|| page.events.last().map(|event| event.place)).filter(|_| page.next.is_some());
+    let is_on_page =
+        |hole: &Hole| from.is_none_or(|from| hole.place <= from) && last.is_none_or(|last| hole.place >= last);
+    holes.retain(is_on_page);
+    Ok(holes)
+}
+
+/// A page of what is held.
+async fn held(
+    rows: &Rows<'_>,
+    reader: &Reader<'_>,
+    from: Option<Place>,
+    direction: Direction,
+    limit: usize,
+) -> Result<TimelinePage, ActionError> {
     let (mut events, mut at, mut looked_at, mut is_end) = (Vec::new(), from, 0, false);
     let (mut bytes, mut is_full) = (0, false);
     while events.len() <= limit && looked_at < LOOKED_AT_MAX && !is_end && !is_full {
@@ -95,7 +130,7 @@ pub async fn page(
         Some(last) if is_cut || is_full => Some(last.place),
         _ => at.filter(|_| !is_end),
     };
-    Ok(TimelinePage { events, next })
+    Ok(TimelinePage { events, next, gaps: Vec::new() })
 }
 
 /// The id of an event; what is no id names none.
@@ -243,7 +278,7 @@ impl<'a> Reader<'a> {
         let (before, then_before) = self.state_at(stored.state_before).await?;
         let (after, then_after) = self.state_at(stored.state_after).await?;
         let is_own_membership = event.type_str() == "m.room.member" && event.state_key() == Some(self.user_id.as_str());
-        let then = if is_own_membership { stronger(then_before, then_after) } else { then_after };
+        let then = if is_own_membership { visibility::stronger(then_before, then_after) } else { then_after };
         let visibility = HistoryVisibility::at_change(before, after);
         Ok(visibility::may_see_event(visibility, then, joined_since))
     }
@@ -261,14 +296,4 @@ impl<'a> Reader<'a> {
         self.known.lock().insert(root, found);
         Ok(found)
     }
-}
-
-/// Of two memberships the one that shows more.
-fn stronger(one: Membership, other: Membership) -> Membership {
-    let strength = |membership| match membership {
-        Membership::Join => 2,
-        Membership::Invite => 1,
-        _ => 0,
-    };
-    if strength(one) >= strength(other) { one } else { other }
 }

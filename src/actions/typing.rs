@@ -61,6 +61,16 @@ pub async fn set(
     Ok(())
 }
 
+/// Somebody of another server types, or no longer.
+pub(super) async fn of_peer(actions: &Actions, room_id: &RoomId, user_id: &UserId, is_typing: bool) {
+    let now = actions.now();
+    let until = is_typing.then(|| UnixMs(now.0.saturating_add(TIMEOUT_MS_DEFAULT)));
+    let hub = actions.live.lock().await;
+    if actions.typing.change(room_id, user_id, until, now) {
+        tell(actions, &hub, room_id);
+    }
+}
+
 impl Typing {
     /// Answers whether the list of those who type there is another one now.
     fn change(&self, room_id: &RoomId, user_id: &UserId, until: Option<UnixMs>, now: UnixMs) -> bool {

@@ -7,7 +7,7 @@ use rules::{
     kind::{RoomKind, RoomState},
     visibility::HistoryVisibility,
 };
-use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -24,9 +24,9 @@ pub struct StoredEvent {
     pub place: Option<Place>,
     /// What intake said of it.
     pub standing: EventStanding,
-    /// The room's state before it.
+    /// The room's state before it; of an outlier it is not known.
     pub state_before: StateRoot,
-    /// The room's state after it.
+    /// The room's state after it; of an outlier it is not known.
     pub state_after: StateRoot,
     /// Messages of the room up to and including this one; history that came later does not count.
     pub messages: u64,
@@ -34,6 +34,64 @@ pub struct StoredEvent {
     pub transaction_id: Option<String>,
     /// Canonical JSON of the whole signed event, as it goes over federation.
     pub json: String,
+    /// It was an outlier first: the number under which the feed shows it instead of its arrival.
+    pub came_again: Option<Arrival>,
+}
+
+/// Events of a room that wait for another one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arrivals(pub Vec<Arrival>);
+
+impl Value for StoredEvent {
+    const VERSION: u8 = 2;
+
+    fn upgrade(version: u8, bytes: &[u8]) -> Result<Self, BadValue> {
+        match version {
+            1 => fields::<StoredEventV1>(bytes).map(Self::from),
+            other => Err(BadValue::Version(other)),
+        }
+    }
+}
+
+/// An event before other servers took part: nobody had brought it.
+#[derive(Serialize, Deserialize)]
+struct StoredEventV1 {
+    event_id: OwnedEventId,
+    place: Option<Place>,
+    standing: EventStandingV1,
+    state_before: StateRoot,
+    state_after: StateRoot,
+    messages: u64,
+    transaction_id: Option<String>,
+    json: String,
+}
+
+#[derive(Serialize, Deserialize)]
+enum EventStandingV1 {
+    Accepted,
+    SoftFailed { reason: String },
+    Rejected { reason: String },
+}
+
+impl From<StoredEventV1> for StoredEvent {
+    fn from(old: StoredEventV1) -> Self {
+        let standing = match old.standing {
+            EventStandingV1::Accepted => EventStanding::Accepted,
+            EventStandingV1::SoftFailed { reason } => EventStanding::SoftFailed { reason, peer: None },
+            EventStandingV1::Rejected { reason } => EventStanding::Rejected { reason, peer: None },
+        };
+        Self {
+            event_id: old.event_id,
+            place: old.place,
+            standing,
+            state_before: old.state_before,
+            state_after: old.state_after,
+            messages: old.messages,
+            transaction_id: old.transaction_id,
+            json: old.json,
+            came_again: None,
+        }
+    }
 }
 
 /// What intake said of a stored event.
@@ -45,12 +103,57 @@ pub enum EventStanding {
     SoftFailed {
         /// Which rule.
         reason: String,
+        /// Who brought it.
+        peer: Option<OwnedServerName>,
     },
     /// Against the rules; kept so that it is not judged again.
     Rejected {
         /// Which rule.
         reason: String,
+        /// Who brought it.
+        peer: Option<OwnedServerName>,
     },
+    /// Held to judge others by, as part of a state or an auth chain. Where it stands in the room is not known, so it counts for no event that names it as a
+    /// previous one, and is taken in anew when it comes as an event of the timeline.
+    Outlier {
+        /// Which rule refused it already: its own auth events do not allow it.
+        refused: Option<String>,
+        /// Who brought it.
+        peer: Option<OwnedServerName>,
+    },
+}
+
+impl EventStanding {
+    /// The rules refused it: nothing may lean on it.
+    #[must_use]
+    pub fn is_rejected(&self) -> bool {
+        matches!(self, Self::Rejected { .. } | Self::Outlier { refused: Some(_), .. })
+    }
+
+    /// It stands somewhere in the room, and the state around it is known.
+    #[must_use]
+    pub fn is_in_room(&self) -> bool {
+        !matches!(self, Self::Outlier { .. })
+    }
+}
+
+/// An event of a peer that cannot be judged yet: what stands before it is not held. It survives a restart, so that the peer can be told that it arrived.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Staged {
+    /// The event's id.
+    pub event_id: OwnedEventId,
+    /// Who brought it.
+    pub origin: OwnedServerName,
+    /// As it came.
+    pub pdu: String,
+    /// When.
+    pub received_at: UnixMs,
+    /// What it waits for, as far as that is known.
+    pub missing: Vec<OwnedEventId>,
+    /// How often that was asked for.
+    pub tries: u32,
+    /// When it is asked for again.
+    pub next_try: UnixMs,
 }
 
 /// Where an event is found, by its id alone.
@@ -150,14 +253,25 @@ pub struct Summary {
     pub foreign: u64,
     /// `io.yurt.custom`.
     pub custom: Option<String>,
+    /// Joined people of other servers.
+    pub foreign_joined: u64,
+}
+
+impl Summary {
+    /// Joined people of this server: without them it takes no part in the room.
+    #[must_use]
+    pub fn local_joined(&self) -> u64 {
+        self.joined.saturating_sub(self.foreign_joined)
+    }
 }
 
 impl Value for Summary {
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
 
     fn upgrade(version: u8, bytes: &[u8]) -> Result<Self, BadValue> {
         match version {
-            1 => fields::<SummaryV1>(bytes).map(Self::from),
+            1 => fields::<SummaryV1>(bytes).map(|old| SummaryV2 { first: old, custom: None }.into()),
+            2 => fields::<SummaryV2>(bytes).map(Self::from),
             other => Err(BadValue::Version(other)),
         }
     }
@@ -189,8 +303,15 @@ struct SummaryV1 {
     foreign: u64,
 }
 
-impl From<SummaryV1> for Summary {
-    fn from(old: SummaryV1) -> Self {
+/// A room before other servers took part. Fields of a form inside another one are written as if they stood there.
+#[derive(Serialize, Deserialize)]
+struct SummaryV2 {
+    first: SummaryV1,
+    custom: Option<String>,
+}
+
+impl From<SummaryV2> for Summary {
+    fn from(SummaryV2 { first: old, custom }: SummaryV2) -> Self {
         Self {
             version: old.version,
             create_event_id: old.create_event_id,
@@ -213,7 +334,8 @@ impl From<SummaryV1> for Summary {
             joined: old.joined,
             invited: old.invited,
             foreign: old.foreign,
-            custom: None,
+            custom,
+            foreign_joined: 0,
         }
     }
 }
@@ -281,6 +403,7 @@ mod tests {
     use crate::storage::value::{from_bytes, to_bytes};
 
     impl Value for SummaryV1 {}
+    impl Value for StoredEventV1 {}
     impl Value for RoomSettingsV1 {}
 
     #[test]
@@ -310,7 +433,35 @@ mod tests {
         };
         let read: Summary = from_bytes(&to_bytes(&old).unwrap()).unwrap();
         assert_eq!((read.name.as_deref(), read.foreign, &read.custom), (Some("Tents"), 4, &None));
-        assert_eq!(read, Summary::from(old));
+        assert_eq!(read, Summary::from(SummaryV2 { first: old, custom: None }));
+    }
+
+    #[test]
+    fn an_event_of_the_first_version_was_brought_by_nobody() {
+        for (standing, expected) in [
+            (EventStandingV1::Accepted, EventStanding::Accepted),
+            (
+                EventStandingV1::SoftFailed { reason: "late".to_owned() },
+                EventStanding::SoftFailed { reason: "late".to_owned(), peer: None },
+            ),
+            (
+                EventStandingV1::Rejected { reason: "no".to_owned() },
+                EventStanding::Rejected { reason: "no".to_owned(), peer: None },
+            ),
+        ] {
+            let old = StoredEventV1 {
+                event_id: owned_event_id!("$one"),
+                place: Some(Place(3, 0)),
+                standing,
+                state_before: StateRoot::EMPTY,
+                state_after: StateRoot::EMPTY,
+                messages: 7,
+                transaction_id: Some("t".to_owned()),
+                json: "{}".to_owned(),
+            };
+            let read: StoredEvent = from_bytes(&to_bytes(&old).unwrap()).unwrap();
+            assert_eq!((read.standing, read.place, read.messages), (expected, Some(Place(3, 0)), 7));
+        }
     }
 
     #[test]

@@ -59,6 +59,12 @@ impl Place {
     /// The place of a room's first live event.
     pub const FIRST: Self = Self(1, 0);
 
+    /// The event was new when it came; else it was learnt later than what stands behind it.
+    #[must_use]
+    pub fn is_live(self) -> bool {
+        self.0 >= Self::FIRST.0 && self.1 == 0
+    }
+
     /// A string that sorts like the place: the `position` of an event in the API.
     #[must_use]
     pub fn to_token(self) -> String {

@@ -14,6 +14,11 @@
 //! | `sent_under` | room | person, transaction id → event |
 //! | `room_settings` | room | → settings of this server for it |
 //! | `workspace_rooms` | room (a space) | room → |
+//! | `staged` | room | number → event of a peer that cannot be judged yet |
+//! | `missing` | room | event that is not held → shown events that name it |
+//! | `servers` | room | other server → its joined people |
+//! | `come_again` | room | number in the order of arrival → arrival that an outlier had before |
+//! | `waiting_redactions` | room | event that is not held → its redactions |
 //! | `room_media` | room | medium, event that names it → what its sender called it |
 //! | `event_ids` | content | event id → room, arrival |
 //! | `account` | person | → account |
@@ -38,15 +43,16 @@
 //! | `registration_tokens` | server | hash of a token → how often it may be used |
 //! | `app_tokens` | server | hash of a token → the server that has it |
 //! | `purged` | server | room → when it was purged |
+//! | `staged_rooms` | server | room that has `staged` rows → |
 
-use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId};
 
 use super::{
     Arrival, Place,
     accounts::{Account, Reservation, Session, StoredAnswer},
     admin::{AppToken, AuditRow, Job, Purge, RegistrationToken},
     chores::Chore,
-    history::{EventAt, Redaction, RoomListing, RoomSettings, SentUnder, StoredEvent, Summary, Tip},
+    history::{Arrivals, EventAt, Redaction, RoomListing, RoomSettings, SentUnder, Staged, StoredEvent, Summary, Tip},
     keyspace::keyspaces,
     media::{MediumInfo, Sha256, Uploaded},
     members::{InRoom, Member, Personal},
@@ -54,12 +60,13 @@ use super::{
     value::Value,
 };
 
-impl Value for StoredEvent {}
 impl Value for EventAt {}
 impl Value for Redaction {}
-impl Value for Tip {}
 impl Value for RoomListing {}
+impl Value for Tip {}
+impl Value for Arrivals {}
 impl Value for SentUnder {}
+impl Value for Staged {}
 impl Value for InRoom {}
 impl Value for Reservation {}
 impl Value for StoredAnswer {}
@@ -109,6 +116,21 @@ keyspaces! {
 
     /// The media that a room's events name, by those who could read them: while a row is there, the members of the room can.
     22 ROOM_MEDIA: (Sha256, OwnedEventId) => MediumInfo, in Room, as Rows;
+
+    /// Events of peers that cannot be judged yet, in the order in which they came.
+    23 STAGED: u64 => Staged, in Room, as Rows;
+
+    /// The events that a room does not hold and the shown events that name them as previous ones: where its history has holes.
+    24 MISSING: OwnedEventId => Arrivals, in Room, as Rows;
+
+    /// The other servers that are in a room, and how many of their people have joined.
+    27 SERVERS: OwnedServerName => u64, in Room, as Rows;
+
+    /// An outlier that came again as an event of the timeline keeps its arrival; here the feed finds it under the number of its second coming.
+    28 COME_AGAIN: Arrival => Arrival, in Room, as Log;
+
+    /// Redactions whose target is not held.
+    29 WAITING_REDACTIONS: OwnedEventId => Arrivals, in Room, as Rows;
 
     /// The rooms whose media may have a medium: where to look, no more.
     31 MEDIA_ROOMS: OwnedRoomId => (), in Name, as Rows;
@@ -178,4 +200,7 @@ keyspaces! {
 
     /// Rooms that are being purged or were; their ids are never used again.
     68 PURGED: OwnedRoomId => Purge, in Server, as Rows;
+
+    /// The rooms that have events which cannot be judged yet.
+    69 STAGED_ROOMS: OwnedRoomId => (), in Server, as Rows;
 }

@@ -7,6 +7,7 @@ mod crash;
 mod edge;
 mod engine;
 mod faults;
+mod federation;
 mod process;
 mod schema;
 mod tidy;

@@ -80,6 +80,10 @@ const HISTORY: &[&str] = &[
     "OWN_MESSAGES",
     "REDACTIONS",
     "SENT_UNDER",
+    "MISSING",
+    "COME_AGAIN",
+    "WAITING_REDACTIONS",
+    "SERVERS",
 ];
 
 /// The calls that write a row.

@@ -6,6 +6,7 @@ use rules::{
     event::Event,
     kind::{RoomKind, SILENCE},
     permission::Membership,
+    power::Levels,
     state::{StateKey, change_of},
     visibility::membership_of,
 };
@@ -15,9 +16,9 @@ use super::{ActionError, Writer};
 use crate::{
     actions::{members::membership, summary},
     storage::{
-        Arrival, ChangeKind, Effect, Home, Place,
+        Arrival, ChangeKind, Effect, Home, Place, StateRoot,
         history::{Redaction, Summary},
-        keyspaces::{DIRECT_ROOMS, IN_ROOMS, MEMBERS, REDACTIONS, ROOMS, WORKSPACE_ROOMS},
+        keyspaces::{DIRECT_ROOMS, IN_ROOMS, MEMBERS, REDACTIONS, ROOMS, SERVERS, WORKSPACE_ROOMS},
         members::{InRoom, Member, Silence},
     },
 };
@@ -55,13 +56,15 @@ impl Writer {
 
     /// Marks what a redaction redacts, where its sender may.
     /// Source: <https://spec.matrix.org/v1.19/rooms/v11/#handling-redactions>
-    pub(super) async fn apply_redaction(&mut self, event: &Event) -> Result<(), ActionError> {
+    pub(super) async fn apply_redaction(&mut self, event: &Event, before: StateRoot) -> Result<(), ActionError> {
         let (TimelineEventType::RoomRedaction, Some(target)) = (event.kind(), event.redacts()) else { return Ok(()) };
-        let Some(arrival) = self.rows().arrival_of(target).await? else { return Ok(()) };
-        let view = self.view()?;
-        let (_, target) = self.rows().event(&view.basis.version, arrival).await?;
+        let Some(arrival) = self.rows().arrival_of(target).await? else {
+            return self.redact_later(target, event.event_id()).await;
+        };
+        let version = self.version()?;
+        let (_, target) = self.rows().event(&version, arrival).await?;
         let is_marked = self.get(&REDACTIONS, target.event_id()).await?.is_some();
-        if is_marked || !view.basis.levels.lets_redact(event, &target) {
+        if is_marked || !self.levels_at(before).await?.lets_redact(event, &target) {
             return Ok(());
         }
         let redaction = Redaction { event_id: event.event_id().clone(), sender: event.sender().clone() };
@@ -71,6 +74,16 @@ impl Writer {
         changed.redactions += 1;
         self.set_summary(changed);
         self.hide_redacted(&target).await
+    }
+
+    /// The levels of a state. Right before an event that stands in the present state it is the present ones.
+    async fn levels_at(&self, root: StateRoot) -> Result<Levels, ActionError> {
+        let basis = &self.view()?.basis;
+        if root == self.view()?.tip.state {
+            return Ok(basis.levels.clone());
+        }
+        let power_levels = self.rows().state_event(&basis.version, root, "m.room.power_levels", "").await?;
+        Ok(Levels::read(&basis.version, &basis.create, power_levels.as_deref()))
     }
 
     /// What a redacted state event said is no longer told by the summary and the list of members either.
@@ -139,7 +152,9 @@ impl Writer {
         let was = membership(before.as_ref());
         summary::count_members(&mut changed, was, after.membership, is_foreign);
         self.commit.put(&MEMBERS, &user_id, &after);
-        if !is_foreign {
+        if is_foreign {
+            self.count_server(&user_id, was, after.membership).await?;
+        } else {
             let in_force = event.as_ref().map_or(0, |(arrival, _, _)| arrival.get());
             self.commit.change_about(ChangeKind::Members, Home::person(&user_id), in_force);
             self.tell_member(&user_id, &after, &changed);
@@ -150,6 +165,21 @@ impl Writer {
             self.tell_pair(event.sender(), &user_id);
         }
         self.set_summary(changed);
+        Ok(())
+    }
+
+    /// How many people of another server are in the room.
+    async fn count_server(&mut self, user_id: &UserId, was: Membership, is: Membership) -> Result<(), ActionError> {
+        let joined = |membership| u64::from(membership == Membership::Join);
+        if joined(was) == joined(is) {
+            return Ok(());
+        }
+        let server = user_id.server_name().to_owned();
+        let before = self.get(&SERVERS, &server).await?.unwrap_or(0);
+        match (before + joined(is)).saturating_sub(joined(was)) {
+            0 => self.commit.delete(&SERVERS, &server),
+            people => self.commit.put(&SERVERS, &server, &people),
+        };
         Ok(())
     }
 

@@ -9,16 +9,49 @@ use rules::{
     state::{StateKey, change_of},
     version::Version,
 };
-use ruma::{EventId, OwnedEventId};
+use ruma::{EventId, OwnedEventId, OwnedServerName, events::TimelineEventType};
 
-use super::{ActionError, Actions, Writer};
+use super::{ActionError, Actions, Slot, Storing, Writer};
 use crate::{
     actions::{lane::Room, merge, purge, rows::Rows},
     storage::{
-        Arrival, StateRoot,
+        Arrival, Direction, KeyRange, Limit, Place, StateRoot,
         history::{EventStanding, Head},
+        keyspaces::{STAGED, TIMELINE},
     },
 };
+
+/// A peer's event whose signatures and hashes were checked.
+#[derive(Clone, Debug)]
+pub struct Arriving {
+    /// The event.
+    pub event: Event,
+    /// Who brought it.
+    pub peer: Option<OwnedServerName>,
+    /// The rules refuse it whatever the room's state is.
+    pub refused: Option<Refusal>,
+    /// The state before it.
+    pub before: Before,
+    /// Where it is shown, if it is accepted.
+    pub slot: Slot,
+    /// Its row among those that waited, which goes with the commit.
+    pub staged: Option<u64>,
+}
+
+/// The state before an event.
+#[derive(Clone, Debug)]
+pub enum Before {
+    /// What the states after its previous events make together; they are held.
+    Parents,
+    /// What a peer says: numbers of state keys, and the events, all of them held. There is a hole in the history before the event.
+    Claimed(Vec<(u32, Arrival)>),
+}
+
+impl From<Event> for Arriving {
+    fn from(event: Event) -> Self {
+        Self { event, peer: None, refused: None, before: Before::Parents, slot: Slot::End, staged: None }
+    }
+}
 
 /// What became of a peer's event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,43 +74,96 @@ pub enum Remote {
 ///
 /// # Errors
 /// [`ActionError::RoomNotFound`]; [`ActionError::Busy`]; when storage fails.
-pub async fn remote(actions: &Actions, room: &Arc<Room>, event: Event) -> Result<Remote, ActionError> {
+pub async fn remote(actions: &Actions, room: &Arc<Room>, arriving: impl Into<Arriving>) -> Result<Remote, ActionError> {
+    let mut arriving = arriving.into();
     let Some(mut writer) = Writer::enter(actions, room).await? else {
         let is_purged = purge::is_purged(actions, &room.id).await?;
         return if is_purged { Ok(Remote::Ignored) } else { Err(ActionError::RoomNotFound) };
     };
-    if writer.rows().arrival_of(event.event_id()).await?.is_some() {
+    if let Some(staged) = arriving.staged {
+        writer.commit_mut().delete(&STAGED, &staged);
+    }
+    let former = writer.held(arriving.event.event_id()).await?;
+    if former.as_ref().is_some_and(|(_, stored)| stored.standing.is_in_room()) {
         writer.commit().await?;
         return Ok(Remote::Known);
     }
-    let before = match writer.parents(&event).await? {
-        Ok(before) => before,
-        Err(missing) => return Ok(Remote::Missing(missing)),
-    };
-    let auth_events = match writer.auth_events(&event).await? {
+    let mut missing = writer.missing_parents(&arriving).await?;
+    if arriving.refused.is_none() {
+        arriving.refused = writer.leans_on_another_room(&arriving.event).await?;
+    }
+    let auth_events = match writer.auth_events(&arriving.event).await? {
+        _ if arriving.refused.is_some() => HashMap::new(),
         Ok(events) => events,
-        Err(missing) => return Ok(Remote::Missing(missing)),
+        Err(among_auth) => {
+            missing.extend(among_auth);
+            HashMap::new()
+        }
     };
-    let outcome = writer.take_in(event, &before, &auth_events).await?;
+    if !missing.is_empty() {
+        return Ok(Remote::Missing(missing));
+    }
+    let outcome = writer.take_in(arriving, &auth_events, former.map(|(arrival, _)| arrival)).await?;
     writer.commit().await?;
     Ok(outcome)
+}
+
+/// Keeps events to judge others by. They were judged by their auth events, and their auth events are held or come before them in the list.
+///
+/// # Errors
+/// [`ActionError::RoomNotFound`]; [`ActionError::Busy`]; when storage fails.
+pub async fn outliers(
+    actions: &Actions,
+    room: &Arc<Room>,
+    events: Vec<(Arc<Event>, Option<Refusal>)>,
+    peer: &OwnedServerName,
+) -> Result<(), ActionError> {
+    let mut writer = Writer::enter(actions, room).await?.ok_or(ActionError::RoomNotFound)?;
+    for (event, refused) in events {
+        if writer.rows().arrival_of(event.event_id()).await?.is_some() {
+            continue;
+        }
+        if let Some(key) = change_of(&event).filter(|_| refused.is_none()) {
+            writer.number_of(&key).await?;
+        }
+        let refused = refused.map(|refusal| refusal.reason().to_owned());
+        let standing = EventStanding::Outlier { refused, peer: Some(peer.clone()) };
+        writer.store_event(&event, Storing::hidden(standing, StateRoot::EMPTY, StateRoot::EMPTY)).await?;
+    }
+    writer.commit().await?;
+    Ok(())
 }
 
 type Held<T> = Result<T, Vec<OwnedEventId>>;
 
 impl Writer {
-    /// The states after the events before this one.
-    async fn parents(&self, event: &Event) -> Result<Held<Vec<StateRoot>>, ActionError> {
-        let version = self.version()?;
-        let (mut states, mut missing) = (Vec::new(), Vec::new());
-        for id in event.prev_events() {
-            match self.rows().arrival_of(id).await? {
-                Some(arrival) => states.push(self.rows().event(&version, arrival).await?.0.state_after),
-                None => missing.push(id.clone()),
+    /// The previous events that have to be held and are not. An outlier does not count: the state after it is not known.
+    async fn missing_parents(&self, arriving: &Arriving) -> Result<Vec<OwnedEventId>, ActionError> {
+        match arriving.before {
+            Before::Claimed(_) => Ok(Vec::new()),
+            Before::Parents => self.not_in_room(arriving.event.prev_events()).await,
+        }
+    }
+
+    async fn not_in_room(&self, ids: &[OwnedEventId]) -> Result<Vec<OwnedEventId>, ActionError> {
+        let mut missing = Vec::new();
+        for id in ids {
+            if !self.held(id).await?.is_some_and(|(_, stored)| stored.standing.is_in_room()) {
+                missing.push(id.clone());
             }
         }
-        states.dedup();
-        Ok(if missing.is_empty() { Ok(states) } else { Err(missing) })
+        Ok(missing)
+    }
+
+    /// An auth event that is known to be of another room.
+    async fn leans_on_another_room(&self, event: &Event) -> Result<Option<Refusal>, ActionError> {
+        for id in event.auth_events() {
+            let room = self.rows().room_of(id).await?;
+            if room.is_some_and(|room| room != self.room.id) {
+                return Ok(Some(Refusal::new(format!("the auth event `{id}` is of another room"))));
+            }
+        }
+        Ok(None)
     }
 
     async fn auth_events(&self, event: &Event) -> Result<Held<HashMap<OwnedEventId, Arc<Event>>>, ActionError> {
@@ -95,40 +181,92 @@ impl Writer {
     /// Judges the event (steps 4 to 6 of the checks on receipt) and stages what follows.
     async fn take_in(
         &mut self,
-        event: Event,
-        parents: &[StateRoot],
+        arriving: Arriving,
         auth_events: &HashMap<OwnedEventId, Arc<Event>>,
+        former: Option<Arrival>,
     ) -> Result<Remote, ActionError> {
         let version = self.version()?;
-        let before = self.merged(&version, parents).await?;
-        let rejected =
-            match authorization::check_auth_events(&version, &event, |id: &EventId| auth_events.get(id).cloned()) {
-                Err(refusal) => Some(refusal),
-                Ok(()) => self.refused(&version, &event, before).await?,
-            };
+        let Arriving { event, peer, refused, before, slot, .. } = arriving;
+        let before = self.state_before(&event, before).await?;
+        let rejected = match refused {
+            Some(refusal) => Some(refusal),
+            None => self.against_the_rules(&event, before, auth_events).await?,
+        };
         if let Some(refusal) = rejected {
             let event = Arc::new(event.into_rejected());
-            let standing = EventStanding::Rejected { reason: refusal.reason().to_owned() };
-            self.store_event(&event, standing, before, before, None).await?;
+            let standing = EventStanding::Rejected { reason: refusal.reason().to_owned(), peer };
+            self.store_event(&event, Storing { former, ..Storing::hidden(standing, before, before) }).await?;
+            self.pass_holes_on(&event).await?;
             return Ok(Remote::Rejected(refusal));
         }
         let event = Arc::new(event);
-        let arrival = self.view()?.tip.next_arrival;
+        let arrival = former.unwrap_or(self.view()?.tip.next_arrival);
         let after = match change_of(&event) {
             Some(key) => self.state_with(before, &key, arrival).await?,
             None => before,
         };
+        let children = self.children_of(event.event_id()).await?;
+        let slot = match (slot, children.first()) {
+            (Slot::End, Some(child)) => self.slot_before(*child).await?,
+            (slot, _) => slot,
+        };
         let now = self.view()?.tip.state;
-        if let Some(refusal) = self.refused(&version, &event, now).await? {
-            let standing = EventStanding::SoftFailed { reason: refusal.reason().to_owned() };
-            self.store_event(&event, standing, before, after, None).await?;
+        // What stands before shown events, or before everything, is not judged by what the room says now.
+        if slot == Slot::End
+            && let Some(refusal) = self.refused(&version, &event, now).await?
+        {
+            let standing = EventStanding::SoftFailed { reason: refusal.reason().to_owned(), peer };
+            self.store_event(&event, Storing { former, ..Storing::hidden(standing, before, after) }).await?;
+            self.pass_holes_on(&event).await?;
+            self.redact_on_arrival(&event).await?;
             return Ok(Remote::SoftFailed(refusal));
         }
-        let (_, place) = self.store_event(&event, EventStanding::Accepted, before, after, None).await?;
-        self.follow(&event, after).await?;
-        self.apply_redaction(&event).await?;
+        let storing = Storing { former, ..Storing::shown(before, after, slot) };
+        let (arrival, place) = self.store_event(&event, storing).await?;
+        self.note_holes(&event, arrival).await?;
+        if slot == Slot::End {
+            self.follow(&event, after).await?;
+        } else {
+            self.give_way(&event).await?;
+        }
+        self.apply_redaction(&event, before).await?;
+        self.redact_on_arrival(&event).await?;
         self.last_place = place;
         Ok(Remote::Accepted)
+    }
+
+    async fn state_before(&mut self, event: &Event, before: Before) -> Result<StateRoot, ActionError> {
+        let version = self.version()?;
+        match before {
+            Before::Claimed(entries) => self.state_of(entries).await,
+            Before::Parents => {
+                let mut states = Vec::with_capacity(event.prev_events().len());
+                for id in event.prev_events() {
+                    states.extend(self.held(id).await?.map(|(_, stored)| stored.state_after));
+                }
+                states.dedup();
+                self.merged(&version, &states).await
+            }
+        }
+    }
+
+    /// Steps 4 and 5.
+    async fn against_the_rules(
+        &self,
+        event: &Event,
+        before: StateRoot,
+        auth_events: &HashMap<OwnedEventId, Arc<Event>>,
+    ) -> Result<Option<Refusal>, ActionError> {
+        let view = self.view()?;
+        let version = view.basis.version;
+        if *event.kind() == TimelineEventType::RoomCreate && *event.event_id() != view.summary.create_event_id {
+            return Ok(Some(Refusal::new("the room was created by another event")));
+        }
+        match authorization::check_auth_events(&version, event, |id: &EventId| auth_events.get(id).cloned()) {
+            Err(refusal) => Ok(Some(refusal)),
+            Ok(()) if *event.kind() == TimelineEventType::RoomCreate => Ok(None),
+            Ok(()) => self.refused(&version, event, before).await,
+        }
     }
 
     async fn refused(&self, version: &Version, event: &Event, root: StateRoot) -> Result<Option<Refusal>, ActionError> {
@@ -138,6 +276,14 @@ impl Writer {
         };
         let state = self.rows().state_events(version, root, &needed).await?;
         Ok(authorization::check(version, event, &state).err())
+    }
+
+    /// Where an event is shown that comes after the shown event behind it.
+    async fn slot_before(&self, child: Place) -> Result<Slot, ActionError> {
+        let range = KeyRange::all().before(&child);
+        let page = self.room.store.scan(&TIMELINE, &self.room.home, range, Direction::Down, Limit::rows(1)).await?;
+        let (before, steps) = (child, 1);
+        Ok(if page.rows.is_empty() { Slot::Older { before, steps } } else { Slot::Hole { before, steps } })
     }
 
     /// The state that several states make together, its nodes staged.
@@ -153,16 +299,27 @@ impl Writer {
 
     /// The event becomes a head, those before it cease to be, and the present state is what the heads make together.
     pub(super) async fn follow(&mut self, event: &Arc<Event>, after: StateRoot) -> Result<(), ActionError> {
-        let version = self.version()?;
+        let behind = self.named_before(event).await?;
         let head = Head { event_id: event.event_id().clone(), depth: event.depth(), state: after };
         let tip = self.tip_mut()?;
-        tip.heads.retain(|head| !event.prev_events().contains(&head.event_id));
+        tip.heads.retain(|head| !behind.contains(&head.event_id));
         tip.heads.push(head);
-        let mut states: Vec<StateRoot> = tip.heads.iter().map(|head| head.state).collect();
-        let before = tip.state;
-        states.dedup();
-        let now = self.merged(&version, &states).await?;
+        let now = self.merged_heads().await?;
+        let before = self.view()?.tip.state;
         self.tip_mut()?.state = now;
+        self.now_in_force(before, now).await
+    }
+
+    /// The state that the heads make together, its nodes staged.
+    pub(super) async fn merged_heads(&mut self) -> Result<StateRoot, ActionError> {
+        let version = self.version()?;
+        let mut states: Vec<StateRoot> = self.view()?.tip.heads.iter().map(|head| head.state).collect();
+        states.dedup();
+        self.merged(&version, &states).await
+    }
+
+    async fn now_in_force(&mut self, before: StateRoot, now: StateRoot) -> Result<(), ActionError> {
+        let version = self.version()?;
         for (key, arrival) in self.changed_entries(before, now).await? {
             let event = match arrival {
                 Some(arrival) => {
@@ -177,7 +334,7 @@ impl Writer {
     }
 
     /// What differs between two states, by key.
-    async fn changed_entries(
+    pub(super) async fn changed_entries(
         &self,
         before: StateRoot,
         now: StateRoot,

@@ -17,9 +17,9 @@ use crate::{
     },
     live::{Audience, Listener},
     storage::{
-        Arrival, Change, ChangeKind, Cursor, FeedRow, StateRoot,
+        Arrival, Change, ChangeKind, Cursor, FeedRow, Place, StateRoot,
         history::StoredEvent,
-        keyspaces::{EVENTS, MEMBERS},
+        keyspaces::{COME_AGAIN, EVENTS, MEMBERS},
     },
 };
 
@@ -183,8 +183,15 @@ impl Routing<'_> {
         let there = There { room: &room, view: &view, moving: &moving, staying: &staying };
         let arrivals: Vec<Arrival> = (change.first..=change.number).filter_map(Arrival::new).collect();
         for some in arrivals.chunks(EVENTS_AT_ONCE) {
-            for stored in room.store.get_many(&EVENTS, &room.home, some).await? {
+            let stored = room.store.get_many(&EVENTS, &room.home, some).await?;
+            for (stored, number) in stored.into_iter().zip(some) {
                 let cursor = self.count(counting);
+                let stored = match stored {
+                    Some(stored) => Some(stored).filter(|stored| stored.came_again.is_none()),
+                    None => come_again(&room, number).await?,
+                };
+                // What belongs to the past is read page by page, not told as news.
+                let stored = stored.filter(|stored| stored.place.is_some_and(Place::is_live));
                 if let (Some(stored), Some(cursor)) = (stored, cursor) {
                     there.route(&stored, cursor, outcome, self.audience).await?;
                 }
@@ -246,6 +253,12 @@ impl Outcome {
         let frame = Arc::new(Frame::new(kind, cursor));
         self.frames.push(Routed { to: Arc::new(vec![listener]), but: None, frame });
     }
+}
+
+/// The event that was an outlier first and took its place under this number.
+async fn come_again(room: &Room, number: &Arrival) -> Result<Option<StoredEvent>, ActionError> {
+    let Some(arrival) = room.store.get(&COME_AGAIN, &room.home, number).await? else { return Ok(None) };
+    Ok(room.store.get(&EVENTS, &room.home, &arrival).await?)
 }
 
 /// How many items a change has: each event is one.

@@ -1,0 +1,127 @@
+//! The first steps of taking an event in: its form, its signatures, its hash, with the keys that the network finds. Where the rest is decided depends on what
+//! the event is for: [`crate::actions::append::remote`] takes it into the room, [`Checked::judge`] only says whether others may lean on it.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use rules::{
+    authorization::Refusal,
+    event::{Event, RawPdu},
+    format::{self, Caps},
+    intake::{Facts, Intake, Need, Step, Verdict},
+    keys::{Key, KeyRing, Validity},
+    version::Version,
+};
+use ruma::{OwnedEventId, events::TimelineEventType};
+
+use crate::{actions::Actions, clock::Clock};
+
+/// What an event is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::actions) enum Purpose {
+    /// It is new.
+    Timeline,
+    /// It is older than what is held.
+    History,
+    /// Others lean on it.
+    AuthChain,
+}
+
+/// An event whose form, signatures and hash were checked.
+pub(in crate::actions) struct Checked {
+    pub(in crate::actions) event: Arc<Event>,
+    intake: Intake,
+}
+
+/// What came of the first steps.
+pub(in crate::actions) enum First {
+    Checked(Box<Checked>),
+    /// It is no event, or not of its sender.
+    Dropped(String),
+    /// A key is not known.
+    Held(String),
+}
+
+/// The id and the room of an event, if its form is right.
+pub(in crate::actions) fn shape(raw: &RawPdu, version: &Version, purpose: Purpose) -> Option<rules::WellFormedPdu> {
+    let caps = if purpose == Purpose::Timeline { Caps::Enforced } else { Caps::Lifted };
+    format::parse(raw, version, caps).ok()
+}
+
+/// Steps 1 to 3.
+pub(in crate::actions) async fn check(actions: &Actions, version: Version, raw: RawPdu, purpose: Purpose) -> First {
+    let at = shape(&raw, &version, Purpose::History).map(|pdu| pdu.origin_server_ts());
+    let mut intake = match purpose {
+        Purpose::Timeline => Intake::new(version, raw, Caps::Enforced),
+        Purpose::History => Intake::of_history(version, raw),
+        Purpose::AuthChain => Intake::of_auth_chain(version, raw),
+    };
+    let needed = match intake.step(Facts::Start) {
+        Step::Need(Need::Keys(needed)) => needed,
+        Step::Need(_) => return First::Held("it asked for something else than keys".to_owned()),
+        Step::Done(verdict) => return over(verdict),
+    };
+    let signer = &actions.signer;
+    let (own, foreign): (BTreeSet<_>, BTreeSet<_>) =
+        needed.into_iter().partition(|(server, _)| server == signer.server_name());
+    let mut keys = KeyRing::new();
+    if own.contains(&(signer.server_name().clone(), signer.key_id().to_owned())) {
+        let validity = Validity::Until(rules::UnixMs(u64::MAX));
+        keys.insert(signer.server_name().clone(), signer.key_id(), Key { public: signer.public_key(), validity });
+    }
+    if !foreign.is_empty() {
+        let at = at.unwrap_or_else(|| Clock::now(&*actions.clock));
+        keys.extend(actions.peers().keys(&foreign, at).await);
+    }
+    match intake.step(Facts::Keys(keys)) {
+        Step::Done(verdict) => over(verdict),
+        Step::Need(_) => match intake.event().cloned() {
+            Some(event) => First::Checked(Box::new(Checked { event, intake })),
+            None => First::Held("it has no event".to_owned()),
+        },
+    }
+}
+
+fn over(verdict: Verdict) -> First {
+    match verdict {
+        Verdict::Hold(reason) => First::Held(reason),
+        Verdict::Drop(reason) => First::Dropped(reason),
+        Verdict::Accept(_) | Verdict::SoftFail(..) | Verdict::Reject(..) => {
+            First::Dropped("it was judged before it was checked".to_owned())
+        }
+    }
+}
+
+/// How an event was judged by its auth events.
+pub(in crate::actions) enum Leaning {
+    /// Others may lean on it.
+    Sound,
+    /// Nobody may.
+    Refused(Refusal),
+    /// What it leans on itself is not known.
+    Unknown,
+}
+
+impl Checked {
+    /// What the rules refuse without knowing anything else: a field that is too long in versions that keep such events.
+    pub(in crate::actions) fn refused_by_itself(mut self) -> (Arc<Event>, Option<Refusal>) {
+        let is_create = *self.event.kind() == TimelineEventType::RoomCreate;
+        let refused = match self.intake.step(Facts::Events(HashMap::new())) {
+            Step::Done(Verdict::Reject(_, refusal)) if !is_create => Some(refusal),
+            _ => None,
+        };
+        (self.event, refused)
+    }
+
+    /// Step 4, for an event that others lean on.
+    pub(in crate::actions) fn judge(mut self, auth_events: HashMap<OwnedEventId, Arc<Event>>) -> (Arc<Event>, Leaning) {
+        let leaning = match self.intake.step(Facts::Events(auth_events)) {
+            Step::Done(Verdict::Accept(_) | Verdict::SoftFail(..)) => Leaning::Sound,
+            Step::Done(Verdict::Reject(_, refusal)) => Leaning::Refused(refusal),
+            Step::Done(Verdict::Drop(_) | Verdict::Hold(_)) | Step::Need(_) => Leaning::Unknown,
+        };
+        (self.event, leaning)
+    }
+}

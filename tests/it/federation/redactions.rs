@@ -1,0 +1,60 @@
+//! Redactions of peers: in time, too early, and where they may not.
+
+use super::*;
+
+/// Hard case 37.
+#[tokio::test]
+async fn a_redaction_that_comes_before_its_target_waits_for_it() {
+    for_each_version(|version| async move {
+        let scene = Scene::new(version).await;
+        let heads = scene.heads().await;
+        let secret = scene.make(&scene.rita, &heads, message("a secret"));
+        let redaction = scene.make(&scene.rita, &heads, Draft::redaction(id_of(&secret), CanonicalJsonObject::new()));
+        assert_eq!(scene.receive(&[&redaction]).await, [Ok(())]);
+        assert!(scene.is_accepted(&redaction).await);
+        assert_eq!(scene.receive(&[&secret]).await, [Ok(())]);
+        assert!(scene.bodies().await.is_empty());
+        let shown =
+            timeline::event(&scene.actions, &scene.alice, scene.room_id.as_str(), secret.event_id()).await.unwrap();
+        assert_eq!(shown.redacted_by.as_ref(), Some(&scene.rita));
+    })
+    .await;
+}
+
+/// Hard case 18.
+#[tokio::test]
+async fn a_redaction_without_the_level_changes_nothing_early_or_late() {
+    for_each_version(|version| async move {
+        let scene = Scene::new(version).await;
+        let ours = scene.send("ours").await;
+        scene.learn_ours().await;
+        let create = scene.actions.room(&scene.room_id).view().await.unwrap().unwrap().summary.create_event_id.clone();
+        let heads = scene.heads().await;
+        let theirs = scene.make(&scene.rita, &heads, message("of rita"));
+        for (sender, target) in [(&scene.sam, &ours), (&scene.sam, theirs.event_id()), (&scene.rita, &create)] {
+            let redaction = scene.make(sender, &heads, Draft::redaction(target.clone(), CanonicalJsonObject::new()));
+            assert_eq!(scene.receive_from("other.example", &[&redaction]).await, [Ok(())]);
+        }
+        assert_eq!(scene.receive(&[&theirs]).await, [Ok(())]);
+        assert_eq!(scene.bodies().await, ["ours", "of rita"]);
+        let view = scene.actions.room(&scene.room_id).view().await.unwrap().unwrap();
+        assert_eq!(view.summary.redactions, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_redaction_of_an_event_of_another_room_changes_nothing() {
+    let scene = Scene::new("12").await;
+    let new = NewRoom { kind: Some(RoomKind::Public), name: Some("Other".to_owned()), ..NewRoom::default() };
+    let other = creation::create(&scene.actions, &scene.alice, new).await.unwrap();
+    let view = scene.actions.room(&other).view().await.unwrap().unwrap();
+    let target = view.tip.heads[0].event_id.clone();
+    let redaction =
+        scene.make(&scene.rita, &scene.heads().await, Draft::redaction(target.clone(), CanonicalJsonObject::new()));
+    assert_eq!(scene.receive(&[&redaction]).await, [Ok(())]);
+    let view = scene.actions.room(&other).view().await.unwrap().unwrap();
+    assert_eq!(view.summary.redactions, 0);
+    let shown = timeline::event(&scene.actions, &scene.alice, other.as_str(), &target).await.unwrap();
+    assert_eq!(shown.redacted_by, None);
+}

@@ -1,0 +1,268 @@
+//! What really happened in a room, as its servers know it together, and other servers that tell of it: truthfully, partly, late or not at all.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    sync::Arc,
+};
+
+use ::federation::{
+    Pdu,
+    local::{Gap, StateBefore},
+};
+use parking_lot::Mutex;
+use rules::{
+    UnixMs, Version, authorization,
+    draft::{self, Around, Draft},
+    event::Event,
+    keys::{Key, KeyRing, Validity},
+    resolution,
+    signature::Signer,
+    state::{StateMap, change_of},
+};
+use ruma::{EventId, OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, ServerName, UserId};
+use serde_json::value::RawValue;
+use yurt::actions::peers::{Asking, Keys, PeerError, Peers};
+
+pub(crate) type Ids = StateMap<OwnedEventId>;
+
+/// A room as it really is.
+pub(crate) struct World {
+    pub(crate) version: Version,
+    pub(crate) room_id: OwnedRoomId,
+    pub(crate) events: HashMap<OwnedEventId, Arc<Event>>,
+    pub(crate) before: HashMap<OwnedEventId, Ids>,
+    pub(crate) after: HashMap<OwnedEventId, Ids>,
+    pub(crate) signers: HashMap<OwnedServerName, Signer>,
+    pub(crate) clock: u64,
+    /// What the other servers do not give.
+    pub(crate) withheld: HashSet<OwnedEventId>,
+    /// What they give instead of an event.
+    pub(crate) forged: HashMap<OwnedEventId, String>,
+    /// They do not answer this.
+    pub(crate) silent: BTreeSet<&'static str>,
+    /// Whose keys are not to be found.
+    pub(crate) keyless: HashSet<OwnedServerName>,
+    /// Whose keys are given up, and when.
+    pub(crate) expired: HashMap<OwnedServerName, UnixMs>,
+    /// How often they were asked.
+    pub(crate) asked: BTreeMap<&'static str, usize>,
+}
+
+impl World {
+    pub(crate) fn add_server(&mut self, name: &str) {
+        let seed = name.bytes().fold([7_u8; 32], |mut seed, byte| {
+            seed[usize::from(byte) % 32] = seed[usize::from(byte) % 32].wrapping_add(byte);
+            seed
+        });
+        let name: OwnedServerName = name.try_into().unwrap();
+        self.signers.insert(name.clone(), Signer::new(name, "1", &seed).unwrap());
+    }
+
+    pub(crate) fn resolve(&self, states: &[Ids]) -> Ids {
+        resolution::resolve(&self.version, states, &|id: &EventId| self.events.get(id).cloned()).unwrap()
+    }
+
+    pub(crate) fn state_before(&self, previous: &[OwnedEventId]) -> Ids {
+        let states: Vec<Ids> = previous.iter().map(|id| self.after[id].clone()).collect();
+        self.resolve(&states)
+    }
+
+    /// An event of somebody on another server behind these events.
+    pub(crate) fn make(&mut self, sender: &UserId, previous: &[OwnedEventId], draft: Draft) -> Arc<Event> {
+        self.make_with(sender, previous, draft, |_| {})
+    }
+
+    /// The same, with other auth events than the right ones.
+    pub(crate) fn make_with(
+        &mut self,
+        sender: &UserId,
+        previous: &[OwnedEventId],
+        draft: Draft,
+        change: impl FnOnce(&mut Vec<OwnedEventId>),
+    ) -> Arc<Event> {
+        let before = self.state_before(previous);
+        let content = serde_json::value::to_raw_value(&draft.content).unwrap();
+        let needed =
+            authorization::needed_state(&self.version, &draft.kind, sender, draft.state_key.as_deref(), &content)
+                .unwrap();
+        let state: StateMap<Arc<Event>> =
+            needed.iter().filter_map(|key| Some((key.clone(), Arc::clone(&self.events[before.get(key)?])))).collect();
+        let mut auth_events = authorization::select_auth_events(&self.version, &needed, &state);
+        change(&mut auth_events);
+        self.clock += 1;
+        let around = Around {
+            room_id: Some(&self.room_id),
+            sender: &sender.to_owned(),
+            prev_events: previous.to_vec(),
+            auth_events,
+            depth: draft::depth_after(previous.iter().map(|id| self.events[id].depth())),
+            now: UnixMs(self.clock),
+        };
+        let event = draft::complete(draft, around, &self.version, &self.signers[sender.server_name()]).unwrap();
+        self.learn(Arc::new(event), before)
+    }
+
+    /// Knows an event from now on, with the state before it.
+    pub(crate) fn learn(&mut self, event: Arc<Event>, before: Ids) -> Arc<Event> {
+        let id = event.event_id().clone();
+        let mut after = before.clone();
+        if let Some(key) = change_of(&event) {
+            after.insert(key, id.clone());
+        }
+        self.before.insert(id.clone(), before);
+        self.after.insert(id.clone(), after);
+        self.events.insert(id, Arc::clone(&event));
+        event
+    }
+
+    pub(crate) fn chain(&self, from: impl IntoIterator<Item = OwnedEventId>) -> Vec<OwnedEventId> {
+        let (mut open, mut chain): (Vec<OwnedEventId>, BTreeSet<OwnedEventId>) =
+            (from.into_iter().collect(), BTreeSet::new());
+        while let Some(id) = open.pop() {
+            for needed in authorization::needed_auth_events(&self.version, &self.events[&id]) {
+                if chain.insert(needed.clone()) {
+                    open.push(needed);
+                }
+            }
+        }
+        chain.into_iter().collect()
+    }
+
+    fn pdu(&self, id: &OwnedEventId) -> Option<Pdu> {
+        if self.withheld.contains(id) {
+            return None;
+        }
+        let text = match self.forged.get(id) {
+            Some(text) => text.clone(),
+            None => self.events.get(id)?.json().to_owned(),
+        };
+        RawValue::from_string(text).ok()
+    }
+
+    fn is_asked(&mut self, what: &'static str) -> Result<(), PeerError> {
+        *self.asked.entry(what).or_default() += 1;
+        if self.silent.contains(what) { Err(PeerError::Unreachable) } else { Ok(()) }
+    }
+
+    fn state_ids(&self, event_id: &EventId) -> Option<StateBefore<OwnedEventId>> {
+        let state: Vec<OwnedEventId> = self.before.get(event_id)?.values().cloned().collect();
+        Some(StateBefore { auth_chain: self.chain(state.iter().cloned()), state })
+    }
+
+    /// Back from these, the nearest first.
+    fn back_from(
+        &self,
+        from: impl IntoIterator<Item = OwnedEventId>,
+        stop: &[OwnedEventId],
+        max: usize,
+    ) -> Vec<OwnedEventId> {
+        let (mut open, mut seen, mut found) = (from.into_iter().collect::<VecDeque<_>>(), HashSet::new(), Vec::new());
+        while let Some(id) = open.pop_front() {
+            if stop.contains(&id) || !seen.insert(id.clone()) || self.withheld.contains(&id) || found.len() >= max {
+                continue;
+            }
+            let Some(event) = self.events.get(&id) else { continue };
+            open.extend(event.prev_events().iter().cloned());
+            found.push(id);
+        }
+        found
+    }
+}
+
+/// The other servers of a world.
+#[derive(Clone)]
+pub(crate) struct Others(pub(crate) Arc<Mutex<World>>);
+
+fn answer<'a, T: Send + 'a>(answer: Result<T, PeerError>) -> Asking<'a, T> {
+    Box::pin(async move {
+        tokio::task::yield_now().await;
+        answer
+    })
+}
+
+impl Others {
+    fn ask<T>(&self, what: &'static str, look: impl FnOnce(&World) -> Option<T>) -> Result<T, PeerError> {
+        let mut world = self.0.lock();
+        world.is_asked(what)?;
+        look(&world).ok_or(PeerError::Refused)
+    }
+}
+
+impl Peers for Others {
+    fn event<'a>(&'a self, _peer: &'a ServerName, event_id: &'a EventId) -> Asking<'a, Pdu> {
+        answer(self.ask("event", |world| world.pdu(&event_id.to_owned())))
+    }
+
+    fn missing_events<'a>(&'a self, _peer: &'a ServerName, _room_id: &'a RoomId, gap: Gap) -> Asking<'a, Vec<Pdu>> {
+        answer(self.ask("missing_events", |world| {
+            let before = gap.latest.iter().filter_map(|id| world.events.get(id));
+            let before: Vec<OwnedEventId> = before.flat_map(|event| event.prev_events().to_vec()).collect();
+            let stop: Vec<OwnedEventId> = gap.earliest.iter().chain(&gap.latest).cloned().collect();
+            let found = world.back_from(before, &stop, gap.events_max);
+            Some(found.iter().rev().filter_map(|id| world.pdu(id)).collect())
+        }))
+    }
+
+    fn state_ids<'a>(
+        &'a self,
+        _peer: &'a ServerName,
+        _room_id: &'a RoomId,
+        event_id: &'a EventId,
+    ) -> Asking<'a, StateBefore<OwnedEventId>> {
+        answer(self.ask("state_ids", |world| world.state_ids(event_id)))
+    }
+
+    fn state<'a>(
+        &'a self,
+        _peer: &'a ServerName,
+        _room_id: &'a RoomId,
+        event_id: &'a EventId,
+    ) -> Asking<'a, StateBefore<Pdu>> {
+        answer(self.ask("state", |world| {
+            let ids = world.state_ids(event_id)?;
+            let pdus = |ids: Vec<OwnedEventId>| ids.iter().filter_map(|id| world.pdu(id)).collect();
+            Some(StateBefore { state: pdus(ids.state), auth_chain: pdus(ids.auth_chain) })
+        }))
+    }
+
+    fn backfill<'a>(
+        &'a self,
+        _peer: &'a ServerName,
+        _room_id: &'a RoomId,
+        from: &'a [OwnedEventId],
+        events_max: usize,
+    ) -> Asking<'a, Vec<Pdu>> {
+        answer(self.ask("backfill", |world| {
+            let found = world.back_from(from.iter().cloned(), &[], events_max);
+            Some(found.iter().filter_map(|id| world.pdu(id)).collect())
+        }))
+    }
+
+    fn event_auth<'a>(
+        &'a self,
+        _peer: &'a ServerName,
+        _room_id: &'a RoomId,
+        event_id: &'a EventId,
+    ) -> Asking<'a, Vec<Pdu>> {
+        answer(self.ask("event_auth", |world| {
+            Some(world.chain([event_id.to_owned()]).iter().filter_map(|id| world.pdu(id)).collect())
+        }))
+    }
+
+    fn keys<'a>(&'a self, needed: &'a BTreeSet<(OwnedServerName, String)>, _at: UnixMs) -> Keys<'a> {
+        let mut world = self.0.lock();
+        *world.asked.entry("keys").or_default() += 1;
+        let mut keys = KeyRing::new();
+        for (server, key_id) in needed {
+            let signer = world.signers.get(server).filter(|signer| signer.key_id() == key_id);
+            if let Some(signer) = signer.filter(|_| !world.keyless.contains(server)) {
+                let validity = match world.expired.get(server) {
+                    Some(end) => Validity::Expired(*end),
+                    None => Validity::Until(UnixMs(u64::MAX)),
+                };
+                keys.insert(server.clone(), key_id, Key { public: signer.public_key(), validity });
+            }
+        }
+        Box::pin(std::future::ready(keys))
+    }
+}
