@@ -13,6 +13,8 @@
 //! * [`our_keys`]: the keys this server signs with, and their file.
 //! * [`key_document`]: the document in which those keys are published.
 //! * [`request_signature`]: the signed header of a request, both directions.
+//! * [`policy`]: which servers may talk to us.
+//! * [`quotas`]: what one server may use of us.
 
 use std::collections::BTreeMap;
 
@@ -25,6 +27,8 @@ pub mod key_document;
 pub mod limits;
 pub mod local;
 pub mod our_keys;
+pub mod policy;
+pub mod quotas;
 pub mod request_signature;
 
 /// One event as it travels: the text of a JSON object, not yet looked into.
