@@ -15,6 +15,7 @@
 //! * [`request_signature`]: the signed header of a request, both directions.
 //! * [`policy`]: which servers may talk to us.
 //! * [`quotas`]: what one server may use of us.
+//! * [`inbound`]: what other servers can ask.
 
 use std::collections::BTreeMap;
 
@@ -23,6 +24,7 @@ use ruma::{
 };
 use serde_json::value::RawValue;
 
+pub mod inbound;
 pub mod key_document;
 pub mod limits;
 pub mod local;
