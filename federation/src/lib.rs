@@ -16,6 +16,12 @@
 //! * [`policy`]: which servers may talk to us.
 //! * [`quotas`]: what one server may use of us.
 //! * [`inbound`]: what other servers can ask.
+//! * [`clock`], [`error`]: time and chance as arguments; what can go wrong with a peer.
+//! * [`addresses`], [`discovery`]: where a server is, and which addresses are never connected to.
+//! * [`connection`]: one request to a server, and how long a failing server is left alone.
+//! * [`server_keys`]: the keys of other servers, fetched, checked, kept.
+//! * [`peer`]: what this server asks of another one, typed.
+//! * [`outbound`]: sending what is owed, one transaction at a time to each server.
 
 use std::collections::BTreeMap;
 
@@ -24,14 +30,27 @@ use ruma::{
 };
 use serde_json::value::RawValue;
 
+pub mod addresses;
+mod body;
+pub mod clock;
+pub mod connection;
+mod dial;
+pub mod discovery;
+pub mod error;
 pub mod inbound;
 pub mod key_document;
 pub mod limits;
 pub mod local;
 pub mod our_keys;
+pub mod outbound;
+mod outside;
+pub mod peer;
 pub mod policy;
 pub mod quotas;
 pub mod request_signature;
+pub mod server_keys;
+#[cfg(test)]
+mod testing;
 
 /// One event as it travels: the text of a JSON object, not yet looked into.
 pub type Pdu = Box<RawValue>;

@@ -165,9 +165,144 @@ pub const QUOTA_ORIGINS_KEPT: usize = 10_000;
 /// Names in each list of a policy. More: the policy is refused.
 pub const POLICY_NAMES_MAX: usize = 10_000;
 
+/// How long an expired `.well-known` answer is used on while a new one cannot be got.
+/// Source: ours; Synapse goes on for two hours.
+pub const WELL_KNOWN_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long the first failure to get `.well-known` is remembered; each further one twice as long, up to
+/// [`WELL_KNOWN_FAILURE_KEPT_MAX`].
+/// Source: Synapse's value.
+pub const WELL_KNOWN_FAILURE_KEPT_MIN: Duration = Duration::from_secs(2 * 60);
+
+/// How long all the redirects of one `.well-known` may take together. More: as if there were none.
+pub const WELL_KNOWN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Servers of which delegation, keys or connections are held in memory. More: some are forgotten and asked for again.
+pub const SERVERS_IN_MEMORY_MAX: usize = 10_000;
+
+/// SRV records of one name that are looked at. More: the rest is ignored.
+pub const SERVICES_MAX: usize = 16;
+
+/// Addresses of one server that are tried, in turn. More: the rest is ignored.
+pub const ENDPOINTS_MAX: usize = 16;
+
+/// How long one address may take to accept a connection, and how long TLS may take on it.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long all the addresses of a server may take together.
+pub const CONNECT_ALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a look-up in the DNS may take, retries included.
+pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long one request to a peer may take in all, its answer included.
+/// Source: Synapse's value.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a request may take that makes the peer work hard or send much: joining, state, a transaction, a file.
+pub const SLOW_REQUEST_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+
+/// Bytes of the head of an answer. More: the connection is closed.
+pub const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// How long a connection that nobody uses stays open.
+pub const IDLE_CONNECTION_KEPT: Duration = Duration::from_secs(45);
+
+/// Connections to one server that stay open unused.
+pub const IDLE_CONNECTIONS_MAX: usize = 4;
+
+/// Requests to one server that run at a time. More: they wait, at most [`REQUEST_QUEUE_TIMEOUT`].
+pub const REQUESTS_PER_SERVER_MAX: usize = 16;
+
+/// How long a request waits for its turn. Longer: it is not sent.
+pub const REQUEST_QUEUE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The longest time for which a 429 makes us leave a server alone, whatever it asks for.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// How long a server is left alone after its first failure; after each further one twice as long.
+/// Source: ours. Synapse begins at ten minutes, which makes a restart of the peer felt for that long.
+pub const BACK_OFF_MIN: Duration = Duration::from_secs(2);
+
+/// The longest time for which a failing server is left alone.
+/// Source: Synapse's value.
+pub const BACK_OFF_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Bytes of an answer of few fields: a template, keys, a profile. More: an error.
+pub const SMALL_ANSWER_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes of an error answer that are read. More: it counts as one without a code.
+pub const ERROR_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of an answer with a page of events. More: an error.
+pub const EVENTS_ANSWER_BYTES_MAX: usize = REQUEST_BYTES_MAX;
+
+/// Bytes of an answer with the state of a room. More: an error. The largest public rooms of 2026 take about half of it.
+pub const STATE_ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Events, or event ids, of one answer with the state of a room. More: an error.
+pub const STATE_ANSWER_EVENTS_MAX: usize = 500_000;
+
+/// Bytes of one event as it stands in an answer. More: an error. An event of [`PDU_BYTES_MAX`] bytes may be written with
+/// blanks, escapes and `unsigned`.
+pub const PDU_TEXT_BYTES_MAX: usize = 4 * PDU_BYTES_MAX;
+
+/// Servers taken from one answer. More: the rest is ignored.
+pub const SERVERS_IN_ANSWER_MAX: usize = 10_000;
+
+/// Bytes of the head of one part of a media answer. More: an error.
+pub const MEDIA_PART_HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// How long a file's next bytes may take. Longer: an error.
+pub const MEDIA_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The shortest time between two fetches of one server's keys.
+pub const KEY_FETCH_PAUSE_MIN: Duration = Duration::from_secs(60);
+
+/// The longest time for which a failed fetch of keys, or a key that a server does not have, is remembered.
+pub const KEY_FETCH_PAUSE_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// Unknown key ids that are remembered of one server. More: the oldest memory goes.
+pub const UNKNOWN_KEYS_MAX: usize = 64;
+
+/// Servers whose keys are fetched at a time.
+pub const KEY_FETCHES_MAX: usize = 32;
+
+/// Destinations that are sent to at a time. More: they wait for their turn.
+pub const WORKERS_MAX: usize = 64;
+
+/// Bytes of the events of one transaction, as canonical JSON. What goes beyond is in the next one. Full transactions fit.
+pub const TRANSACTION_BYTES_MAX: usize = TRANSACTION_PDUS_MAX * PDU_BYTES_MAX;
+
+/// EDUs that wait for one destination. More: the oldest go.
+pub const EDUS_WAITING_MAX: usize = 1000;
+
+/// Destinations for which EDUs may wait. More: those for further ones are dropped.
+pub const EDU_DESTINATIONS_MAX: usize = 10_000;
+
+/// Destinations whose unanswered transaction is kept in memory while they are left alone. More: it is made anew.
+pub const IN_FLIGHT_DESTINATIONS_MAX: usize = 256;
+
+/// Transactions that one destination gets before another one's turn comes.
+pub const TRANSACTIONS_PER_TURN_MAX: usize = 20;
+
+/// The longest pause before a transaction is sent again that a reachable server refused (401, 403, 404, 408).
+pub const REFUSAL_PAUSE_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// How often the outbox is looked through for destinations that nobody woke.
+pub const OUTBOX_LOOK_INTERVAL: Duration = Duration::from_secs(5 * 60);
+
+/// How long sending pauses when the outbox cannot be read.
+pub const OUTBOX_PAUSE: Duration = Duration::from_secs(5);
+
 const _: () = {
     assert!(REQUEST_BYTES_MAX <= REQUEST_BYTES_IN_FLIGHT_MAX, "the largest request can be read");
     assert!(TRANSACTION_WAIT_MAX.as_secs() < TRANSACTION_ANSWER_MAX.as_secs(), "who waits is told before it gives up");
+    assert!(WELL_KNOWN_FAILURE_KEPT_MIN.as_secs() < WELL_KNOWN_FAILURE_KEPT_MAX.as_secs(), "failures grow to a bound");
+    assert!(BACK_OFF_MIN.as_secs() < BACK_OFF_MAX.as_secs(), "back-off grows to a bound");
+    assert!(KEY_FETCH_PAUSE_MIN.as_secs() < KEY_FETCH_PAUSE_MAX.as_secs(), "pauses grow to a bound");
+    assert!(CONNECT_TIMEOUT.as_secs() < CONNECT_ALL_TIMEOUT.as_secs(), "more than one address can be tried");
+    assert!(PDU_BYTES_MAX < PDU_TEXT_BYTES_MAX, "every event can be read");
     assert!(TRANSACTION_PDUS_MAX * PDU_BYTES_MAX < REQUEST_BYTES_MAX, "a full transaction fits into a request");
     assert!(MISSING_EVENTS_DEFAULT <= MISSING_EVENTS_MAX, "the default is within the cap");
     assert!(KEYS_VALID_FOR_MIN.as_secs() < KEYS_PUBLISHED_FOR.as_secs(), "a fresh document may be handed out");

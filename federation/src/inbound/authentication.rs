@@ -26,6 +26,7 @@ use crate::{
     PeerStore,
     local::Local,
     request_signature::{self, Unverified, XMatrix},
+    server_keys::ServerKeys,
 };
 
 /// Where the keys come from that other servers sign their requests with.
@@ -40,6 +41,21 @@ pub trait RequestKeys: Send + Sync + 'static {
         origin: &ServerName,
         key_ids: &[OwnedServerSigningKeyId],
     ) -> impl Future<Output = Result<BTreeMap<OwnedServerSigningKeyId, Base64>, KeysUnavailable>> + Send;
+}
+
+impl<S: PeerStore> RequestKeys for ServerKeys<S> {
+    async fn for_request(
+        &self,
+        origin: &ServerName,
+        key_ids: &[OwnedServerSigningKeyId],
+    ) -> Result<BTreeMap<OwnedServerSigningKeyId, Base64>, KeysUnavailable> {
+        let key_ids = key_ids.iter().cloned().collect();
+        let keys = Self::for_request(self, origin, &key_ids).await.map_err(|error| {
+            tracing::warn!(%error, "The keys of other servers cannot be read");
+            KeysUnavailable
+        })?;
+        Ok(keys.into_iter().map(|(key_id, key)| (key_id, Base64::new(key.to_vec()))).collect())
+    }
 }
 
 /// The keys of a server cannot be had now: it is not reachable, or left alone for a while.
