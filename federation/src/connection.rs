@@ -306,7 +306,12 @@ impl<S: PeerStore> Connections<S> {
     ) -> Result<(), FederationError> {
         match destination.record(failures_before, error, &self.patience, &self.ambient) {
             None => Ok(()),
-            Some(back_off) => Ok(self.store.keep_back_off(destination.server(), back_off).await?),
+            Some(back_off) => {
+                if back_off.is_none() {
+                    self.revived.send_modify(|count| *count += 1);
+                }
+                Ok(self.store.keep_back_off(destination.server(), back_off).await?)
+            }
         }
     }
 
@@ -338,5 +343,4 @@ impl<S: PeerStore> Connections<S> {
 }
 
 #[cfg(test)]
-#[path = "connection/tests.rs"]
-pub(crate) mod tests;
+mod tests;

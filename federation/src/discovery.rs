@@ -146,5 +146,4 @@ impl Discovery {
 }
 
 #[cfg(test)]
-#[path = "discovery/tests.rs"]
-pub(crate) mod tests;
+mod tests;

@@ -160,5 +160,4 @@ impl<S: PeerStore, O: Outbox> Outbound<S, O> {
 }
 
 #[cfg(test)]
-#[path = "outbound/tests.rs"]
 mod tests;

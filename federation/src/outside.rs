@@ -79,7 +79,8 @@ impl Outside {
             .header(USER_AGENT, AGENT)
             .header(ACCEPT, "*/*")
             .body(Empty::<Bytes>::new())
-            .map_err(|_: http::Error| FederationError::BadAnswer("a place that cannot be asked"))?;
+            .ok()
+            .ok_or(FederationError::BadAnswer("a place that cannot be asked"))?;
         let answer = sender.send_request(request).await.map_err(broken)?;
         Ok(answer.map(boxed))
     }

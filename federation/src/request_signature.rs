@@ -266,5 +266,4 @@ fn is_blank(letter: char) -> bool {
 }
 
 #[cfg(test)]
-#[path = "request_signature/tests.rs"]
 mod tests;

@@ -286,5 +286,4 @@ fn time(value: Option<&ruma::CanonicalJsonValue>) -> MilliSecondsSinceUnixEpoch 
 }
 
 #[cfg(test)]
-#[path = "server_keys/tests.rs"]
 mod tests;

@@ -76,3 +76,7 @@ pub(crate) fn ambient(hands: &Arc<Hands>) -> Ambient {
     let clock: Arc<dyn Clock> = Arc::<Hands>::clone(hands);
     Ambient { clock, random: Arc::new(Lots::counted()) }
 }
+
+mod servers;
+
+pub(crate) use servers::{Kept, Names, Scripted, Seen, Web, connections, scripted};

@@ -112,10 +112,15 @@ impl Destination {
         self.standing.lock().1.next_try.filter(|next_try| *next_try > now)
     }
 
-    /// The server asked us something. Says whether it was left alone.
+    /// The server asked us something. Says whether it was left alone for its failures: one that wants us to wait (429) is
+    /// still given its time.
     pub(super) fn heard(&self, now: MilliSecondsSinceUnixEpoch) -> bool {
-        self.standing.lock().1.last_seen = Some(now);
-        self.forgive()
+        let has_failed = {
+            let standing = &mut self.standing.lock().1;
+            standing.last_seen = Some(now);
+            standing.failures > 0
+        };
+        has_failed && self.forgive()
     }
 
     /// Ends the back-off. Says whether there was one.
@@ -161,8 +166,9 @@ impl Destination {
             Some(FederationError::Refused(refusal)) if refusal.status.as_u16() == 429 => {
                 let next_try = refusal.retry_at.unwrap_or(later(now, RETRY_AFTER_DEFAULT));
                 standing.last_seen = Some(now);
+                standing.failures = 0;
                 standing.next_try = Some(next_try);
-                Some(Some(BackOff { failures: standing.failures, next_try }))
+                Some(Some(BackOff { failures: 0, next_try }))
             }
             _ => {
                 standing.last_seen = Some(now);

@@ -10,7 +10,6 @@ use http::{
 };
 use parking_lot::Mutex;
 use ruma::{MilliSecondsSinceUnixEpoch, OwnedServerName};
-use serde::Deserialize;
 use tokio::time::timeout;
 
 use crate::{
@@ -53,12 +52,6 @@ impl Ask for Outside {
     }
 }
 
-#[derive(Deserialize)]
-struct Document {
-    #[serde(rename = "m.server")]
-    server: String,
-}
-
 async fn fetch(outside: &Outside, host: &str, now: MilliSecondsSinceUnixEpoch) -> Result<Told, FederationError> {
     let Ok(place) = format!("https://{host}/.well-known/matrix/server").parse() else { return Ok(Told::Nothing) };
     let answer = match outside.get(place, WELL_KNOWN_REDIRECTS_MAX).await {
@@ -77,8 +70,8 @@ async fn fetch(outside: &Outside, host: &str, now: MilliSecondsSinceUnixEpoch) -
         Err(FederationError::TooLarge) => return Ok(Told::Nothing),
         text => text?,
     };
-    let document = serde_json::from_slice::<Document>(&text).ok();
-    let delegated = document.and_then(|document| server_name(&document.server));
+    let document = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&text).unwrap_or_default();
+    let delegated = document.get("m.server").and_then(|name| server_name(name.as_str()?));
     Ok(delegated.map_or(Told::Nothing, |server| Told::Delegated(server, kept)))
 }
 
@@ -92,8 +85,11 @@ fn kept_for(headers: &HeaderMap, now: MilliSecondsSinceUnixEpoch) -> Duration {
     } else if let Some(seconds) = directives.find_map(|directive| directive.strip_prefix("max-age=")) {
         seconds.trim_matches('"').parse().ok().map(Duration::from_secs)
     } else {
-        let expires = text(EXPIRES).and_then(|date| httpdate::parse_http_date(date).ok());
-        expires.zip(now.to_system_time()).map(|(expires, now)| expires.duration_since(now).unwrap_or_default())
+        // A date that is none is past.
+        text(EXPIRES).map(|date| {
+            let expires = httpdate::parse_http_date(date).ok().zip(now.to_system_time());
+            expires.and_then(|(expires, now)| expires.duration_since(now).ok()).unwrap_or_default()
+        })
     };
     kept.unwrap_or(WELL_KNOWN_KEPT_DEFAULT).clamp(WELL_KNOWN_KEPT_MIN, WELL_KNOWN_KEPT_MAX)
 }
@@ -173,5 +169,4 @@ impl Entry {
 }
 
 #[cfg(test)]
-#[path = "well_known/tests.rs"]
 mod tests;

@@ -116,7 +116,11 @@ impl<S: PeerStore, O: Outbox> Shared<S, O> {
 
     /// Some server is no longer left alone: those that are not may be sent to.
     async fn look_at_the_waiting(&self) {
-        let waiting: Vec<_> = self.lanes.lock().waiting.keys().cloned().collect();
+        let waiting: Vec<_> = {
+            let lanes = self.lanes.lock();
+            // Who refuses is there all the time, and waits for its own sake.
+            lanes.waiting.keys().filter(|server| !lanes.refusals.contains_key(*server)).cloned().collect()
+        };
         for server in waiting {
             if let Ok(None) = self.connections.left_alone(&server).await {
                 let mut lanes = self.lanes.lock();
@@ -181,7 +185,10 @@ impl<S: PeerStore, O: Outbox> Shared<S, O> {
                     }
                 }
                 Err(error) if error.is_worth_retrying() => {
-                    self.lanes.lock().in_flight.insert(server.to_owned(), in_flight);
+                    // Typing and receipts alone are not worth a repeat.
+                    if in_flight.up_to.is_some() {
+                        self.lanes.lock().in_flight.insert(server.to_owned(), in_flight);
+                    }
                     return Err(error);
                 }
                 // It was answered, with something that the same request will always be answered with.

@@ -1,1 +1,244 @@
+//! Keys of servers in this process, whose answers are a script. The clock is moved.
 
+use ruma::{server_name, signatures::sign_json};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    discovery::Discovery,
+    our_keys::{SigningKey, unpadded},
+    testing::{Hands, Kept, Names, START, Web, ambient, connections, hands, scripted},
+};
+
+const DAY: u64 = 24 * 60 * 60 * 1000;
+
+struct World {
+    keys: Arc<ServerKeys<Kept>>,
+    hands: Arc<Hands>,
+    store: Arc<Kept>,
+    document: Arc<Mutex<Value>>,
+    fetches: Arc<Mutex<Vec<crate::testing::Seen>>>,
+}
+
+fn discovery(ambient: Ambient) -> Discovery {
+    Web::new().discovery(Names::default(), &[], ambient)
+}
+
+fn world_with(refused: BTreeSet<[u8; 32]>, store: Arc<Kept>) -> World {
+    let (hands, document) = (hands(), Arc::new(Mutex::new(Value::Null)));
+    let shown = Arc::clone(&document);
+    let peers = scripted(move |_| match &*shown.lock() {
+        Value::Null => (500, String::new()),
+        document => (200, document.to_string()),
+    });
+    let (fetches, ambient) = (Arc::clone(&peers.seen), ambient(&hands));
+    let connections = connections(discovery(ambient.clone()), peers, &store, ambient);
+    World { keys: Arc::new(ServerKeys::new(connections, refused)), hands, store, document, fetches }
+}
+
+fn world() -> World {
+    world_with(BTreeSet::new(), Arc::default())
+}
+
+fn key(number: u8) -> SigningKey {
+    SigningKey::new(&format!("k{number}"), &[number; 32]).unwrap()
+}
+
+fn key_id(number: u8) -> OwnedServerSigningKeyId {
+    key(number).key_id().as_str().try_into().unwrap()
+}
+
+fn at(milliseconds: u64) -> MilliSecondsSinceUnixEpoch {
+    MilliSecondsSinceUnixEpoch(milliseconds.try_into().unwrap())
+}
+
+/// A document of `peer.test` with these keys in use, signed by them.
+fn document(current: &[u8], valid_until: u64, old: Value) -> Value {
+    let published = |number: &u8| (key(*number).key_id(), json!({ "key": unpadded(&key(*number).public_key()) }));
+    let keys: serde_json::Map<_, _> = current.iter().map(published).collect();
+    let document = json!({
+        "server_name": "peer.test", "verify_keys": keys, "old_verify_keys": old, "valid_until_ts": valid_until,
+    });
+    signed(document, current)
+}
+
+fn signed(document: Value, signers: &[u8]) -> Value {
+    let mut document: CanonicalJsonObject = serde_json::from_value(document).unwrap();
+    for number in signers {
+        sign_json("peer.test", &key(*number), &mut document).unwrap();
+    }
+    serde_json::to_value(&document).unwrap()
+}
+
+impl World {
+    fn publish(&self, document: Value) {
+        *self.document.lock() = document;
+    }
+
+    async fn for_request(&self, number: u8) -> Option<[u8; 32]> {
+        let keys = self.keys.for_request(server_name!("peer.test"), &[key_id(number)].into()).await.unwrap();
+        keys.get(&key_id(number)).copied()
+    }
+
+    async fn for_event(&self, number: u8, made_at: u64) -> Option<Validity> {
+        let server = server_name!("peer.test").to_owned();
+        let keys = self.keys.for_events(&[(server.clone(), key_id(number))].into(), at(made_at)).await.unwrap();
+        Some(keys[&server].get(&key_id(number))?.validity)
+    }
+
+    fn fetches(&self) -> usize {
+        self.fetches.lock().len()
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_fetched_once_and_kept() {
+    let world = world();
+    world.publish(document(&[1], START + DAY, json!({})));
+    for _ in 0..3 {
+        assert_eq!(world.for_request(1).await, Some(key(1).public_key()));
+    }
+    assert_eq!(world.fetches(), 1);
+    let seen = world.fetches.lock()[0].clone();
+    assert_eq!((seen.line.as_str(), seen.header("authorization")), ("GET /_matrix/key/v2/server", None));
+
+    let after_restart = world_with(BTreeSet::new(), Arc::clone(&world.store));
+    assert_eq!(after_restart.for_request(1).await, Some(key(1).public_key()));
+    assert_eq!(after_restart.fetches(), 0);
+}
+
+#[tokio::test]
+async fn an_unknown_key_asked_for_a_thousand_times_is_one_fetch() {
+    let world = world();
+    world.publish(document(&[1], START + DAY, json!({})));
+    for _ in 0..1000 {
+        assert_eq!(world.for_request(2).await, None);
+    }
+    assert_eq!(world.fetches(), 1);
+    // Nor do a thousand unknown keys cause more.
+    for number in 3..=255 {
+        assert_eq!(world.for_request(number).await, None);
+    }
+    assert_eq!(world.fetches(), 1);
+    // A new key of the server is found a minute later all the same.
+    world.publish(document(&[1, 9], START + DAY, json!({})));
+    world.hands.advance(KEY_FETCH_PAUSE_MIN);
+    assert_eq!(world.for_request(9).await, Some(key(9).public_key()));
+}
+
+#[tokio::test]
+async fn many_who_ask_together_cause_one_fetch() {
+    let world = world();
+    world.publish(document(&[1], START + DAY, json!({})));
+    let (one, two, three) = tokio::join!(world.for_request(1), world.for_request(1), world.for_request(1));
+    assert!([one, two, three].iter().all(Option::is_some));
+    assert_eq!(world.fetches(), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_fails_is_asked_less_and_less_often() {
+    let world = world();
+    for _ in 0..24 * 60 {
+        assert_eq!(world.for_request(1).await, None);
+        world.hands.advance(Duration::from_secs(60));
+    }
+    assert!((20..=40).contains(&world.fetches()), "{}", world.fetches());
+}
+
+#[tokio::test]
+async fn a_key_is_believed_for_seven_days_whatever_the_document_says() {
+    let world = world();
+    world.publish(document(&[1], START + 1000 * DAY, json!({})));
+    assert_eq!(world.for_event(1, START).await, Some(Validity::Until(at(START + 7 * DAY))));
+    world.publish(Value::Null);
+    world.hands.advance(Duration::from_millis(7 * DAY));
+    assert!(world.for_request(1).await.is_some());
+    world.hands.advance(Duration::from_millis(1));
+    assert_eq!(world.for_request(1).await, None);
+    // For old events it still counts.
+    assert_eq!(world.for_event(1, START).await, Some(Validity::Until(at(START + 7 * DAY))));
+}
+
+#[tokio::test]
+async fn an_old_key_is_for_old_events_and_never_for_requests() {
+    let world = world();
+    let old = json!({ "ed25519:k2": { "key": unpadded(&key(2).public_key()), "expired_ts": START - DAY } });
+    world.publish(document(&[1], START + DAY, old));
+    assert_eq!(world.for_request(2).await, None);
+    assert_eq!(world.for_event(2, START - 2 * DAY).await, Some(Validity::Expired(at(START - DAY))));
+}
+
+#[tokio::test]
+async fn events_of_the_future_do_not_cause_a_fetch_each() {
+    let world = world();
+    world.publish(document(&[1], START + DAY, json!({})));
+    for _ in 0..100 {
+        world.for_event(1, START + 900 * DAY).await.unwrap();
+    }
+    assert_eq!(world.fetches(), 1);
+}
+
+#[tokio::test]
+async fn the_bytes_behind_a_key_id_never_change() {
+    let world = world();
+    world.publish(document(&[1], START + DAY, json!({})));
+    assert_eq!(world.for_request(1).await, Some(key(1).public_key()));
+    let other = SigningKey::new("k1", &[99; 32]).unwrap();
+    let mut changed: CanonicalJsonObject = serde_json::from_value(json!({
+        "server_name": "peer.test", "valid_until_ts": START + 5 * DAY,
+        "verify_keys": { "ed25519:k1": { "key": unpadded(&other.public_key()) } },
+    }))
+    .unwrap();
+    sign_json("peer.test", &other, &mut changed).unwrap();
+    world.publish(serde_json::to_value(&changed).unwrap());
+    world.hands.advance(Duration::from_millis(2 * DAY));
+    assert_eq!(world.for_request(1).await, None);
+    assert_eq!(world.fetches(), 2);
+    assert_eq!(world.for_event(1, START).await, Some(Validity::Until(at(START + DAY))));
+}
+
+#[tokio::test]
+async fn published_keys_on_the_list_count_for_nothing() {
+    let world = world_with([key(1).public_key()].into(), Arc::default());
+    world.publish(document(&[1, 2], START + DAY, json!({})));
+    assert_eq!(world.for_request(1).await, None);
+    assert_eq!(world.for_event(1, START).await, None);
+    world.hands.advance(KEY_FETCH_PAUSE_MIN);
+    assert_eq!(world.for_request(2).await, Some(key(2).public_key()));
+}
+
+#[test]
+fn a_document_is_taken_only_when_it_is_the_servers_own() {
+    let good = document(&[1, 2], START + DAY, json!({}));
+    let read = |document: &Value| {
+        let document = serde_json::from_value(document.clone()).unwrap();
+        document::keys_of(server_name!("peer.test"), &document, at(START))
+    };
+    let changed = |change: &dyn Fn(&mut Value)| {
+        let mut document = good.clone();
+        change(&mut document);
+        read(&document)
+    };
+    assert_eq!(read(&good).unwrap().len(), 2);
+    // One signature is enough, but none may be wrong; keys that cannot be read are left out.
+    let without = |id: &'static str| {
+        move |document: &mut Value| {
+            document["signatures"]["peer.test"].as_object_mut().unwrap().remove(id);
+        }
+    };
+    assert_eq!(changed(&without("ed25519:k1")).unwrap().len(), 2);
+    let unreadable =
+        json!({ "ed25519:k1": { "key": unpadded(&key(1).public_key()) }, "ed25519:x": { "key": "AA" }, "rsa:1": 5 });
+    let odd = json!({ "server_name": "peer.test", "valid_until_ts": "soon", "verify_keys": unreadable });
+    let odd = read(&signed(odd, &[1])).unwrap();
+    assert_eq!(odd.len(), 1);
+    assert_eq!(odd[&key_id(1)].validity, Validity::Until(at(0)));
+
+    changed(&|document| document["server_name"] = json!("Peer.test")).unwrap_err();
+    changed(&|document| document["valid_until_ts"] = json!(5)).unwrap_err();
+    changed(&|document| document["signatures"]["peer.test"]["ed25519:k1"] = json!("AAAA")).unwrap_err();
+    changed(&|document| document["signatures"] = json!({})).unwrap_err();
+    changed(&|document| document["signatures"] = json!({ "other.test": document["signatures"]["peer.test"] }))
+        .unwrap_err();
+    read(&document(&[], START + DAY, json!({}))).unwrap_err();
+}

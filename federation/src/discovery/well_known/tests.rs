@@ -44,8 +44,8 @@ fn an_answer_is_believed_as_long_as_it_says_within_bounds() {
         (headers(&[(CACHE_CONTROL, "max-age=99999999")]), WELL_KNOWN_KEPT_MAX),
         (headers(&[(CACHE_CONTROL, "max-age=soon")]), WELL_KNOWN_KEPT_DEFAULT),
         (headers(&[(EXPIRES, "Tue, 14 Nov 2023 23:13:20 GMT")]), Duration::from_secs(3600)),
-        (headers(&[(EXPIRES, "0")]), WELL_KNOWN_KEPT_DEFAULT),
-        (headers(&[(EXPIRES, "Tue, 14 Nov 2003 23:13:20 GMT")]), WELL_KNOWN_KEPT_MIN),
+        (headers(&[(EXPIRES, "0")]), WELL_KNOWN_KEPT_MIN),
+        (headers(&[(EXPIRES, "Fri, 14 Nov 2003 23:13:20 GMT")]), WELL_KNOWN_KEPT_MIN),
     ];
     for (headers, kept) in cases {
         assert_eq!(kept_for(&headers, now), kept, "{headers:?}");
