@@ -13,6 +13,9 @@
 //! * [`our_keys`]: the keys this server signs with, and their file.
 //! * [`key_document`]: the document in which those keys are published.
 //! * [`request_signature`]: the signed header of a request, both directions.
+//! * [`policy`]: which servers may talk to us.
+//! * [`quotas`]: what one server may use of us.
+//! * [`inbound`]: what other servers can ask.
 //! * [`clock`], [`error`]: time and chance as arguments; what can go wrong with a peer.
 //! * [`addresses`], [`discovery`]: where a server is, and which addresses are never connected to.
 //! * [`connection`]: one request to a server, and how long a failing server is left alone.
@@ -34,6 +37,7 @@ pub mod connection;
 mod dial;
 pub mod discovery;
 pub mod error;
+pub mod inbound;
 pub mod key_document;
 pub mod limits;
 pub mod local;
@@ -41,6 +45,8 @@ pub mod our_keys;
 pub mod outbound;
 mod outside;
 pub mod peer;
+pub mod policy;
+pub mod quotas;
 pub mod request_signature;
 pub mod server_keys;
 #[cfg(test)]

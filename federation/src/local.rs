@@ -20,7 +20,10 @@ use crate::{Pdu, Refusal, StorageUnavailable};
 /// may do. The number of events asked for is already within [`limits`].
 pub trait LocalRooms: Send + Sync + 'static {
     /// Takes in one transaction's events of one room, in the order given, and answers for each. An event whose id cannot be
-    /// told is left out. The answer means: what was accepted is on disk.
+    /// told is left out. The answer means: what was accepted is on disk. [`Refusal::Unavailable`] for one event makes the peer send
+    /// the whole transaction again: it is for a store that fails, not for an event that cannot be judged yet. The future is never
+    /// dropped before it ends. The events have no `unsigned`, hold only numbers of canonical JSON, and are within the counts of
+    /// [`limits`](crate::limits).
     /// Source: <https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu>
     fn receive(
         &self,
@@ -115,8 +118,9 @@ pub trait Handshakes: Send + Sync + 'static {
         versions: &[RoomVersionId],
     ) -> impl Future<Output = Result<Template, Refusal>> + Send;
 
-    /// Takes in the membership event that was made from a template. For a join the answer holds the state before it; for a
-    /// leave and a knock its lists are empty.
+    /// Takes in the membership event that was made from a template. What the answer holds for each wish stands at
+    /// [`Accepted::before`]. The door has checked that it is a membership event of this wish and room, of a user of the origin
+    /// about itself; not its id.
     /// Source: <https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv2send_joinroomideventid>
     fn accept_membership(
         &self,
@@ -127,7 +131,8 @@ pub trait Handshakes: Send + Sync + 'static {
         event: Pdu,
     ) -> impl Future<Output = Result<Accepted, Refusal>> + Send;
 
-    /// Takes in an invite of one of our users and answers the event with our signature.
+    /// Takes in an invite of one of our users and answers the event with our signature. The door has checked that it is an
+    /// invite into this room, of a user of ours, by a user of the origin; not its id, nor its version.
     /// Source: <https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv2inviteroomideventid>
     fn accept_invite(
         &self,
@@ -226,7 +231,8 @@ pub struct Template {
 pub struct Accepted {
     /// The event as we keep it, co-signed where the room's rules ask for it.
     pub event: Pdu,
-    /// The state before it and what authorises that.
+    /// The state before it and what authorises that. For a knock the state holds the events that the knocking person may see
+    /// of the room, the create event among them, and no auth chain; for a leave both are empty.
     pub before: StateBefore<Pdu>,
     /// The servers in the room, the peer's own left out.
     pub servers: Vec<OwnedServerName>,

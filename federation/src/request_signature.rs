@@ -80,16 +80,16 @@ pub struct Unsignable;
 
 /// What is signed. The fields stand in the order of canonical JSON.
 #[derive(Serialize)]
-struct SignedObject<'a> {
+struct SignedObject<'a, Content: ?Sized> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    content: Option<&'a CanonicalJsonObject>,
+    content: Option<&'a Content>,
     destination: &'a str,
     method: &'a str,
     origin: &'a str,
     uri: &'a str,
 }
 
-impl SignedObject<'_> {
+impl<Content: Serialize + ?Sized> SignedObject<'_, Content> {
     fn to_bytes(&self) -> Option<Vec<u8>> {
         serde_json::to_vec(self).ok()
     }
@@ -149,17 +149,17 @@ pub fn sign(
 }
 
 /// Checks that the server named in the headers made this request for `our_name`. `target` is path and query exactly as they
-/// came; `content` is the parsed body, the same value that is then worked with. `key` gives the public key behind a key id,
+/// came; `content` is the parsed body, the same value that is then worked with, and writes itself as canonical JSON. `key` gives the public key behind a key id,
 /// of those that the origin may sign requests with now.
 ///
 /// # Errors
 /// [`Unverified`]: no known key signed, or one of the known keys did not. A key that is not known proves nothing.
-pub fn verify(
+pub fn verify<Content: Serialize + ?Sized>(
     signatures: &[XMatrix],
     method: &str,
     target: &str,
     our_name: &ServerName,
-    content: Option<&CanonicalJsonObject>,
+    content: Option<&Content>,
     key: &impl Fn(&ServerSigningKeyId) -> Option<[u8; 32]>,
 ) -> Result<(), Unverified> {
     let mut is_signed = false;

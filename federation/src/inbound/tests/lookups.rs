@@ -1,0 +1,139 @@
+//! The rows of sections 9.3 to 9.5: queries, devices, keys, version, well-known.
+
+use http::Method;
+use ruma::{
+    CanonicalJsonObject,
+    serde::Base64,
+    signatures::{PublicKeyMap, verify_json},
+};
+use serde_json::{Value, json};
+
+use super::world::{NOW, Peer, World};
+use crate::our_keys::SigningKey;
+
+const F: &str = "/_matrix/federation/v1";
+
+async fn get(world: &World, target: &str) -> super::world::Answer {
+    Peer::new("a.example").get(world, &format!("{F}/{target}")).await
+}
+
+/// Row `GET v1/query/directory`.
+#[tokio::test]
+async fn directory_answers_for_our_aliases_only() {
+    let world = World::new().await;
+    let answer = get(&world, "query/directory?room_alias=%23a:us.example").await.ok();
+    assert_eq!(answer, json!({ "room_id": "!r:us.example", "servers": ["us.example"] }));
+    for alias in ["%23a:b.example", "%23notfound:us.example"] {
+        let refused = get(&world, &format!("query/directory?room_alias={alias}")).await;
+        assert_eq!(refused.error(), (404, "M_NOT_FOUND".to_owned()), "{alias}");
+    }
+    assert_eq!(get(&world, "query/directory").await.error(), (400, "M_MISSING_PARAM".to_owned()));
+    assert_eq!(get(&world, "query/directory?room_alias=a").await.error(), (400, "M_INVALID_PARAM".to_owned()));
+}
+
+/// Row `GET v1/query/profile`; hard case 24.
+#[tokio::test]
+async fn profile_answers_for_our_users_only() {
+    let world = World::new().await;
+    let answer = get(&world, "query/profile?user_id=@ann:us.example").await.ok();
+    assert_eq!(answer, json!({ "displayname": "Ann", "avatar_url": "mxc://us.example/a" }));
+    let answer = get(&world, "query/profile?user_id=@ann:us.example&field=displayname").await.ok();
+    assert_eq!(answer, json!({ "displayname": "Ann" }));
+    assert_eq!(get(&world, "query/profile?user_id=@ann:us.example&field=none").await.ok(), json!({}));
+    for (user, status) in [("@ann:b.example", 404), ("@notfound:us.example", 404), ("@forbidden:us.example", 403)] {
+        assert_eq!(get(&world, &format!("query/profile?user_id={user}")).await.status, status, "{user}");
+    }
+    assert!(!world.local.calls().iter().any(|call| call.contains("b.example")));
+}
+
+/// Row `GET v1/query/{other}`.
+#[tokio::test]
+async fn other_queries_are_unknown() {
+    let world = World::new().await;
+    assert_eq!(get(&world, "query/presence?x=1").await.error(), (404, "M_UNRECOGNIZED".to_owned()));
+}
+
+/// Row `GET v1/user/devices/{userId}`; hard case 23.
+#[tokio::test]
+async fn devices_answers_for_our_users_only() {
+    let world = World::new().await;
+    let answer = get(&world, "user/devices/@ann:us.example").await.ok();
+    assert_eq!(answer, json!({ "user_id": "@ann:us.example", "stream_id": 0, "devices": [] }));
+    for user in ["@ann:a.example", "@ann:b.example", "@nobody:us.example"] {
+        assert_eq!(
+            get(&world, &format!("user/devices/{user}")).await.error(),
+            (404, "M_NOT_FOUND".to_owned()),
+            "{user}"
+        );
+    }
+}
+
+/// Row `POST v1/user/keys/query`; hard case 24.
+#[tokio::test]
+async fn device_keys_answers_for_our_users_only() {
+    let world = World::new().await;
+    let peer = Peer::new("a.example");
+    let target = format!("{F}/user/keys/query");
+    let asked =
+        json!({ "device_keys": { "@ann:us.example": [], "@ann:b.example": [], "@nobody:us.example": ["D"], "x": [] } });
+    assert_eq!(peer.post(&world, &target, &asked).await.ok(), json!({ "device_keys": { "@ann:us.example": {} } }));
+    let many: Value =
+        (0..501).map(|number| (format!("@{number}:us.example"), json!([]))).collect::<serde_json::Map<_, _>>().into();
+    assert_eq!(peer.post(&world, &target, &json!({ "device_keys": many })).await.status, 400);
+    assert_eq!(peer.post(&world, &target, &json!({})).await.error(), (400, "M_BAD_JSON".to_owned()));
+}
+
+/// Rows `GET v1/version` and `GET /.well-known/matrix/server`.
+#[tokio::test]
+async fn version_and_well_known_need_no_signature() {
+    let world = World::new().await;
+    let version = world.plain(Method::GET, &format!("{F}/version"), "").await.ok();
+    assert_eq!(version, json!({ "server": { "name": "Yurt", "version": "1.2.3" } }));
+    let well_known = world.plain(Method::GET, "/.well-known/matrix/server", "").await.ok();
+    assert_eq!(well_known, json!({ "m.server": "matrix.us.example:443" }));
+    let world = World::with(|inbound| inbound.us.reached_at = None).await;
+    let none = world.plain(Method::GET, "/.well-known/matrix/server", "").await;
+    assert_eq!(none.error(), (404, "M_NOT_FOUND".to_owned()));
+}
+
+fn check_document(document: &Value) {
+    let key = SigningKey::new("a_1", &[9; 32]).unwrap();
+    let mut known = PublicKeyMap::new();
+    known
+        .entry("us.example".to_owned())
+        .or_default()
+        .insert("ed25519:a_1".to_owned(), Base64::new(key.public_key().to_vec()));
+    let object: CanonicalJsonObject = serde_json::from_value(document.clone()).unwrap();
+    verify_json(&known, &object).unwrap();
+    let valid_for = document["valid_until_ts"].as_u64().unwrap() - u64::from(NOW);
+    assert!(valid_for >= 60 * 60 * 1000);
+}
+
+/// Row `GET /_matrix/key/v2/server`.
+#[tokio::test]
+async fn our_keys_are_published_signed() {
+    let world = World::new().await;
+    for path in ["server", "server/", "server/ed25519:a_1", "server/ed25519:a_1/"] {
+        check_document(&world.plain(Method::GET, &format!("/_matrix/key/v2/{path}"), "").await.ok());
+    }
+}
+
+/// Row `GET/POST /_matrix/key/v2/query`: a notary for our own keys.
+#[tokio::test]
+async fn as_a_notary_we_tell_our_own_keys_only() {
+    let world = World::new().await;
+    let query = async |name: &str| {
+        let target = format!("/_matrix/key/v2/query/{name}?minimum_valid_until_ts=5");
+        world.plain(Method::GET, &target, "").await.ok()["server_keys"].clone()
+    };
+    check_document(&query("us.example").await[0]);
+    assert_eq!(query("b.example").await, json!([]));
+    let batch = async |body: Value| world.plain(Method::POST, "/_matrix/key/v2/query", &body.to_string()).await;
+    let both = batch(json!({ "server_keys": { "us.example": {}, "b.example": { "ed25519:1": {} } } })).await.ok();
+    assert_eq!(both["server_keys"].as_array().unwrap().len(), 1);
+    check_document(&both["server_keys"][0]);
+    assert_eq!(batch(json!({ "server_keys": {} })).await.ok(), json!({ "server_keys": [] }));
+    assert_eq!(batch(json!({})).await.error(), (400, "M_BAD_JSON".to_owned()));
+    let many: serde_json::Map<_, _> = (0..101).map(|number| (format!("{number}.example"), json!({}))).collect();
+    assert_eq!(batch(json!({ "server_keys": many })).await.error(), (400, "M_INVALID_PARAM".to_owned()));
+}
