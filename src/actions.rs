@@ -41,10 +41,12 @@ pub mod knocks;
 pub mod lane;
 pub mod levels;
 pub mod lifecycle;
+pub mod lookups;
 pub mod media;
 pub mod members;
 pub mod merge;
 pub mod messages;
+pub mod outgoing;
 pub mod page;
 pub mod passwords;
 pub mod peers;
@@ -117,6 +119,8 @@ pub struct Inner {
     live: stream::Live,
     typing: typing::Typing,
     network: peers::Network,
+    /// What other servers are still to be told.
+    pub outgoing: Arc<outgoing::Outgoing>,
     server_acls: server_acl::ServerAcls,
     staging: incoming::Staging,
 }
@@ -212,6 +216,7 @@ impl Actions {
             live,
             typing: typing::Typing::default(),
             network: peers::Network::default(),
+            outgoing: Arc::default(),
             server_acls: server_acl::ServerAcls::default(),
             staging: incoming::Staging::default(),
         }));
@@ -290,9 +295,10 @@ impl Actions {
         })
     }
 
-    /// Nobody but who asks has this handle, and nothing lives in memory only: closing the tenant would be noticed by nobody.
+    /// Nobody but who asks has this handle, nothing lives in memory only, and nothing is owed to other servers: closing the tenant would be noticed by nobody.
     pub fn is_unused(&self) -> bool {
-        Arc::strong_count(&self.0) == 1 && self.incognito_rooms.read().is_empty()
+        let is_alone = self.outgoing.idle_handles().is_some_and(|handles| Arc::strong_count(&self.0) == 1 + handles);
+        is_alone && self.incognito_rooms.read().is_empty()
     }
 
     /// Ends what goes on beside the requests, waits until everything that was submitted is on disk, and closes both stores.
@@ -301,6 +307,8 @@ impl Actions {
     /// When storage cannot be closed.
     pub async fn close(&self) -> Result<(), ActionError> {
         self.end_streams().await;
+        outgoing::unplug(self).await;
+        self.connect(Arc::new(peers::Nobody));
         self.jobs.stop().await;
         self.incognito.close().await?;
         Ok(self.store.close().await?)

@@ -4,6 +4,7 @@
 //! exist. May import: ruma (server names), serde, toml. Nothing of the server.
 //!
 //! * `sections`: the sections `[listen]`, `[accounts]`, `[cors]`, `[log]`.
+//! * `federation`: the section `[federation]`.
 //! * `limits`: the section `[limits]`.
 //! * `media`: the section `[media]`.
 //! * `tenant`: a `[[tenant]]`.
@@ -17,6 +18,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+mod federation;
 mod limits;
 mod media;
 mod network;
@@ -24,6 +26,7 @@ mod reading;
 mod sections;
 mod tenant;
 
+pub use federation::{Federation, is_of_this_machine};
 pub use limits::Limits;
 pub use media::{Media, Secret};
 pub use network::Network;
@@ -39,6 +42,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where the server listens.
     pub listen: Listen,
+    /// Whether and how other servers are talked to.
+    pub federation: Federation,
     /// Who may have an account, and for how long a log-in lasts.
     pub accounts: Accounts,
     /// Which web pages may call the server.
@@ -58,6 +63,7 @@ impl Default for Config {
         Self {
             data_dir: PathBuf::from("data"),
             listen: Listen::default(),
+            federation: Federation::default(),
             accounts: Accounts::default(),
             cors: Cors::default(),
             limits: Limits::default(),
@@ -97,6 +103,7 @@ impl Config {
             return Err(Problem::new("data_dir", "must not be empty; name a folder such as `data`"));
         }
         self.listen.check()?;
+        self.federation.check(self.listen.federation, !self.listen.trusted_proxies.is_empty())?;
         self.accounts.check()?;
         self.cors.check()?;
         self.limits.check()?;
@@ -113,6 +120,28 @@ impl Config {
         }
     }
 
+    /// Other servers reach a name only with a certificate for it.
+    fn check_certificate(&self, tenant: &Tenant, path: &str) -> Result<(), Problem> {
+        let Federation { enabled, tls, .. } = self.federation;
+        if !enabled || !tls || self.certificate_of(tenant).is_some() || is_of_this_machine(&tenant.server_name) {
+            return Ok(());
+        }
+        let message = format!(
+            "there is no certificate for `{}`, with which other servers could reach it: set `federation.tls_certificate` and `federation.tls_key`, or those of \
+             the tenant; with a proxy that speaks TLS, `federation.tls = false`; without other servers, `federation.enabled = false`",
+            tenant.server_name
+        );
+        Err(Problem::new(path, message))
+    }
+
+    /// Certificate and key with which other servers reach a tenant, as far as files are named.
+    pub fn certificate_of(&self, tenant: &Tenant) -> Option<(PathBuf, PathBuf)> {
+        let files =
+            [(&tenant.tls_certificate, &tenant.tls_key), (&self.federation.tls_certificate, &self.federation.tls_key)];
+        let named = files.into_iter().find(|(certificate, _)| !certificate.as_os_str().is_empty());
+        named.map(|(certificate, key)| (certificate.clone(), key.clone()))
+    }
+
     fn check_tenants(&self) -> Result<(), Problem> {
         if self.tenant.is_empty() {
             let message =
@@ -124,6 +153,7 @@ impl Config {
         for (number, tenant) in self.tenant.iter().enumerate() {
             let at = |key: &str| format!("tenant[{number}].{key}");
             tenant.check(number)?;
+            self.check_certificate(tenant, &at("server_name"))?;
             if names.insert(tenant.name.as_str(), number).is_some() {
                 let message = format!("two tenants have the name `{}`; give each its own", tenant.name);
                 return Err(Problem::new(at("name"), message));

@@ -22,7 +22,9 @@ use crate::{
 };
 
 mod admission;
+mod certificates;
 mod exporter;
+mod federation;
 mod line;
 mod listener;
 mod opening;
@@ -33,6 +35,8 @@ pub use opening::Engines;
 pub use tls::CertificateError;
 
 use admission::Admission;
+use certificates::Certificates;
+use federation::{Federation, Gateway};
 use line::Patience;
 use listener::{Listener, Phase};
 use opening::{Common, open_tenants, settings};
@@ -74,6 +78,25 @@ pub enum ServerError {
     /// The certificate of the API cannot be used.
     #[error("TLS of the API: {0}")]
     Certificate(#[from] CertificateError),
+    /// A certificate for other servers cannot be used.
+    #[error("TLS for other servers: {0}")]
+    PeerCertificate(CertificateError),
+    /// A certificate for names of this machine cannot be made.
+    #[error(
+        "a certificate for this machine cannot be made in the data folder: {0}; set `federation.tls_certificate` and `federation.tls_key`"
+    )]
+    Development(std::io::Error),
+    /// A file of `federation.ca_files` cannot be read.
+    #[error("`{}` cannot be read: {error}; check `federation.ca_files`", .file.display())]
+    Authority {
+        /// The file.
+        file: std::path::PathBuf,
+        /// The system's reason.
+        error: std::io::Error,
+    },
+    /// The network of other servers cannot be set up.
+    #[error("other servers cannot be reached: {0}")]
+    Network(std::io::Error),
     /// TLS itself cannot be set up.
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
@@ -104,15 +127,37 @@ const METRICS_CONNECTIONS_MAX: usize = 64;
 /// A server that answers.
 pub struct Running {
     api: SocketAddr,
+    federation: Option<SocketAddr>,
+    federation_has_tls: bool,
     metrics: Option<SocketAddr>,
     tenants: Tenants,
     tasks: TaskTracker,
     listeners: TaskTracker,
     stopping: DropGuard,
     phase: watch::Sender<Phase>,
-    certificate: Option<Certificate>,
+    certificate: Followed,
+    gateway: Option<Arc<Gateway>>,
     control: Listening,
     folder: DataFolder,
+}
+
+/// The certificates of the listeners, which follow their files.
+#[derive(Clone, Default)]
+struct Followed {
+    api: Option<Certificate>,
+    federation: Option<Certificates>,
+}
+
+impl Followed {
+    /// Takes up what the files hold now.
+    async fn follow(&self) {
+        let followed = self.clone();
+        let following = move || {
+            followed.api.iter().for_each(Certificate::follow);
+            followed.federation.iter().for_each(Certificates::follow);
+        };
+        tokio::task::spawn_blocking(following).await.ok();
+    }
 }
 
 impl Running {
@@ -123,8 +168,19 @@ impl Running {
 
     /// The address of the API as a URL.
     pub fn api_url(&self) -> String {
-        let scheme = if self.certificate.is_some() { "https" } else { "http" };
+        let scheme = if self.certificate.api.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.api)
+    }
+
+    /// The address for other servers, with its real port.
+    pub fn federation(&self) -> Option<SocketAddr> {
+        self.federation
+    }
+
+    /// The address for other servers as a URL.
+    pub fn federation_url(&self) -> Option<String> {
+        let scheme = if self.federation_has_tls { "https" } else { "http" };
+        self.federation.map(|address| format!("{scheme}://{address}"))
     }
 
     /// The address of the figures, with its real port.
@@ -139,9 +195,7 @@ impl Running {
 
     /// Takes up the certificate that is in its files now; without this, that happens within seconds.
     pub async fn reload(&self) {
-        if let Some(certificate) = self.certificate.clone() {
-            tokio::task::spawn_blocking(move || certificate.follow()).await.ok();
-        }
+        self.certificate.follow().await;
     }
 
     /// Takes no new requests, ends those under way, and closes all stores.
@@ -149,7 +203,7 @@ impl Running {
     /// # Errors
     /// When a store cannot be closed.
     pub async fn stop(self) -> Result<(), ServerError> {
-        let Self { tenants, tasks, listeners, stopping, phase, control, folder, .. } = self;
+        let Self { tenants, tasks, listeners, stopping, phase, control, folder, gateway, .. } = self;
         drop(stopping);
         phase.send_replace(Phase::Stopping);
         tenants.end_streams().await;
@@ -165,6 +219,9 @@ impl Running {
         tasks.close();
         if tokio::time::timeout(TASKS_END_MAX, tasks.wait()).await.is_err() {
             tracing::warn!("Some requests under way did not end in time; what was acknowledged is on disk");
+        }
+        if let Some(gateway) = gateway {
+            gateway.close();
         }
         let closed = tenants.close().await;
         drop(folder);
@@ -188,15 +245,22 @@ pub async fn start_on(config: Config, clock: Arc<dyn Clock>, engines: Engines) -
     config.check()?;
     // Who makes a TLS connection without saying with what takes this; somebody else in the process may have chosen before.
     rustls::crypto::ring::default_provider().install_default().ok();
-    let certificate = config.listen.tls().map(|(certificate, key)| Certificate::open(certificate, key)).transpose()?;
+    let certificate =
+        config.listen.tls().map(|(certificate, key)| Certificate::open("listen", certificate, key)).transpose()?;
     // Before anything is counted.
     let exporter = config.listen.metrics.map(|_| Exporter::install()).transpose();
     let exporter = exporter.map_err(|error| ServerError::Figures(error.to_string()))?;
     let folder = DataFolder::open(&config.data_dir)?;
-    let common = Common::new(clock, engines);
+    let mut common = Common::new(clock, engines);
+    let peers = Peering::new(&config, &folder, &mut common)?;
     let tenants = open_tenants(&config, &common, &folder).await?;
     let control = listen_for_commands(&folder, &tenants)?;
     let (api_tcp, api) = bind(config.listen.api, "listen.api").await?;
+    let federation = match &peers {
+        Some(_) => Some(bind(config.listen.federation, "listen.federation").await?),
+        None => None,
+    };
+    let federation_address = federation.as_ref().map(|(_, address)| *address);
     let metrics = match config.listen.metrics {
         Some(address) => Some(bind(address, "listen.metrics").await?),
         None => None,
@@ -222,6 +286,13 @@ pub async fn start_on(config: Config, clock: Arc<dyn Clock>, engines: Engines) -
     let admission = Admission::new(connections_max, limits.connections_per_address_max, uncounted);
     let tls = certificate.as_ref().map(Certificate::acceptor).transpose()?;
     listen(api_tcp, tls, api::router(&config, given), &admission);
+    let gateway = peers.as_ref().map(|peers| Arc::clone(peers.network.gateway()));
+    if let (Some((tcp, _)), Some(peers)) = (federation, &peers) {
+        let tls = peers.certificates.as_ref().map(Certificates::acceptor).transpose()?;
+        peers.network.gateway().serve(tenants.clone());
+        listen(tcp, tls, peers.network.gateway().router(), &admission);
+        tokio::spawn(open_all(tenants.clone(), stopping.clone()));
+    }
     if let (Some((tcp, _)), Some(exporter)) = (metrics, exporter) {
         let few = Admission::new(METRICS_CONNECTIONS_MAX, METRICS_CONNECTIONS_MAX, Arc::default());
         let (passwords, tenants) = (common.passwords.clone(), tenants.clone());
@@ -229,10 +300,13 @@ pub async fn start_on(config: Config, clock: Arc<dyn Clock>, engines: Engines) -
         listen(tcp, None, exporter::router(sources), &few);
         tokio::spawn(exporter::tidy(exporter, stopping.clone()));
     }
+    let certificate = Followed { api: certificate, federation: peers.and_then(|peers| peers.certificates) };
     tokio::spawn(look_after(tenants.clone(), certificate.clone(), stopping.clone()));
     warn_of_plain_http(&config);
     let running = Running {
         api,
+        federation: federation_address,
+        federation_has_tls: config.federation.tls,
         metrics: metrics_address,
         tenants,
         tasks,
@@ -240,6 +314,7 @@ pub async fn start_on(config: Config, clock: Arc<dyn Clock>, engines: Engines) -
         stopping: stopping.drop_guard(),
         phase,
         certificate,
+        gateway,
         control,
         folder,
     };
@@ -266,18 +341,48 @@ fn warn_of_plain_http(config: &Config) {
     }
 }
 
+/// What the process needs for other servers.
+struct Peering {
+    network: Federation,
+    /// None: a proxy speaks TLS.
+    certificates: Option<Certificates>,
+}
+
+impl Peering {
+    /// Sets up what the configuration says, for all tenants that are opened from now on; none: there are no other servers.
+    fn new(config: &Config, folder: &DataFolder, common: &mut Common) -> Result<Option<Self>, ServerError> {
+        if !config.federation.enabled {
+            return Ok(None);
+        }
+        let certificates = config.federation.tls.then(|| Certificates::open(config, folder)).transpose()?;
+        let authority = certificates.as_ref().and_then(Certificates::authority).map(ToOwned::to_owned);
+        let network = Federation::new(config, authority, &common.clock, &common.random)?;
+        common.federation = Some(network.clone());
+        Ok(Some(Self { network, certificates }))
+    }
+}
+
+/// Opens one tenant after the other: what they owed to other servers before the start, only they know.
+async fn open_all(tenants: Tenants, stopping: CancellationToken) {
+    let names: Vec<String> = tenants.all().map(|(tenant, _)| tenant.name.clone()).collect();
+    for name in names {
+        let Some(tenant) = tenants.named(&name) else { continue };
+        match stopping.run_until_cancelled(tenant.actions()).await {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => tracing::warn!(tenant = %name, %error, "Tenant `{name}` cannot be opened: {error}"),
+            None => return,
+        }
+    }
+}
+
 /// What has to be looked after from time to time, until the server stops.
-async fn look_after(tenants: Tenants, certificate: Option<Certificate>, stopping: CancellationToken) {
+async fn look_after(tenants: Tenants, certificate: Followed, stopping: CancellationToken) {
     let mut certificate_ticks = tokio::time::interval(CERTIFICATE_EVERY);
     let mut tenant_ticks = tokio::time::interval(IDLE_TENANTS_EVERY);
     loop {
         tokio::select! {
             () = stopping.cancelled() => return,
-            _ = certificate_ticks.tick(), if certificate.is_some() => {
-                if let Some(certificate) = certificate.clone() {
-                    tokio::task::spawn_blocking(move || certificate.follow()).await.ok();
-                }
-            }
+            _ = certificate_ticks.tick() => certificate.follow().await,
             _ = tenant_ticks.tick() => tenants.close_idle().await,
         }
     }

@@ -24,6 +24,7 @@ pub mod keyspaces;
 pub mod media;
 pub mod members;
 pub mod memory;
+pub mod peers;
 pub mod range;
 pub mod rocksdb;
 pub mod state;

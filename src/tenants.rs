@@ -14,6 +14,7 @@ use std::{
 
 use parking_lot::RwLock;
 use rules::UnixMs;
+use ruma::ServerName;
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::{
@@ -183,6 +184,12 @@ impl Tenants {
         let exact = self.0.tenants.iter().find(|tenant| tenant.is_named(host));
         let mut others = self.0.tenants.iter().filter(|tenant| tenant.is_named_without_port(host));
         exact.or_else(|| others.next().filter(|_| others.next().is_none()))
+    }
+
+    /// The tenant that other servers know under this name, or reach under it.
+    pub fn of_server(&self, name: &ServerName) -> Option<&Arc<Tenant>> {
+        let exact = self.0.tenants.iter().find(|tenant| tenant.config.server_name == name);
+        exact.or_else(|| self.of_host(name.as_str()))
     }
 
     /// The tenant of this name.

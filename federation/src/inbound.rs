@@ -12,14 +12,14 @@ use axum::{
     Router,
     extract::{FromRef, MatchedPath, Request},
     middleware::{Next, from_fn, from_fn_with_state},
-    response::Response,
+    response::{IntoResponse as _, Response},
     routing::{MethodRouter, get, post, put},
 };
 use http::{HeaderMap, Uri, header::HOST};
 use ruma::{MilliSecondsSinceUnixEpoch, OwnedServerName, ServerName};
 use tracing::{Instrument as _, field::Empty};
 
-use crate::{PeerStore, local::Local, policy::Policy, quotas::Quotas, request_signature};
+use crate::{PeerStore, Refusal, local::Local, policy::Policy, quotas::Quotas, request_signature};
 
 mod answer;
 pub mod authentication;
@@ -206,6 +206,16 @@ pub fn destination(headers: &HeaderMap, target: &Uri) -> Option<OwnedServerName>
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     let name = signed.or(host).or_else(|| target.authority().map(|authority| authority.as_str()))?;
     request_signature::server_name(name)
+}
+
+/// The answer to a request for a server that does not live here: 404 `M_UNRECOGNIZED`.
+pub fn nobody_here() -> Response {
+    Failure::UnknownPath.into_response()
+}
+
+/// The answer to a request for a server that cannot be asked now: 503.
+pub fn unavailable() -> Response {
+    Failure::Refused(Refusal::Unavailable).into_response()
 }
 
 /// One span and one count for each request. What a peer chose freely (ids, names, texts) is not logged here.

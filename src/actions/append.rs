@@ -39,6 +39,7 @@ use crate::storage::{
 mod effects;
 mod erase;
 mod holes;
+mod owed;
 mod references;
 mod remote;
 mod store;
@@ -61,6 +62,8 @@ pub struct Writer {
     own: HashMap<OwnedUserId, u64>,
     changed: StateMap<Option<Arc<Event>>>,
     last_place: Option<Place>,
+    /// The number of the first event that is sent to other servers.
+    owed_from: Option<u64>,
 }
 
 impl Writer {
@@ -87,6 +90,7 @@ impl Writer {
             own: HashMap::new(),
             changed: StateMap::new(),
             last_place: None,
+            owed_from: None,
         })
     }
 
@@ -272,7 +276,12 @@ impl Writer {
             authorization::check(&version, &event, &own_state)?;
         }
         self.refer(&event).await?;
+        // Before the event: who is removed with it is told.
+        let has_peers = self.has_peers()?;
         self.place_at_the_end(Arc::clone(&event), before, transaction_id).await?;
+        if has_peers {
+            self.owe_last()?;
+        }
         Ok(event)
     }
 
@@ -383,6 +392,7 @@ impl Writer {
     pub async fn commit(mut self) -> Result<Arc<RoomView>, ActionError> {
         let permit = self.room.store.reserve().await?;
         let view = self.seal()?;
+        self.tell_senders();
         let room = Arc::clone(&self.room);
         let relisted = Relisted::of(&self.actions, &room.id, self.base_summary.as_ref(), &view.summary);
         for (key, event) in self.changed.drain() {

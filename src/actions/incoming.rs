@@ -222,7 +222,7 @@ pub(super) async fn take(
     }
     let event_id = event.event_id().clone();
     let event = rules::Event::clone(&event);
-    let arriving = Arriving { event, peer: Some(origin.to_owned()), refused, before, slot, staged };
+    let arriving = Arriving { event, peer: Some(origin.to_owned()), refused, before, slot, staged, handed_in: false };
     let outcome = append::remote(actions, &met.room, arriving).await?;
     if let Remote::Rejected(reason) | Remote::SoftFailed(reason) = &outcome {
         tracing::info!(room.id = %met.room.id, peer = %origin, "Event {event_id} of `{origin}` is not shown: {reason}");

@@ -14,6 +14,12 @@ use ruma::{EventId, OwnedEventId, OwnedServerName, RoomId, ServerName};
 
 use super::Actions;
 
+mod kept;
+mod known;
+
+pub use kept::PeerRows;
+pub use known::{KnownPeer, list, reset};
+
 /// Something that is asked of a peer.
 pub type Asking<'a, T> = Pin<Box<dyn Future<Output = Result<T, PeerError>> + Send + 'a>>;
 

@@ -1,5 +1,7 @@
 //! What people set for themselves in a room: how far they have read, what reaches them, when they want quiet. Nobody else sees it, nothing of it is an event.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use rules::{UnixMs, kind::RoomKind, permission::Membership};
 use ruma::{OwnedEventId, OwnedRoomId, UserId};
 
@@ -7,6 +9,7 @@ use super::{
     ActionError, Actions, Caller,
     lane::Room,
     members::membership,
+    outgoing,
     rooms::{self, Opened, RoomDetails},
     rows::{self, Rows},
     timeline,
@@ -151,16 +154,21 @@ pub async fn mark_read(
     let room_id = opened.room.id.clone();
     let through = KeyRange::prefix(&room_id).through(&(room_id.clone(), marker.place));
     let past = opened.room.store.scan(&MENTIONS, &home, through, Direction::Up, Limit::rows(500)).await?;
+    let has_moved = AtomicBool::new(false);
     change(actions, caller, &opened, ChangeKind::ReadMarker, |row, commit| {
         if row.read.as_ref().is_some_and(|read| read.place >= marker.place) {
             return;
         }
         row.read = Some(marker.clone());
+        has_moved.store(true, Ordering::Relaxed);
         for (mention, ()) in &past.rows {
             commit.delete(&MENTIONS, mention);
         }
     })
     .await?;
+    if has_moved.into_inner() {
+        outgoing::has_read(actions, &opened.room, &opened.view, &caller.user_id, event_id.to_owned()).await;
+    }
     opened.details(actions, caller).await
 }
 

@@ -15,7 +15,7 @@ use super::{
     audit::{Act, Actor},
     capacity, chores, incognito, jobs,
     lane::Room,
-    rooms, rows,
+    outgoing, rooms, rows,
 };
 use crate::{
     jobs::Progress,
@@ -24,8 +24,8 @@ use crate::{
         accounts::AccountState,
         admin::{Job, JobKind, JobState, Purge},
         keyspaces::{
-            ALIASES, CHORES, DIRECT_PAIRS, DIRECT_ROOMS, IN_ROOMS, JOBS, MEDIA_ROOMS, MEMBERS, MENTIONS, PERSONAL,
-            PURGED, ROOM_MEDIA, ROOMS, WORKSPACE_ROOMS,
+            ALIASES, CHORES, DIRECT_PAIRS, DIRECT_ROOMS, IN_ROOMS, JOBS, MEDIA_ROOMS, MEMBERS, MENTIONS, PEER_ROOMS,
+            PERSONAL, PURGED, ROOM_MEDIA, ROOMS, WORKSPACE_ROOMS,
         },
         media,
     },
@@ -300,6 +300,7 @@ pub async fn remove_rows(actions: &Actions, room: &Room, pass: &mut Pass<'_>) ->
     people_forget(actions, room, is_direct, pass).await?;
     names_forget(room, pass).await?;
     media_forget(room, pass).await?;
+    peers_forget(room, pass).await?;
     if let Some(space) = view.as_ref().and_then(|view| view.summary.workspace_id.clone()) {
         workspace_forgets(actions, room, &space, pass).await?;
     }
@@ -403,6 +404,16 @@ async fn media_forget(room: &Room, pass: &mut Pass<'_>) -> Result<(), ActionErro
         }
         rest = rest.after(&last);
     }
+}
+
+/// Other servers are no longer said to be in it.
+async fn peers_forget(room: &Room, pass: &mut Pass<'_>) -> Result<(), ActionError> {
+    for server in outgoing::ever_in(room).await? {
+        let mut commit = Commit::new(Home::peer(&server));
+        commit.delete(&PEER_ROOMS, &room.id);
+        pass.take(&room.store, vec![commit]).await?;
+    }
+    Ok(())
 }
 
 /// The room's workspace no longer lists it, and where somebody here may say so, the space no longer names it.

@@ -10,7 +10,7 @@ use rules::{
 use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
 
 use super::{
-    ActionError, Actions, Caller, rooms,
+    ActionError, Actions, Caller, outgoing, rooms,
     stream::{Frame, FrameKind, Hub},
 };
 use crate::storage::keyspaces::MEMBERS;
@@ -54,10 +54,14 @@ pub async fn set(
     opened.view.standing(actions, caller, opened.member.as_ref()).may(Act::Send)?;
     let now = actions.now();
     let until = timeout_ms.map(|timeout| UnixMs(now.0.saturating_add(timeout)));
-    let hub = actions.live.lock().await;
-    if actions.typing.change(&opened.room.id, &caller.user_id, until, now) {
-        tell(actions, &hub, &opened.room.id);
+    {
+        let hub = actions.live.lock().await;
+        if actions.typing.change(&opened.room.id, &caller.user_id, until, now) {
+            tell(actions, &hub, &opened.room.id);
+        }
     }
+    // Other servers end it by themselves after a while, so they are told again.
+    outgoing::types(actions, &opened.room, &opened.view, &caller.user_id, until.is_some()).await;
     Ok(())
 }
 

@@ -19,6 +19,7 @@ mod media;
 mod members;
 mod messages;
 mod path;
+mod peers;
 mod personal;
 mod profile;
 mod room_state;
@@ -65,6 +66,8 @@ fn table() -> Vec<Route> {
         ("DELETE", "/v1/admin/rooms/{room_id}", delete(admin::purge)),
         ("GET", "/v1/admin/audit", get(admin::audit)),
         ("GET", "/v1/admin/jobs", get(jobs::list)),
+        ("GET", "/v1/admin/peers", get(peers::list)),
+        ("POST", "/v1/admin/peers/{server}/reset", post(peers::reset)),
         ("GET", "/v1/directory/rooms", get(rooms::directory)),
         ("GET", "/v1/rooms", get(rooms::own)),
         ("POST", "/v1/rooms", post(rooms::create)),

@@ -34,7 +34,7 @@ pub(super) async fn run(config: Config) -> Result<(), CliError> {
         Wish::Stop = wishes.wait() => return Ok(()),
     };
     let metrics = running.metrics().map(|address| format!("http://{address}/metrics"));
-    let ready = Ready { ready: true, api: running.api_url(), federation: None, metrics };
+    let ready = Ready { ready: true, api: running.api_url(), federation: running.federation_url(), metrics };
     let ready = serde_json::to_string(&ready).map_err(|error| CliError::Refused(error.to_string()))?;
     say(&ready)?;
     while let Wish::Reload = wishes.wait().await {

@@ -10,7 +10,7 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 
-use super::{Network, Problem};
+use super::{Network, Problem, federation::both_or_none};
 
 /// Where the server listens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,7 +21,7 @@ pub struct Listen {
     #[serde(deserialize_with = "address")]
     #[cfg_attr(test, schemars(with = "String"))]
     pub api: SocketAddr,
-    /// Address for other servers. It takes effect with federation; until then nothing listens there. Default: 127.0.0.1:8448.
+    /// Address for other servers; port 0 takes any free one. Default: 127.0.0.1:8448.
     #[serde(deserialize_with = "address")]
     #[cfg_attr(test, schemars(with = "String"))]
     pub federation: SocketAddr,
@@ -53,16 +53,7 @@ impl Default for Listen {
 
 impl Listen {
     pub(super) fn check(&self) -> Result<(), Problem> {
-        let (missing, given) = match (self.tls_certificate.as_os_str().is_empty(), self.tls_key.as_os_str().is_empty())
-        {
-            (true, false) => ("tls_certificate", "tls_key"),
-            (false, true) => ("tls_key", "tls_certificate"),
-            _ => return Ok(()),
-        };
-        Err(Problem::new(
-            format!("listen.{missing}"),
-            format!("is missing: `{given}` is set, and TLS needs both or none"),
-        ))
+        both_or_none("listen", &self.tls_certificate, &self.tls_key)
     }
 
     /// Certificate and key of the API, if it speaks TLS.

@@ -2,11 +2,13 @@
 //!
 //! May import: ruma (server names), serde, the bounds of `federation`.
 
+use std::path::PathBuf;
+
 use federation::limits::SERVER_NAME_BYTES_MAX;
 use ruma::{OwnedServerName, ServerName};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::Problem;
+use super::{Problem, federation::both_or_none};
 
 /// Characters of a tenant's name: it is the name of a folder.
 const NAME_CHARACTERS_MAX: usize = 32;
@@ -35,6 +37,12 @@ pub struct Tenant {
     /// Rooms that it may have. Default: 1000000.
     #[serde(default = "default_many")]
     pub max_rooms: u64,
+    /// File with its certificate for other servers, as PEM; empty: that of `[federation]`. Default: empty.
+    #[serde(default)]
+    pub tls_certificate: PathBuf,
+    /// File with the key of that certificate, as PEM. Default: empty.
+    #[serde(default)]
+    pub tls_key: PathBuf,
 }
 
 impl Tenant {
@@ -47,6 +55,8 @@ impl Tenant {
             max_participants: default_participants(),
             max_accounts: default_many(),
             max_rooms: default_many(),
+            tls_certificate: PathBuf::new(),
+            tls_key: PathBuf::new(),
         }
     }
 
@@ -62,6 +72,7 @@ impl Tenant {
         if let Some(host) = self.hosts.iter().find(|host| ServerName::parse(host.as_str()).is_err()) {
             return problem("hosts", format!("`{host}` is not a host; write `chat.example.org` or `host:port`"));
         }
+        both_or_none(&format!("tenant[{number}]"), &self.tls_certificate, &self.tls_key)?;
         let limits = [
             ("max_participants", self.max_participants),
             ("max_accounts", self.max_accounts),

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, pin::Pin, sync::Arc};
 
-use super::ServerError;
+use super::{ServerError, federation::Federation};
 use crate::{
     actions::{
         ActionError, Actions, Parts, Registration, Settings,
@@ -33,6 +33,8 @@ pub(super) struct Common {
     pub(super) passwords: Passwords,
     images: Images,
     state_cache: StateCache,
+    /// The network of other servers, if there are any.
+    pub(super) federation: Option<Federation>,
 }
 
 /// Rows of the feed of incognito rooms that are kept: streams follow it closely and never go back.
@@ -66,6 +68,7 @@ impl Common {
             passwords: Passwords::default(),
             images: Images::default(),
             state_cache: StateCache::default(),
+            federation: None,
         }
     }
 
@@ -103,7 +106,11 @@ impl Common {
             passwords: self.passwords.clone(),
             media,
         };
-        Actions::open(parts).await.map_err(wrong)
+        let actions = Actions::open(parts).await.map_err(wrong)?;
+        if let Some(federation) = &self.federation {
+            federation.plug(&actions, folder).await.map_err(wrong)?;
+        }
+        Ok(actions)
     }
 
     /// The tenant's media: in its folder, or under its name in the bucket of all.

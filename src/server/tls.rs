@@ -24,22 +24,22 @@ pub(super) const H2: &[u8] = b"h2";
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
     /// A file that cannot be read.
-    #[error("`{}` cannot be read: {reason}; check `listen.{setting}` and the rights of the file", .file.display())]
+    #[error("`{}` cannot be read: {reason}; check `{setting}` and the rights of the file", .file.display())]
     Unreadable {
         /// The file.
         file: PathBuf,
         /// The setting that names it.
-        setting: &'static str,
+        setting: String,
         /// The system's reason.
         reason: std::io::Error,
     },
     /// A file with something else inside.
-    #[error("`{}` holds no {wanted} in PEM form: {reason}; `listen.{setting}` needs one", .file.display())]
+    #[error("`{}` holds no {wanted} in PEM form: {reason}; `{setting}` needs one", .file.display())]
     NotPem {
         /// The file.
         file: PathBuf,
         /// The setting that names it.
-        setting: &'static str,
+        setting: String,
         /// What should be inside.
         wanted: &'static str,
         /// The parser's reason.
@@ -62,6 +62,8 @@ pub enum CertificateError {
 pub(super) struct Certificate(Arc<Files>);
 
 struct Files {
+    /// The section of the configuration that names them.
+    section: String,
     certificate: PathBuf,
     key: PathBuf,
     current: Arc<Current>,
@@ -91,11 +93,12 @@ impl Certificate {
     ///
     /// # Errors
     /// [`CertificateError`].
-    pub(super) fn open(certificate: PathBuf, key: PathBuf) -> Result<Self, CertificateError> {
-        let contents = read(&certificate, &key)?;
-        let usable = usable(&certificate, &key, &contents)?;
+    pub(super) fn open(section: &str, certificate: PathBuf, key: PathBuf) -> Result<Self, CertificateError> {
+        let section = section.to_owned();
+        let contents = read(&section, &certificate, &key)?;
+        let usable = usable(&section, &certificate, &key, &contents)?;
         let current = Arc::new(Current(RwLock::new(Arc::new(usable))));
-        Ok(Self(Arc::new(Files { certificate, key, current, tried: Mutex::new(contents) })))
+        Ok(Self(Arc::new(Files { section, certificate, key, current, tried: Mutex::new(contents) })))
     }
 
     /// What makes handshakes: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1.
@@ -103,20 +106,19 @@ impl Certificate {
     /// # Errors
     /// Never with the provider that this is built with.
     pub(super) fn acceptor(&self) -> Result<TlsAcceptor, rustls::Error> {
-        let current: Arc<dyn ResolvesServerCert> = Arc::<Current>::clone(&self.0.current);
-        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_cert_resolver(current);
-        config.alpn_protocols = vec![H2.to_vec(), b"http/1.1".to_vec()];
-        Ok(TlsAcceptor::from(Arc::new(config)))
+        acceptor_of(Arc::<Current>::clone(&self.0.current))
+    }
+
+    /// What handshakes are made with now.
+    pub(super) fn current(&self) -> Arc<CertifiedKey> {
+        Arc::clone(&self.0.current.0.read())
     }
 
     /// Takes up what the files hold now, if that is not what was tried last. What does not work is told, and the present certificate stays. Blocks on the disk.
     pub(super) fn follow(&self) {
         let files = &*self.0;
         let mut tried = files.tried.lock();
-        let contents = match read(&files.certificate, &files.key) {
+        let contents = match read(&files.section, &files.certificate, &files.key) {
             Ok(contents) if contents == *tried => return,
             Ok(contents) => contents,
             Err(error) => {
@@ -128,7 +130,7 @@ impl Certificate {
                 return;
             }
         };
-        match usable(&files.certificate, &files.key, &contents) {
+        match usable(&files.section, &files.certificate, &files.key, &contents) {
             Ok(usable) => {
                 *files.current.0.write() = Arc::new(usable);
                 tracing::info!("The certificate in `{}` is taken up", files.certificate.display());
@@ -139,9 +141,20 @@ impl Certificate {
     }
 }
 
-fn read(certificate: &PathBuf, key: &PathBuf) -> Result<Contents, CertificateError> {
-    let read = |file: &PathBuf, setting| {
-        let unreadable = |reason| CertificateError::Unreadable { file: file.clone(), setting, reason };
+/// TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1, with the certificates of this resolver.
+pub(super) fn acceptor_of(resolver: Arc<dyn ResolvesServerCert>) -> Result<TlsAcceptor, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(resolver);
+    config.alpn_protocols = vec![H2.to_vec(), b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+fn read(section: &str, certificate: &PathBuf, key: &PathBuf) -> Result<Contents, CertificateError> {
+    let read = |file: &PathBuf, setting: &str| {
+        let setting = format!("{section}.{setting}");
+        let unreadable = |reason| CertificateError::Unreadable { file: file.clone(), setting: setting.clone(), reason };
         let length = std::fs::metadata(file).map_err(unreadable)?.len();
         if length > FILE_BYTES_MAX {
             return Err(unreadable(std::io::Error::other("it is too large")));
@@ -151,10 +164,15 @@ fn read(certificate: &PathBuf, key: &PathBuf) -> Result<Contents, CertificateErr
     Ok((read(certificate, "tls_certificate")?, read(key, "tls_key")?))
 }
 
-fn usable(certificate: &PathBuf, key: &PathBuf, contents: &Contents) -> Result<CertifiedKey, CertificateError> {
-    let not_pem = |file: &PathBuf, setting, wanted, reason: String| CertificateError::NotPem {
+fn usable(
+    section: &str,
+    certificate: &PathBuf,
+    key: &PathBuf,
+    contents: &Contents,
+) -> Result<CertifiedKey, CertificateError> {
+    let not_pem = |file: &PathBuf, setting: &str, wanted, reason: String| CertificateError::NotPem {
         file: file.clone(),
-        setting,
+        setting: format!("{section}.{setting}"),
         wanted,
         reason,
     };

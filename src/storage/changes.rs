@@ -158,6 +158,8 @@ pub enum ChangeKind {
     Settings,
     /// How far a person has read, about a room.
     ReadMarker,
+    /// Events of a room that this server tells the other servers in it, up to the number of their arrival.
+    Owed,
 }
 
 /// That something of a home changed, and up to which number.
@@ -278,7 +280,8 @@ impl Changes {
         let (first, number) = self.0.entry(key).or_insert((change.first, change.number));
         *first = change.first.min(*first);
         // Events are counted upward; of everything else the last word counts.
-        *number = if change.kind == ChangeKind::Events { change.number.max(*number) } else { change.number };
+        let is_counted = matches!(change.kind, ChangeKind::Events | ChangeKind::Owed);
+        *number = if is_counted { change.number.max(*number) } else { change.number };
     }
 
     /// The row that makes a position taken.

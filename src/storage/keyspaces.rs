@@ -44,6 +44,17 @@
 //! | `app_tokens` | server | hash of a token → the server that has it |
 //! | `purged` | server | room → when it was purged |
 //! | `staged_rooms` | server | room that has `staged` rows → |
+//! | `since` | room | other server with joined people → the event behind which it gets what happens |
+//! | `left` | room | last event that it gets, other server → as `since` |
+//! | `sent_on` | room | number of an event of a peer that we tell the others → who brought it |
+//! | `server_keys` | peer | key id → public key |
+//! | `peer_state` | peer | → failures, when it is tried again |
+//! | `peer_facts` | peer | → when it was seen, what went wrong |
+//! | `answered` | peer | transaction → our answer |
+//! | `answered_at` | peer | time, transaction → |
+//! | `peer_rooms` | peer | room that its people were in → |
+//! | `behind` | server | other server that lacks something → how far in the feed it is |
+//! | `outbox` | server | → how far in the feed everybody else is |
 
 use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId};
 
@@ -56,6 +67,7 @@ use super::{
     keyspace::keyspaces,
     media::{MediumInfo, Sha256, Uploaded},
     members::{InRoom, Member, Personal},
+    peers::{Answered, KnownKey, PeerFacts, PeerState},
     state::NodeRow,
     value::Value,
 };
@@ -203,4 +215,38 @@ keyspaces! {
 
     /// The rooms that have events which cannot be judged yet.
     69 STAGED_ROOMS: OwnedRoomId => (), in Server, as Rows;
+
+    /// The other servers whose people are in a room: the number of the event behind which they get what happens there.
+    33 SINCE: OwnedServerName => u64, in Room, as Rows;
+
+    /// The times that other servers were in a room: the number of the last event that they get, and of the one behind which they got any. Who was only invited
+    /// gets the event that withdraws the invite.
+    34 LEFT: (u64, String) => u64, in Room, as Rows;
+
+    /// The events of peers that we tell the other servers of a room, by their number, and who brought them.
+    35 SENT_ON: Arrival => OwnedServerName, in Room, as Log;
+
+    /// The public keys that another server ever had, by key id.
+    70 SERVER_KEYS: String => KnownKey, in Peer, as Rows;
+
+    /// Whether another server answers.
+    71 PEER_STATE: () => PeerState, in Peer, as Rows;
+
+    /// What administrators are told of another server.
+    72 PEER_FACTS: () => PeerFacts, in Peer, as Rows;
+
+    /// What transactions of another server were answered, by their ids.
+    73 ANSWERED: String => Answered, in Peer, as Rows;
+
+    /// The same in the order of time, so that they can be forgotten.
+    74 ANSWERED_AT: (u64, String) => (), in Peer, as Rows;
+
+    /// The rooms that people of another server are or were in.
+    75 PEER_ROOMS: OwnedRoomId => (), in Peer, as Rows;
+
+    /// The other servers that lack something: behind which position of the feed it is.
+    76 BEHIND: OwnedServerName => String, in Server, as Rows;
+
+    /// Up to which position of the feed all servers have everything, but those that are behind.
+    77 OUTBOX: () => String, in Server, as Rows;
 }

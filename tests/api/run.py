@@ -22,6 +22,7 @@ CONTRACT = HERE.parent.parent / "schemas" / "v1.openapi.yaml"
 CONFIG = """
 data_dir = "data"
 listen.api = "127.0.0.1:0"
+federation.enabled = false
 accounts.registration = "open"
 limits.enabled = false
 log.level = "warn"

@@ -57,13 +57,22 @@ pub(crate) struct Setup {
     pub(crate) accounts: &'static str,
     /// Of `[limits]`.
     pub(crate) limits: &'static str,
+    /// Of `[federation]`.
+    pub(crate) federation: &'static str,
     /// Further sections and tenants.
     pub(crate) more: &'static str,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { listen: "", tenant: "", accounts: "registration = \"open\"", limits: "enabled = false", more: "" }
+        Self {
+            listen: "",
+            tenant: "",
+            accounts: "registration = \"open\"",
+            limits: "enabled = false",
+            federation: "enabled = false",
+            more: "",
+        }
     }
 }
 
@@ -100,11 +109,11 @@ async fn try_start(
     clock: &Arc<Manual>,
     server_name: &str,
 ) -> Result<Running, ServerError> {
-    let Setup { listen, tenant, accounts, limits, more } = setup;
+    let Setup { listen, tenant, accounts, limits, federation, more } = setup;
     let text = format!(
         "data_dir = {data_dir:?}\n[listen]\napi = \"127.0.0.1:0\"\nfederation = \"127.0.0.1:0\"\n{listen}\n\
          [[tenant]]\nname = \"main\"\nserver_name = \"{server_name}\"\n{tenant}\n\
-         [accounts]\n{accounts}\n[limits]\n{limits}\n{more}\n",
+         [accounts]\n{accounts}\n[limits]\n{limits}\n[federation]\n{federation}\n{more}\n",
         data_dir = folder.path(),
     );
     let config: Config = toml::from_str(&text).expect("the configuration of the test is valid");

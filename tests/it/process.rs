@@ -59,6 +59,9 @@ impl Home {
     /// Replaces the sections of the configuration that are not the usual ones.
     pub(crate) fn write_config(&self, sections: &str) {
         let mut usual = "data_dir = \"data\"\nlisten.api = \"127.0.0.1:0\"\nlimits.enabled = false\n".to_owned();
+        if !sections.contains("federation.") {
+            usual.push_str("federation.enabled = false\n");
+        }
         if !sections.contains("log.level") {
             usual.push_str("log.level = \"warn\"\n");
         }

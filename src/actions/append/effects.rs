@@ -171,16 +171,24 @@ impl Writer {
     /// How many people of another server are in the room.
     async fn count_server(&mut self, user_id: &UserId, was: Membership, is: Membership) -> Result<(), ActionError> {
         let joined = |membership| u64::from(membership == Membership::Join);
+        let server = user_id.server_name().to_owned();
         if joined(was) == joined(is) {
+            if was == Membership::Invite && was != is {
+                self.invite_ended(&server).await?;
+            }
             return Ok(());
         }
-        let server = user_id.server_name().to_owned();
         let before = self.get(&SERVERS, &server).await?.unwrap_or(0);
-        match (before + joined(is)).saturating_sub(joined(was)) {
+        let people = (before + joined(is)).saturating_sub(joined(was));
+        match people {
             0 => self.commit.delete(&SERVERS, &server),
             people => self.commit.put(&SERVERS, &server, &people),
         };
-        Ok(())
+        match (before, people) {
+            (0, 1..) => self.server_came(&server),
+            (1.., 0) => self.server_left(&server).await,
+            _ => Ok(()),
+        }
     }
 
     async fn member_after(

@@ -36,6 +36,8 @@ pub struct Arriving {
     pub slot: Slot,
     /// Its row among those that waited, which goes with the commit.
     pub staged: Option<u64>,
+    /// The peer handed it in for us to tell the others: the join, leave or knock of one of its people.
+    pub handed_in: bool,
 }
 
 /// The state before an event.
@@ -49,7 +51,15 @@ pub enum Before {
 
 impl From<Event> for Arriving {
     fn from(event: Event) -> Self {
-        Self { event, peer: None, refused: None, before: Before::Parents, slot: Slot::End, staged: None }
+        Self {
+            event,
+            peer: None,
+            refused: None,
+            before: Before::Parents,
+            slot: Slot::End,
+            staged: None,
+            handed_in: false,
+        }
     }
 }
 
@@ -186,7 +196,8 @@ impl Writer {
         former: Option<Arrival>,
     ) -> Result<Remote, ActionError> {
         let version = self.version()?;
-        let Arriving { event, peer, refused, before, slot, .. } = arriving;
+        let Arriving { event, peer, refused, before, slot, handed_in, .. } = arriving;
+        let sent_on = peer.clone().filter(|_| handed_in);
         let before = self.state_before(&event, before).await?;
         let rejected = match refused {
             Some(refusal) => Some(refusal),
@@ -231,6 +242,9 @@ impl Writer {
         }
         self.apply_redaction(&event, before).await?;
         self.redact_on_arrival(&event).await?;
+        if let Some(peer) = sent_on {
+            self.send_last_on(&peer)?;
+        }
         self.last_place = place;
         Ok(Remote::Accepted)
     }

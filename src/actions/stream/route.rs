@@ -153,7 +153,7 @@ impl Routing<'_> {
                     outcome.give(listener, kind, cursor);
                 }
             }
-            ChangeKind::Events => {}
+            ChangeKind::Events | ChangeKind::Owed => {}
         }
         Ok(())
     }

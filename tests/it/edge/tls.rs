@@ -38,6 +38,7 @@ fn config(folder: &Path) -> Config {
     (config.listen.tls_certificate, config.listen.tls_key) = (folder.join("cert.pem"), folder.join("key.pem"));
     config.accounts.registration = Registration::Open;
     config.limits.enabled = false;
+    config.federation.enabled = false;
     config.tenant.push(Tenant::new("main", "localhost".try_into().unwrap()));
     config
 }

@@ -1,0 +1,369 @@
+//! What this server still owes to other servers. Implements [`Outbox`] of the crate `federation`.
+//!
+//! There is no row for each message and peer. A commit with an event for other servers says so in its row of the feed ([`ChangeKind::Owed`]), and its hook notes
+//! the room here; who is in the room is looked up for many commits at once, and those who send are woken. A peer that lacks something is in memory with the
+//! position behind which it does; its events are read from the feed when it takes them ([`reading`]). All others have everything. On disk this is written down
+//! every few seconds ([`kept`]): after a crash some events are sent again, which harms nobody.
+//!
+//! [`ChangeKind::Owed`]: crate::storage::ChangeKind::Owed
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use federation::{
+    Batch, Outbox, StorageUnavailable,
+    outbound::{Edu, PeerStatus},
+};
+use parking_lot::{Mutex, RwLock};
+use rules::kind::RoomKind;
+use ruma::{OwnedRoomId, OwnedServerName, ServerName};
+use tokio::sync::Notify;
+
+use super::{ActionError, Actions, Inner, peers::Asking, summary, view::RoomView};
+use crate::storage::Position;
+
+mod edus;
+mod kept;
+mod reading;
+
+pub use edus::{has_read, types};
+pub use reading::ever_in;
+
+/// Rows of the feed that a peer may be behind. One that is further behind gets only the newest event of each room, and asks for what is before that.
+/// Source: <https://spec.matrix.org/v1.19/server-server-api/#transactions>
+pub const BEHIND_ROWS_MAX: u64 = 10_000;
+/// Peers of which is remembered what they have, though they lack nothing.
+const DONE_MAX: usize = 10_000;
+/// Time between two looks at what has to be written down.
+const KEEP_EVERY: Duration = Duration::from_secs(5);
+/// Pause after storage could not be read or written.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Something that is done while others wait.
+pub type Doing<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// What sends to other servers. Whoever runs the network plugs it in.
+pub trait Sending: Send + Sync + 'static {
+    /// There is something for these servers. Returns at once.
+    fn wake(&self, servers: Vec<OwnedServerName>);
+
+    /// Tells servers that somebody types or has read. Returns at once.
+    fn edu(&self, servers: Vec<OwnedServerName>, edu: &Edu);
+
+    /// How it stands with a server.
+    fn status<'a>(&'a self, peer: &'a ServerName) -> Asking<'a, PeerStatus>;
+
+    /// Tries a server again now.
+    fn reset<'a>(&'a self, peer: &'a ServerName) -> Asking<'a, ()>;
+
+    /// How many handles of the actions it holds while nothing is asked of it; none: something is.
+    fn idle_handles(&self) -> Option<usize>;
+
+    /// Ends everything that is under way.
+    fn stop(&self) -> Doing<'_>;
+}
+
+/// What is owed, and to whom.
+#[derive(Default)]
+pub struct Outgoing {
+    state: Mutex<State>,
+    noted: Notify,
+    sending: RwLock<Option<Arc<dyn Sending>>>,
+}
+
+#[derive(Default)]
+struct State {
+    is_on: bool,
+    /// Rooms with events for other servers, who are still to be looked up.
+    noted: HashMap<OwnedRoomId, Noted>,
+    is_resolving: bool,
+    behind: HashMap<OwnedServerName, Behind>,
+    /// Up to where peers that lack nothing have taken everything.
+    done: HashMap<OwnedServerName, Position>,
+    is_changed: bool,
+    on_disk: kept::OnDisk,
+    /// Peers of whom there is something new to write down for administrators.
+    touched: HashMap<OwnedServerName, ()>,
+}
+
+/// Events of a room that were committed.
+#[derive(Clone, Copy)]
+struct Noted {
+    from: Position,
+    until: Position,
+    /// The number of the first of them.
+    first: u64,
+}
+
+/// A peer that lacks something.
+#[derive(Clone)]
+struct Behind {
+    /// It has everything up to here.
+    from: Position,
+    /// Where the last thing is that it may lack.
+    until: Position,
+    /// It was too far behind, and gets the newest event of each room.
+    catching_up: Option<CatchingUp>,
+}
+
+#[derive(Clone)]
+struct CatchingUp {
+    /// Where it is when it has those.
+    then: Position,
+    /// The last room that it has.
+    after: Option<OwnedRoomId>,
+}
+
+/// How far a peer is when it has taken a batch.
+#[derive(Clone, Debug)]
+pub enum Taken {
+    /// Everything up to there.
+    Through(Position),
+    /// The newest events of the rooms up to this one; of all rooms, where there is none.
+    Rooms(Option<OwnedRoomId>),
+}
+
+/// Events of the room may be sent to other servers.
+pub fn federates(view: &RoomView) -> bool {
+    let is_closed_off =
+        || summary::content(&view.basis.create).get("m.federate").and_then(serde_json::Value::as_bool) == Some(false);
+    view.summary.kind != RoomKind::Incognito && !view.settings.federation_off && !is_closed_off()
+}
+
+fn later(one: Position, other: Position) -> Position {
+    if one.has_reached(other) { one } else { other }
+}
+
+impl Outgoing {
+    /// A commit with events for other servers is on disk. `first` is the number of the first of them.
+    pub(super) fn note(&self, position: Position, room_id: OwnedRoomId, first: u64) {
+        let mut state = self.state.lock();
+        if state.is_on {
+            let noted = state.noted.entry(room_id).or_insert(Noted { from: position, until: position, first });
+            noted.until = later(noted.until, position);
+            noted.first = noted.first.min(first);
+            drop(state);
+            self.noted.notify_one();
+        }
+    }
+
+    /// Something about a peer is new for administrators.
+    pub fn touch(&self, peer: &ServerName) {
+        self.state.lock().touched.insert(peer.to_owned(), ());
+    }
+
+    /// Peers that lack something.
+    pub fn servers_behind(&self) -> Vec<OwnedServerName> {
+        self.state.lock().behind.keys().cloned().collect()
+    }
+
+    /// How many rows of the feed a peer is behind at most.
+    pub fn rows_behind(&self, peer: &ServerName) -> u64 {
+        self.state.lock().behind.get(peer).map_or(0, |behind| behind.from.distance_to(behind.until))
+    }
+
+    /// Nobody lacks anything.
+    fn is_empty(&self) -> bool {
+        let state = self.state.lock();
+        state.noted.is_empty() && state.behind.is_empty()
+    }
+
+    /// What sends, while the network is plugged in.
+    pub fn sending(&self) -> Option<Arc<dyn Sending>> {
+        self.sending.read().clone()
+    }
+
+    /// How many handles of the actions are held for peers while nobody asks anything; none: somebody does, or something is still owed.
+    pub(super) fn idle_handles(&self) -> Option<usize> {
+        match self.sending() {
+            None => Some(0),
+            Some(sending) => sending.idle_handles().filter(|_| self.is_empty()),
+        }
+    }
+
+    fn behind(&self, peer: &ServerName) -> Option<Behind> {
+        self.state.lock().behind.get(peer).cloned()
+    }
+
+    /// These peers may lack what is noted.
+    fn add(&self, servers: &[OwnedServerName], noted: Noted) {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        for server in servers {
+            let done = state.done.get(server).copied().unwrap_or_default();
+            if done.has_reached(noted.until) {
+                continue;
+            }
+            let from = later(noted.from.before(), done);
+            let fresh = Behind { from, until: noted.until, catching_up: None };
+            let behind = state.behind.entry(server.clone()).or_insert(fresh);
+            behind.until = later(behind.until, noted.until);
+            state.is_changed = true;
+        }
+    }
+
+    /// The peer has everything up to here. Says whether it lacks nothing more.
+    fn moved(&self, peer: &ServerName, to: Position) -> bool {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        state.is_changed = true;
+        let Some(behind) = state.behind.get_mut(peer) else { return true };
+        behind.from = later(behind.from, to);
+        let lacks_nothing = behind.from.has_reached(behind.until);
+        if lacks_nothing {
+            if state.done.len() >= DONE_MAX {
+                state.done.clear();
+            }
+            state.done.insert(peer.to_owned(), behind.from);
+            state.behind.remove(peer);
+        }
+        lacks_nothing
+    }
+
+    /// The peer is too far behind.
+    fn begin_catching_up(&self, peer: &ServerName, then: Position) {
+        if let Some(behind) = self.state.lock().behind.get_mut(peer) {
+            behind.catching_up.get_or_insert(CatchingUp { then, after: None });
+        }
+    }
+
+    fn caught_up(&self, peer: &ServerName, after: Option<OwnedRoomId>) {
+        let mut state = self.state.lock();
+        let Some(behind) = state.behind.get_mut(peer) else { return };
+        let Some(catching_up) = &mut behind.catching_up else { return };
+        match after {
+            Some(after) => catching_up.after = Some(after),
+            None => {
+                let then = catching_up.then;
+                behind.catching_up = None;
+                drop(state);
+                self.moved(peer, then);
+            }
+        }
+    }
+
+    /// Looks up who is in the rooms that were noted, and wakes those who send to them.
+    async fn resolve(&self, actions: &Actions) -> Result<(), ActionError> {
+        let noted = {
+            let mut state = self.state.lock();
+            state.is_resolving = true;
+            std::mem::take(&mut state.noted)
+        };
+        let mut noted = noted.into_iter();
+        let mut outcome = Ok(());
+        for (room_id, news) in noted.by_ref() {
+            match reading::servers_of(actions, &room_id, news.first).await {
+                Ok(servers) => {
+                    self.add(&servers, news);
+                    if let Some(sending) = self.sending().filter(|_| !servers.is_empty()) {
+                        sending.wake(servers);
+                    }
+                }
+                Err(error) => {
+                    outcome = Err(error);
+                    self.note_again(room_id, news);
+                    break;
+                }
+            }
+        }
+        noted.for_each(|(room_id, news)| self.note_again(room_id, news));
+        self.state.lock().is_resolving = false;
+        outcome
+    }
+
+    fn note_again(&self, room_id: OwnedRoomId, news: Noted) {
+        self.note(news.until, room_id.clone(), news.first);
+        if let Some(noted) = self.state.lock().noted.get_mut(&room_id) {
+            noted.from = news.from;
+        }
+    }
+}
+
+impl Actions {
+    /// Plugs in what sends to other servers, and finds out what they lack since the last start.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub async fn send_with(&self, sending: Arc<dyn Sending>) -> Result<(), ActionError> {
+        self.outgoing.state.lock().is_on = true;
+        *self.outgoing.sending.write() = Some(sending);
+        kept::load(self).await?;
+        self.jobs.spawn(follow(Arc::downgrade(&self.0)));
+        Ok(())
+    }
+
+    /// What is owed to other servers, as those who send see it. It does not keep the tenant open.
+    pub fn outbox(&self) -> TenantOutbox {
+        TenantOutbox(Arc::downgrade(&self.0))
+    }
+}
+
+/// Ends sending. What peers lack is on disk afterwards.
+pub(super) async fn unplug(actions: &Actions) {
+    let Some(sending) = actions.outgoing.sending.write().take() else { return };
+    sending.stop().await;
+    if let Err(error) = kept::keep(actions, true).await {
+        tracing::warn!(%error, "What other servers lack is not written down, some events will be sent again: {error}");
+    }
+    actions.outgoing.state.lock().is_on = false;
+}
+
+async fn follow(actions: Weak<Inner>) {
+    let Some(outgoing) = actions.upgrade().map(|inner| Arc::clone(&inner.outgoing)) else { return };
+    let mut ticks = tokio::time::interval(KEEP_EVERY);
+    loop {
+        let is_tick = tokio::select! {
+            () = outgoing.noted.notified() => false,
+            _ = ticks.tick() => true,
+        };
+        let Some(actions) = actions.upgrade().map(Actions) else { return };
+        let done = if is_tick { kept::keep(&actions, false).await } else { outgoing.resolve(&actions).await };
+        drop(actions);
+        if let Err(error) = done {
+            tracing::warn!(%error, "What other servers lack cannot be read or written: {error}");
+            tokio::time::sleep(PAUSE).await;
+            outgoing.noted.notify_one();
+        }
+    }
+}
+
+/// What a tenant owes to other servers.
+#[derive(Clone)]
+pub struct TenantOutbox(Weak<Inner>);
+
+fn unavailable(error: &ActionError) -> StorageUnavailable {
+    StorageUnavailable(error.to_string())
+}
+
+impl Outbox for TenantOutbox {
+    type Cursor = Taken;
+
+    async fn destinations(&self) -> Result<Vec<OwnedServerName>, StorageUnavailable> {
+        Ok(self.0.upgrade().map(|inner| inner.outgoing.servers_behind()).unwrap_or_default())
+    }
+
+    async fn next(&self, peer: &ServerName, pdus_max: usize) -> Result<Option<Batch<Taken>>, StorageUnavailable> {
+        let Some(actions) = self.0.upgrade().map(Actions) else { return Ok(None) };
+        let batch = reading::next(&actions, peer, pdus_max).await.map_err(|error| unavailable(&error))?;
+        if let Some(batch) = &batch {
+            let count = u64::try_from(batch.pdus.len()).unwrap_or(u64::MAX);
+            metrics::counter!("yurt_federation_pdus_sent_total").increment(count);
+        }
+        Ok(batch)
+    }
+
+    async fn delivered(&self, peer: &ServerName, up_to: Taken) -> Result<(), StorageUnavailable> {
+        let Some(inner) = self.0.upgrade() else { return Ok(()) };
+        inner.outgoing.touch(peer);
+        match up_to {
+            Taken::Through(position) => drop(inner.outgoing.moved(peer, position)),
+            Taken::Rooms(after) => inner.outgoing.caught_up(peer, after),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,49 @@
+//! What is kept of other servers: their keys, whether they answer, what they were answered, and how far they are behind.
+
+use rules::UnixMs;
+use serde::{Deserialize, Serialize};
+
+use super::value::Value;
+
+/// A public key of another server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownKey {
+    /// Its bytes.
+    pub key: Vec<u8>,
+    /// The server has said that it no longer signs with it.
+    pub is_expired: bool,
+    /// Until when it is, or was, good.
+    pub until: UnixMs,
+}
+
+/// How it stands with another server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerState {
+    /// Failures in a row.
+    pub failures: u32,
+    /// It is left alone until then.
+    pub next_try: Option<UnixMs>,
+}
+
+/// What administrators are told of another server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerFacts {
+    /// When it last answered, or asked us something.
+    pub last_seen: Option<UnixMs>,
+    /// What went wrong last, and when.
+    pub last_error: Option<(UnixMs, String)>,
+}
+
+/// What a transaction of another server was answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answered {
+    /// When.
+    pub at: UnixMs,
+    /// The JSON of the answer.
+    pub answer: String,
+}
+
+impl Value for KnownKey {}
+impl Value for PeerState {}
+impl Value for PeerFacts {}
+impl Value for Answered {}
