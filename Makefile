@@ -1,5 +1,5 @@
 # make run    installs what is missing, builds, and serves from config.toml with data in ./data; stdout is the server's alone
-# make test   installs what is missing, and runs all tests, those of the API a second time on the strict memory engine
+# make test   installs what is missing, and runs all tests, those of the API a second time on the strict memory engine; YURT_TEST_PEER=none leaves Synapse out
 # make lint   formatting, clippy and the linter of the API's description, warnings denied
 # make bench  all benches, or those in BENCHES, such as BENCHES='--bench load'; YURT_BENCH=quick makes the load on the running server short (two minutes instead of ten)
 #
@@ -38,15 +38,16 @@ FUZZ_SECONDS ?= 60
 FUZZ := cargo +nightly fuzz
 FUZZ_RUN := $(FUZZ) run --sanitizer none
 
-# What is needed from Debian: a C++ compiler, libclang, with which bindgen reads RocksDB's header, and curl for the tour of the README.
-PACKAGES := curl g++ libclang-dev make pkg-config
+# What is needed from Debian: a C++ compiler, libclang, with which bindgen reads RocksDB's header, curl for the tour of the README, openssl for the certificates
+# of the tests.
+PACKAGES := curl g++ libclang-dev make openssl pkg-config
 
-.PHONY: run test lint bench api-lint api-test fuzz dependencies rust-components python
+.PHONY: run test lint bench api-lint api-test fuzz dependencies rust-components python peer
 
 run: dependencies
 	@$(OPTIMISED) $(CARGO) run --locked --bin yurt -- serve --config $(CONFIG)
 
-test: dependencies
+test: dependencies peer
 	$(CARGO) test --locked --workspace
 	YURT_TEST_STORE=memory $(CARGO) test --locked --test it -- v1:: engine:: --skip leaves_no_byte_behind
 
@@ -104,6 +105,10 @@ rust-components:
 	@if ! $(CARGO) fmt --version > /dev/null 2>&1 || ! $(CARGO) clippy --version > /dev/null 2>&1; then \
 	  rustup component add rustfmt clippy; \
 	fi
+
+# The other server with which the tests of federation talk.
+peer: python
+	@if [ "$${YURT_TEST_PEER:-}" != none ]; then tests/peers/synapse/start --install-only >&2; fi
 
 python:
 	@if ! python3 -c 'import ensurepip, venv' 2> /dev/null; then $(MAKE) --no-print-directory dependencies PACKAGES=python3-venv; fi

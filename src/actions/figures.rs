@@ -21,6 +21,8 @@ pub struct Figures {
     pub jobs_running: usize,
     /// All work beside the requests.
     pub tasks: usize,
+    /// Other servers that lack something.
+    pub peers_behind: usize,
     /// The last write to the durable store succeeded.
     pub is_writable: bool,
     /// What the durable store takes up.
@@ -36,6 +38,7 @@ pub fn read(actions: &Actions) -> Figures {
         streams: actions.open_streams(),
         jobs_running: actions.jobs.running(),
         tasks: actions.jobs.tasks(),
+        peers_behind: actions.outgoing.count_behind(),
         is_writable: !actions.store.is_failing(),
         usage: actions.store.usage(),
     }

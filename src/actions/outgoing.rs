@@ -162,6 +162,11 @@ impl Outgoing {
         self.state.lock().behind.keys().cloned().collect()
     }
 
+    /// How many peers lack something.
+    pub fn count_behind(&self) -> usize {
+        self.state.lock().behind.len()
+    }
+
     /// How many rows of the feed a peer is behind at most.
     pub fn rows_behind(&self, peer: &ServerName) -> u64 {
         self.state.lock().behind.get(peer).map_or(0, |behind| behind.from.distance_to(behind.until))
@@ -360,6 +365,7 @@ impl Outbox for TenantOutbox {
     async fn delivered(&self, peer: &ServerName, up_to: Taken) -> Result<(), StorageUnavailable> {
         let Some(inner) = self.0.upgrade() else { return Ok(()) };
         inner.outgoing.touch(peer);
+        metrics::counter!("yurt_federation_transactions_sent_total").increment(1);
         match up_to {
             Taken::Through(position) => drop(inner.outgoing.moved(peer, position)),
             Taken::Rooms(after) => inner.outgoing.caught_up(peer, after),

@@ -21,8 +21,7 @@ pub struct Federation {
     pub enabled: bool,
     /// Whether the address for other servers speaks TLS. Without, it is for a proxy that does: on loopback, or with `listen.trusted_proxies`. Default: true.
     pub tls: bool,
-    /// File with the certificate for other servers and those it rests on, as PEM; a tenant may have its own. Empty: names of this very machine get one for trying
-    /// out, other names need one. Default: empty.
+    /// File with the certificate for other servers and those it rests on, as PEM. Empty: only names of this very machine get one, for trying out. Default: empty.
     pub tls_certificate: PathBuf,
     /// File with the key of the certificate, as PEM. Default: empty.
     pub tls_key: PathBuf,

@@ -86,6 +86,7 @@ fn tell(tenant: Option<&str>, figures: &[Figures]) {
     gauge!("yurt_streams", labels.clone()).set(count(|figures| figures.streams));
     gauge!("yurt_jobs_running", labels.clone()).set(count(|figures| figures.jobs_running));
     gauge!("yurt_background_tasks", labels.clone()).set(count(|figures| figures.tasks));
+    gauge!("yurt_federation_peers_behind", labels.clone()).set(count(|figures| figures.peers_behind));
     gauge!("yurt_store_live_bytes", labels.clone()).set(sum(|figures| figures.usage.live_bytes));
     gauge!("yurt_store_memtable_bytes", labels.clone()).set(sum(|figures| figures.usage.memtable_bytes));
     gauge!("yurt_store_file_bytes", labels.clone()).set(sum(|figures| figures.usage.file_bytes));

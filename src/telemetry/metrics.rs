@@ -80,6 +80,13 @@ fn describe() {
     describe_gauge!("yurt_streams", "Open streams");
     describe_gauge!("yurt_jobs_running", "Jobs that have their turn");
     describe_gauge!("yurt_background_tasks", "Work beside the requests: jobs with and without their turn, and tidying");
+    describe_counter!("yurt_federation_requests_total", "Answered requests of other servers by endpoint and status");
+    describe_counter!("yurt_federation_transactions_received_total", "Transactions of other servers by outcome");
+    describe_counter!("yurt_federation_pdus_received_total", "Events in transactions of other servers by outcome");
+    describe_counter!("yurt_federation_transactions_sent_total", "Batches of events that other servers took");
+    describe_counter!("yurt_federation_pdus_sent_total", "Events handed out for other servers");
+    describe_counter!("yurt_federation_back_offs_total", "Times that another server did not answer and was left alone");
+    describe_gauge!("yurt_federation_peers_behind", "Other servers that lack events of ours");
     describe_gauge!("process_resident_memory_bytes", "Memory of the process that is in RAM");
     describe_gauge!("process_open_fds", "Open files and connections of the process");
 }

@@ -4,13 +4,17 @@
 
 mod gaps;
 mod history;
+mod network;
+mod outgoing;
 mod receiving;
 mod redactions;
+mod servers;
 mod serving;
 mod simulation;
+mod synapse;
 mod world;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use ::federation::{Pdu, Refusal, local::LocalRooms};
 use parking_lot::Mutex;
@@ -40,7 +44,8 @@ const VERSIONS: [&str; 2] = ["10", "12"];
 
 /// A room of ours in which people of other servers take part.
 struct Scene {
-    server: TestServer,
+    /// None: it was there before.
+    server: Option<TestServer>,
     actions: Actions,
     alice: Caller,
     rita: OwnedUserId,
@@ -54,7 +59,21 @@ impl Scene {
     /// Alice makes a public room, Rita (level 50) and Sam join it, each from a server of their own.
     async fn new(version: &str) -> Self {
         let server = server().await;
-        let actions = server.actions().await;
+        let mut scene = Self::on(server.actions().await, version).await;
+        scene.server = Some(server);
+        scene.actions.connect(Arc::new(Others(Arc::clone(&scene.world))));
+        scene.learn_ours().await;
+        for user in [&scene.rita, &scene.sam] {
+            let join = scene.make(user, &scene.heads().await, Draft::member(user, "join", CanonicalJsonObject::new()));
+            assert_eq!(scene.receive(&[&join]).await, [Ok(())], "version {version}");
+        }
+        levels::set_member(&scene.actions, &scene.alice, scene.room_id.as_str(), &scene.rita, 50).await.unwrap();
+        scene.learn_ours().await;
+        scene
+    }
+
+    /// Alice makes a public room on a server that is there.
+    async fn on(actions: Actions, version: &str) -> Self {
         accounts::create(&actions, NewAccount { username: "alice".to_owned(), ..NewAccount::default() }).await.unwrap();
         let alice = Caller::local(&accounts::user_id(&actions, "alice").unwrap(), false);
         let new = NewRoom {
@@ -81,8 +100,8 @@ impl Scene {
         };
         world.add_server("peer.example");
         world.add_server("other.example");
-        let scene = Self {
-            server,
+        Self {
+            server: None,
             alice,
             rita: UserId::parse("@rita:peer.example").unwrap(),
             sam: UserId::parse("@sam:other.example").unwrap(),
@@ -90,16 +109,11 @@ impl Scene {
             version: world.version,
             world: Arc::new(Mutex::new(world)),
             actions,
-        };
-        scene.actions.connect(Arc::new(Others(Arc::clone(&scene.world))));
-        scene.learn_ours().await;
-        for user in [&scene.rita, &scene.sam] {
-            let join = scene.make(user, &scene.heads().await, Draft::member(user, "join", CanonicalJsonObject::new()));
-            assert_eq!(scene.receive(&[&join]).await, [Ok(())], "version {version}");
         }
-        levels::set_member(&scene.actions, &scene.alice, scene.room_id.as_str(), &scene.rita, 50).await.unwrap();
-        scene.learn_ours().await;
-        scene
+    }
+
+    fn advance(&self, time: Duration) {
+        self.server.as_ref().unwrap().advance(time);
     }
 
     fn make(&self, sender: &UserId, previous: &[OwnedEventId], draft: Draft) -> Arc<Event> {
@@ -204,8 +218,9 @@ impl Scene {
 
     /// Stops the server and starts it again; the other servers do not notice.
     async fn restart(&mut self) {
-        self.server.restart().await;
-        self.actions = self.server.actions().await;
+        let server = self.server.as_mut().unwrap();
+        server.restart().await;
+        self.actions = server.actions().await;
         self.actions.connect(Arc::new(Others(Arc::clone(&self.world))));
     }
 

@@ -102,7 +102,16 @@ struct Difference {
 /// Writes down what peers lack, where that has changed.
 pub(super) async fn keep(actions: &Actions, is_last: bool) -> Result<(), ActionError> {
     keep_facts(actions).await?;
-    let Some(Difference { outbox, put, delete }) = difference(actions, is_last) else { return Ok(()) };
+    let Some(difference) = difference(actions, is_last) else { return Ok(()) };
+    let written = write(actions, difference).await;
+    if written.is_err() {
+        actions.outgoing.state.lock().is_changed = true;
+    }
+    written
+}
+
+async fn write(actions: &Actions, difference: Difference) -> Result<(), ActionError> {
+    let Difference { outbox, put, delete } = difference;
     for some in put.chunks(PEERS_AT_A_TIME) {
         let mut commit = Commit::new(Home::server());
         for (server, from) in some {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use federation::{Batch, Pdu};
+use rules::version::Version;
 use ruma::{OwnedRoomId, OwnedServerName, RoomId, ServerName, UserId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -16,7 +17,7 @@ use crate::{
     storage::{
         Arrival, ChangeKind, Direction, Home, KeyRange, Limit, Place,
         history::{EventStanding, StoredEvent},
-        keyspaces::{COME_AGAIN, EVENTS, LEFT, PEER_ROOMS, SENT_ON, SINCE, TIMELINE},
+        keyspaces::{COME_AGAIN, EVENTS, LEFT, PEER_ROOMS, REDACTIONS, SENT_ON, SINCE, TIMELINE},
     },
 };
 
@@ -144,6 +145,9 @@ struct Reader<'a> {
 /// When the peer was in a room.
 struct Stay {
     room: Arc<Room>,
+    version: Version,
+    /// Some of its events were redacted.
+    has_redactions: bool,
     /// It is, and gets what is behind this.
     since: Option<u64>,
     /// It was: behind which event it got any, and the last that it gets.
@@ -154,6 +158,19 @@ impl Stay {
     fn covers(&self, number: u64) -> bool {
         self.since.is_some_and(|since| since < number)
             || self.past.iter().any(|(since, until)| *since < number && number <= *until)
+    }
+
+    /// The event as it is sent: of what was redacted before the peer could get it, what is left.
+    async fn pdu(&self, stored: StoredEvent) -> Result<Pdu, ActionError> {
+        let (store, home) = (&self.room.store, &self.room.home);
+        let is_redacted = self.has_redactions && store.get(&REDACTIONS, home, &stored.event_id).await?.is_some();
+        let json = if is_redacted {
+            let event = rows::read(&stored, home, &self.version)?;
+            event.redacted(&self.version).map_err(ActionError::internal)?.json().to_owned()
+        } else {
+            stored.json
+        };
+        RawValue::from_string(json).map_err(ActionError::internal)
     }
 }
 
@@ -187,7 +204,7 @@ impl Reader<'_> {
             if let Some(stored) = stored
                 && self.is_sent(stay, number, &stored).await?
             {
-                pdus.extend(pdu(stored));
+                pdus.push(stay.pdu(stored).await?);
             }
         }
         Ok(())
@@ -196,15 +213,14 @@ impl Reader<'_> {
     /// When the peer was in a room; none: nothing of the room is sent.
     async fn stay(&self, room_id: &RoomId, first: u64) -> Result<Option<Stay>, ActionError> {
         let room = self.actions.room(room_id);
-        if !room.view().await?.is_some_and(|view| federates(&view)) {
-            return Ok(None);
-        }
+        let Some(view) = room.view().await?.filter(|view| federates(view)) else { return Ok(None) };
+        let (version, has_redactions) = (view.basis.version, view.summary.redactions > 0);
         let since = room.store.get(&SINCE, &room.home, &self.peer.to_owned()).await?;
         let left = KeyRange::all().from(&(first, String::new()));
         let left = rows::all(&room.store, &LEFT, &room.home, left).await?;
         let past = left.into_iter().filter(|((_, name), _)| *name == self.peer.as_str());
         let past = past.map(|((until, _), since)| (since, until)).collect();
-        Ok(Some(Stay { room, since, past }))
+        Ok(Some(Stay { room, version, has_redactions, since, past }))
     }
 
     /// The event is ours, or we tell others of it: but not who brought it.
@@ -229,13 +245,9 @@ impl Reader<'_> {
             let Some(stored) = store.get(&EVENTS, home, &arrival).await? else { continue };
             let number = stored.came_again.unwrap_or(arrival);
             if stay.covers(number.get()) && self.is_sent(&stay, number, &stored).await? {
-                return Ok(pdu(stored));
+                return stay.pdu(stored).await.map(Some);
             }
         }
         Ok(None)
     }
-}
-
-fn pdu(stored: StoredEvent) -> Option<Pdu> {
-    RawValue::from_string(stored.json).ok()
 }

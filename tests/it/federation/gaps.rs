@@ -136,17 +136,17 @@ async fn what_cannot_be_had_is_asked_for_in_growing_pauses_and_given_up_in_the_e
         scene.catch_up().await;
     }
     assert_eq!(scene.asked("missing_events"), asked);
-    scene.server.advance(Duration::from_secs(61));
+    scene.advance(Duration::from_secs(61));
     scene.catch_up().await;
     let second = scene.asked("missing_events");
     assert!(second > asked && second <= asked + 4, "{asked} {second}");
     for _ in 0..40 {
-        scene.server.advance(Duration::from_secs(5 * 60 * 60));
+        scene.advance(Duration::from_secs(5 * 60 * 60));
         scene.catch_up().await;
     }
     let all = scene.asked("missing_events");
     assert!(all <= 60, "{all}");
-    scene.server.advance(Duration::from_secs(50 * 60 * 60));
+    scene.advance(Duration::from_secs(50 * 60 * 60));
     scene.catch_up().await;
     assert_eq!(scene.asked("missing_events"), all, "given up");
     // When the event comes after all, it is judged, and what was given up may come again.
@@ -180,7 +180,7 @@ async fn what_waits_survives_a_restart() {
     assert_eq!(scene.receive(&[&chain[1]]).await, [Ok(())]);
     scene.world.lock().silent.clear();
     scene.restart().await;
-    scene.server.advance(Duration::from_secs(3_600));
+    scene.advance(Duration::from_secs(3_600));
     scene.catch_up().await;
     assert!(scene.is_accepted(&chain[0]).await && scene.is_accepted(&chain[1]).await);
 }
@@ -193,7 +193,7 @@ async fn an_event_whose_key_is_not_known_yet_waits_for_the_key() {
     assert_eq!(scene.receive(&[&event]).await, [Ok(())]);
     assert!(scene.held(event.event_id()).await.is_none());
     scene.world.lock().keyless.clear();
-    scene.server.advance(Duration::from_secs(120));
+    scene.advance(Duration::from_secs(120));
     scene.catch_up().await;
     assert!(scene.is_accepted(&event).await);
 }

@@ -1,0 +1,146 @@
+//! Servers that talk over the network of this machine.
+
+use rules::draft::Draft;
+use ruma::{CanonicalJsonObject, OwnedUserId, UserId, server_name};
+use serde_json::json;
+use yurt::{
+    actions::{
+        Actions, Window,
+        accounts::{self, NewAccount},
+        peers::{self, KnownPeer},
+    },
+    server::ServerError,
+};
+
+use super::{
+    Scene,
+    servers::{Authority, Server, eventually},
+};
+
+/// A new account there.
+async fn account(actions: &Actions, name: &str) -> OwnedUserId {
+    accounts::create(actions, NewAccount { username: name.to_owned(), ..NewAccount::default() }).await.unwrap();
+    accounts::user_id(actions, name).unwrap()
+}
+
+/// What the administrators of a server see of another one.
+async fn peer(actions: &Actions, name: &ruma::ServerName) -> Option<KnownPeer> {
+    let root = UserId::parse(format!("@root:{}", actions.server_name)).unwrap();
+    let admin = yurt::actions::Caller::local(&root, true);
+    let page = peers::list(actions, &admin, None, Window::ALL).await.unwrap();
+    page.entries.into_iter().find(|peer| peer.server == name)
+}
+
+/// Bob of the other server enters a room of this one, by an event that he hands in himself.
+async fn enters(scene: &Scene, theirs: &Actions) {
+    let bob = account(theirs, "bob").await;
+    scene.learn_ours().await;
+    scene.world.lock().signers.insert(theirs.server_name.clone(), theirs.signer.clone());
+    let join = Draft::member(&bob, "join", CanonicalJsonObject::new());
+    let join = scene.make(&bob, &scene.heads().await, join);
+    assert_eq!(scene.receive_from(theirs.server_name.as_str(), &[&join]).await, [Ok(())], "their keys are not found");
+}
+
+/// The other server got a signed request, and this one has nothing more for it.
+async fn is_told(ours: &Actions, theirs: &Actions) {
+    eventually("everything is sent", async || {
+        let is_seen = peer(ours, &theirs.server_name).await.is_some_and(|peer| peer.last_seen.is_some());
+        is_seen && ours.outgoing.servers_behind().is_empty()
+    })
+    .await;
+    eventually("the other server has heard of it", async || {
+        peer(theirs, &ours.server_name).await.is_some_and(|peer| peer.last_seen.is_some())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn two_servers_exchange_signed_requests() {
+    let authority = Authority::new();
+    let (mut ours, mut theirs) = (Server::new(&authority).await, Server::new(&authority).await);
+    {
+        let (a, b) = (ours.actions().await, theirs.actions().await);
+        let scene = Scene::on(a.clone(), "12").await;
+        enters(&scene, &b).await;
+        scene.send("hello").await;
+        is_told(&a, &b).await;
+    }
+    ours.stop().await;
+    theirs.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_was_away_gets_what_it_missed() {
+    let authority = Authority::new();
+    let (mut ours, mut theirs) = (Server::new(&authority).await, Server::new(&authority).await);
+    {
+        let scene = Scene::on(ours.actions().await, "12").await;
+        enters(&scene, &theirs.actions().await).await;
+        theirs.stop().await;
+        scene.send("is anybody there?").await;
+        eventually("it is left alone", async || {
+            let peer = peer(&scene.actions, theirs.name()).await;
+            peer.is_some_and(|peer| peer.failures > 0 && peer.last_error.is_some() && peer.rows_behind > 0)
+        })
+        .await;
+    }
+    ours.stop().await;
+    theirs.start().await;
+    ours.start().await;
+    let (a, b) = (ours.actions().await, theirs.actions().await);
+    let admin = yurt::actions::Caller::local(&UserId::parse(format!("@root:{}", ours.name())).unwrap(), true);
+    peers::reset(&a, &admin, theirs.name().as_str()).await.unwrap();
+    is_told(&a, &b).await;
+    assert_eq!(peer(&a, theirs.name()).await.unwrap().failures, 0);
+}
+
+#[tokio::test]
+async fn tenants_of_one_process_need_no_network() {
+    let port = super::servers::free_port();
+    let mut config = Server::config(&[&format!("a.localhost:{port}"), "b.localhost:1"]);
+    config.federation.allow_addresses.clear();
+    let mut server = Server::with(config).await;
+    {
+        let (a, b) = (server.actions_of("t0").await, server.actions_of("t1").await);
+        let scene = Scene::on(a.clone(), "12").await;
+        enters(&scene, &b).await;
+        scene.send("hello").await;
+        is_told(&a, &b).await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn anybody_may_ask_for_keys_and_version() {
+    let mut server = Server::with(Server::config(&[&format!("localhost:{}", super::servers::free_port())])).await;
+    let authority = server.own_authority();
+    let (status, keys) = server.get(&authority, "/_matrix/key/v2/server").await;
+    assert_eq!((status, &keys["server_name"]), (200, &json!(server.name().as_str())));
+    let (status, version) = server.get(&authority, "/_matrix/federation/v1/version").await;
+    assert_eq!((status, &version["server"]["name"]), (200, &json!("Yurt")));
+    let (status, unknown) = server.get(&authority, "/_matrix/federation/v1/unknown").await;
+    assert_eq!((status, &unknown["errcode"]), (404, &json!("M_UNRECOGNIZED")));
+    let url = format!("https://{}/_matrix/key/v2/server", server.name());
+    let asked = super::servers::trusting(&authority).get(url).header("Host", "other.example").send().await.unwrap();
+    assert_eq!(asked.status().as_u16(), 404);
+    assert_eq!(asked.json::<serde_json::Value>().await.unwrap()["errcode"], "M_UNRECOGNIZED");
+    // The authority stays, so that who trusts it goes on doing so.
+    let before = std::fs::read(&authority).unwrap();
+    server.stop().await;
+    server.start().await;
+    assert_eq!(std::fs::read(&authority).unwrap(), before);
+    assert_eq!(server.get(&authority, "/_matrix/key/v2/server").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_name_for_others_needs_a_certificate() {
+    let mut config = Server::config(&["example.org:8448"]);
+    let folder = tempfile::tempdir().unwrap();
+    config.data_dir = folder.path().to_owned();
+    let engines = yurt::server::Engines::rocks().unwrap();
+    let started = yurt::server::start_on(config, std::sync::Arc::new(yurt::clock::System), engines).await;
+    let Err(ServerError::Config(problem)) = started else { panic!("it starts") };
+    assert_eq!(problem.path, "tenant[0].server_name");
+    assert!(problem.message.contains("federation.tls_certificate"), "{problem}");
+    assert!(server_name!("example.org:8448").port().is_some());
+}

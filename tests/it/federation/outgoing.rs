@@ -1,0 +1,174 @@
+//! Which server is sent which events.
+
+use std::sync::Arc;
+
+use federation::{
+    Outbox as _,
+    outbound::{Edu, PeerStatus},
+};
+use parking_lot::Mutex;
+use ruma::{OwnedServerName, ServerName, server_name};
+use serde_json::Value;
+use yurt::actions::{
+    members::{self, Measure},
+    messages,
+    outgoing::{Doing, Sending, TenantOutbox},
+    peers::{Asking, PeerError},
+    personal, typing,
+};
+
+use super::{Scene, VERSIONS, message, servers::eventually};
+
+/// Sends nothing, and remembers who was to be sent to.
+#[derive(Default)]
+struct Noted {
+    woken: Mutex<Vec<OwnedServerName>>,
+    edus: Mutex<Vec<(Vec<OwnedServerName>, Edu)>>,
+}
+
+impl Sending for Noted {
+    fn wake(&self, servers: Vec<OwnedServerName>) {
+        self.woken.lock().extend(servers);
+    }
+
+    fn edu(&self, servers: Vec<OwnedServerName>, edu: &Edu) {
+        self.edus.lock().push((servers, edu.clone()));
+    }
+
+    fn status<'a>(&'a self, _: &'a ServerName) -> Asking<'a, PeerStatus> {
+        Box::pin(async { Err(PeerError::Unreachable) })
+    }
+
+    fn reset<'a>(&'a self, _: &'a ServerName) -> Asking<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn idle_handles(&self) -> Option<usize> {
+        Some(0)
+    }
+
+    fn stop(&self) -> Doing<'_> {
+        Box::pin(async {})
+    }
+}
+
+async fn plugged(scene: &Scene) -> Arc<Noted> {
+    let noted = Arc::new(Noted::default());
+    let sending: Arc<dyn Sending> = Arc::<Noted>::clone(&noted);
+    scene.actions.send_with(sending).await.unwrap();
+    noted
+}
+
+/// The bodies of messages, or types of other events, that a server is sent now; it takes them.
+async fn taken(outbox: &TenantOutbox, peer: &ServerName) -> Vec<String> {
+    let mut all = Vec::new();
+    while let Some(batch) = outbox.next(peer, 50).await.unwrap() {
+        for pdu in &batch.pdus {
+            let event: Value = serde_json::from_str(pdu.get()).unwrap();
+            let said = event["content"]["body"].as_str().or(event["content"]["membership"].as_str());
+            all.push(said.unwrap_or_else(|| event["type"].as_str().unwrap()).to_owned());
+        }
+        outbox.delivered(peer, batch.up_to).await.unwrap();
+    }
+    all
+}
+
+/// The server is sent just this; who is in a room is looked up a moment after the commit.
+async fn is_sent(outbox: &TenantOutbox, peer: &ServerName, expected: &[&str]) {
+    let sent = Mutex::new(Vec::new());
+    eventually("everything is sent", async || {
+        let some = taken(outbox, peer).await;
+        let mut sent = sent.lock();
+        sent.extend(some);
+        sent.len() >= expected.len()
+    })
+    .await;
+    assert_eq!(sent.into_inner(), expected, "{peer}");
+    assert!(taken(outbox, peer).await.is_empty(), "{peer} has everything");
+}
+
+const PEER: &ServerName = server_name!("peer.example");
+const OTHER: &ServerName = server_name!("other.example");
+
+#[tokio::test]
+async fn servers_in_the_room_are_sent_our_events_and_nobody_elses() {
+    for version in VERSIONS {
+        let scene = Scene::new(version).await;
+        let noted = plugged(&scene).await;
+        let outbox = scene.actions.outbox();
+        // What was said before their people came is not theirs; Sam came last and hears of the levels only.
+        is_sent(&outbox, PEER, &["m.room.power_levels"]).await;
+        is_sent(&outbox, OTHER, &["m.room.power_levels"]).await;
+        scene.send("hello").await;
+        scene.learn_ours().await;
+        let theirs = scene.make(&scene.rita, &scene.heads().await, message("of a peer"));
+        scene.receive(&[&theirs]).await;
+        scene.send("bye").await;
+        eventually("both are woken", async || noted.woken.lock().len() >= 2).await;
+        is_sent(&outbox, PEER, &["hello", "bye"]).await;
+        assert_eq!(outbox.destinations().await.unwrap(), [OTHER]);
+        is_sent(&outbox, OTHER, &["hello", "bye"]).await;
+        assert!(outbox.destinations().await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn who_is_removed_gets_that_and_nothing_behind_it() {
+    let scene = Scene::new("12").await;
+    plugged(&scene).await;
+    let outbox = scene.actions.outbox();
+    taken(&outbox, PEER).await;
+    let room = scene.room_id.as_str();
+    members::take_measure(&scene.actions, &scene.alice, room, Measure::Kick, &scene.sam, None).await.unwrap();
+    scene.send("without Sam").await;
+    is_sent(&outbox, OTHER, &["m.room.power_levels", "leave"]).await;
+    is_sent(&outbox, PEER, &["leave", "without Sam"]).await;
+    assert!(taken(&outbox, OTHER).await.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_owed_survives_a_restart() {
+    let mut scene = Scene::new("12").await;
+    plugged(&scene).await;
+    taken(&scene.actions.outbox(), PEER).await;
+    scene.send("not yet sent").await;
+    scene.restart().await;
+    plugged(&scene).await;
+    let outbox = scene.actions.outbox();
+    is_sent(&outbox, PEER, &["not yet sent"]).await;
+    is_sent(&outbox, OTHER, &["m.room.power_levels", "not yet sent"]).await;
+    scene.restart().await;
+    plugged(&scene).await;
+    let outbox = scene.actions.outbox();
+    assert!(taken(&outbox, PEER).await.is_empty() && taken(&outbox, OTHER).await.is_empty());
+}
+
+#[tokio::test]
+async fn others_hear_who_types_and_has_read() {
+    let scene = Scene::new("12").await;
+    let noted = plugged(&scene).await;
+    typing::set(&scene.actions, &scene.alice, scene.room_id.as_str(), Some(1_000)).await.unwrap();
+    let event_id = scene.send("hello").await;
+    for _ in 0..2 {
+        let read = personal::mark_read(&scene.actions, &scene.alice, scene.room_id.as_str(), event_id.as_str());
+        read.await.unwrap();
+    }
+    let edus = noted.edus.lock();
+    let (room_id, user_id) = (scene.room_id.clone(), scene.alice.user_id.clone());
+    assert_eq!(edus.len(), 2, "a marker that does not move is told once");
+    assert_eq!(edus[0].0, [OTHER, PEER]);
+    assert_eq!(edus[0].1, Edu::Typing { room_id, user_id, is_typing: true });
+    assert!(matches!(&edus[1].1, Edu::Read { event_id: read, .. } if *read == event_id));
+}
+
+#[tokio::test]
+async fn what_was_redacted_before_it_was_sent_is_not_told() {
+    let scene = Scene::new("12").await;
+    plugged(&scene).await;
+    let outbox = scene.actions.outbox();
+    taken(&outbox, PEER).await;
+    let secret = scene.send("secret").await;
+    let room = scene.room_id.as_str();
+    messages::redact(&scene.actions, &scene.alice, room, secret.as_str(), None, None).await.unwrap();
+    is_sent(&outbox, PEER, &["m.room.message", "m.room.redaction"]).await;
+}
