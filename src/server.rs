@@ -253,19 +253,11 @@ pub async fn start_on(config: Config, clock: Arc<dyn Clock>, engines: Engines) -
     let folder = DataFolder::open(&config.data_dir)?;
     let mut common = Common::new(clock, engines);
     let peers = Peering::new(&config, &folder, &mut common)?;
+    // Before tenants are opened: once they are, they send to other servers.
+    let Bound { api: (api_tcp, api), federation, metrics } = Bound::new(&config).await?;
+    let (federation_address, metrics_address) = (address_of(federation.as_ref()), address_of(metrics.as_ref()));
     let tenants = open_tenants(&config, &common, &folder).await?;
     let control = listen_for_commands(&folder, &tenants)?;
-    let (api_tcp, api) = bind(config.listen.api, "listen.api").await?;
-    let federation = match &peers {
-        Some(_) => Some(bind(config.listen.federation, "listen.federation").await?),
-        None => None,
-    };
-    let federation_address = federation.as_ref().map(|(_, address)| *address);
-    let metrics = match config.listen.metrics {
-        Some(address) => Some(bind(address, "listen.metrics").await?),
-        None => None,
-    };
-    let metrics_address = metrics.as_ref().map(|(_, address)| *address);
     let (phase, phases) = watch::channel(Phase::Serving);
     let (tasks, listeners, stopping) = (TaskTracker::new(), TaskTracker::new(), CancellationToken::new());
     let given = api::Given {
@@ -320,6 +312,33 @@ pub async fn start_on(config: Config, clock: Arc<dyn Clock>, engines: Engines) -
     };
     tracing::info!(tenants = config.tenant.len(), "Serving the API on {}", running.api_url());
     Ok(running)
+}
+
+/// Addresses that are ours, with their real ports.
+struct Bound {
+    api: (TcpListener, SocketAddr),
+    federation: Option<(TcpListener, SocketAddr)>,
+    metrics: Option<(TcpListener, SocketAddr)>,
+}
+
+impl Bound {
+    async fn new(config: &Config) -> Result<Self, ServerError> {
+        let listen = &config.listen;
+        let api = bind(listen.api, "listen.api").await?;
+        let federation = match config.federation.enabled {
+            true => Some(bind(listen.federation, "listen.federation").await?),
+            false => None,
+        };
+        let metrics = match listen.metrics {
+            Some(address) => Some(bind(address, "listen.metrics").await?),
+            None => None,
+        };
+        Ok(Self { api, federation, metrics })
+    }
+}
+
+fn address_of(bound: Option<&(TcpListener, SocketAddr)>) -> Option<SocketAddr> {
+    bound.map(|(_, address)| *address)
 }
 
 async fn bind(address: SocketAddr, setting: &'static str) -> Result<(TcpListener, SocketAddr), ServerError> {

@@ -84,6 +84,9 @@ const HISTORY: &[&str] = &[
     "COME_AGAIN",
     "WAITING_REDACTIONS",
     "SERVERS",
+    "SINCE",
+    "LEFT",
+    "SENT_ON",
 ];
 
 /// The calls that write a row.

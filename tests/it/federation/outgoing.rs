@@ -87,8 +87,13 @@ async fn is_sent(outbox: &TenantOutbox, peer: &ServerName, expected: &[&str]) {
     assert!(taken(outbox, peer).await.is_empty(), "{peer} has everything");
 }
 
-const PEER: &ServerName = server_name!("peer.example");
-const OTHER: &ServerName = server_name!("other.example");
+fn peer() -> &'static ServerName {
+    server_name!("peer.example")
+}
+
+fn other() -> &'static ServerName {
+    server_name!("other.example")
+}
 
 #[tokio::test]
 async fn servers_in_the_room_are_sent_our_events_and_nobody_elses() {
@@ -97,17 +102,17 @@ async fn servers_in_the_room_are_sent_our_events_and_nobody_elses() {
         let noted = plugged(&scene).await;
         let outbox = scene.actions.outbox();
         // What was said before their people came is not theirs; Sam came last and hears of the levels only.
-        is_sent(&outbox, PEER, &["m.room.power_levels"]).await;
-        is_sent(&outbox, OTHER, &["m.room.power_levels"]).await;
+        is_sent(&outbox, peer(), &["m.room.power_levels"]).await;
+        is_sent(&outbox, other(), &["m.room.power_levels"]).await;
         scene.send("hello").await;
         scene.learn_ours().await;
         let theirs = scene.make(&scene.rita, &scene.heads().await, message("of a peer"));
         scene.receive(&[&theirs]).await;
         scene.send("bye").await;
         eventually("both are woken", async || noted.woken.lock().len() >= 2).await;
-        is_sent(&outbox, PEER, &["hello", "bye"]).await;
-        assert_eq!(outbox.destinations().await.unwrap(), [OTHER]);
-        is_sent(&outbox, OTHER, &["hello", "bye"]).await;
+        is_sent(&outbox, peer(), &["hello", "bye"]).await;
+        assert_eq!(outbox.destinations().await.unwrap(), [other()]);
+        is_sent(&outbox, other(), &["hello", "bye"]).await;
         assert!(outbox.destinations().await.unwrap().is_empty());
     }
 }
@@ -117,30 +122,30 @@ async fn who_is_removed_gets_that_and_nothing_behind_it() {
     let scene = Scene::new("12").await;
     plugged(&scene).await;
     let outbox = scene.actions.outbox();
-    taken(&outbox, PEER).await;
+    taken(&outbox, peer()).await;
     let room = scene.room_id.as_str();
     members::take_measure(&scene.actions, &scene.alice, room, Measure::Kick, &scene.sam, None).await.unwrap();
     scene.send("without Sam").await;
-    is_sent(&outbox, OTHER, &["m.room.power_levels", "leave"]).await;
-    is_sent(&outbox, PEER, &["leave", "without Sam"]).await;
-    assert!(taken(&outbox, OTHER).await.is_empty());
+    is_sent(&outbox, other(), &["m.room.power_levels", "leave"]).await;
+    is_sent(&outbox, peer(), &["leave", "without Sam"]).await;
+    assert!(taken(&outbox, other()).await.is_empty());
 }
 
 #[tokio::test]
 async fn what_is_owed_survives_a_restart() {
     let mut scene = Scene::new("12").await;
     plugged(&scene).await;
-    taken(&scene.actions.outbox(), PEER).await;
+    taken(&scene.actions.outbox(), peer()).await;
     scene.send("not yet sent").await;
     scene.restart().await;
     plugged(&scene).await;
     let outbox = scene.actions.outbox();
-    is_sent(&outbox, PEER, &["not yet sent"]).await;
-    is_sent(&outbox, OTHER, &["m.room.power_levels", "not yet sent"]).await;
+    is_sent(&outbox, peer(), &["not yet sent"]).await;
+    is_sent(&outbox, other(), &["m.room.power_levels", "not yet sent"]).await;
     scene.restart().await;
     plugged(&scene).await;
     let outbox = scene.actions.outbox();
-    assert!(taken(&outbox, PEER).await.is_empty() && taken(&outbox, OTHER).await.is_empty());
+    assert!(taken(&outbox, peer()).await.is_empty() && taken(&outbox, other()).await.is_empty());
 }
 
 #[tokio::test]
@@ -156,7 +161,7 @@ async fn others_hear_who_types_and_has_read() {
     let edus = noted.edus.lock();
     let (room_id, user_id) = (scene.room_id.clone(), scene.alice.user_id.clone());
     assert_eq!(edus.len(), 2, "a marker that does not move is told once");
-    assert_eq!(edus[0].0, [OTHER, PEER]);
+    assert_eq!(edus[0].0, [other(), peer()]);
     assert_eq!(edus[0].1, Edu::Typing { room_id, user_id, is_typing: true });
     assert!(matches!(&edus[1].1, Edu::Read { event_id: read, .. } if *read == event_id));
 }
@@ -166,9 +171,9 @@ async fn what_was_redacted_before_it_was_sent_is_not_told() {
     let scene = Scene::new("12").await;
     plugged(&scene).await;
     let outbox = scene.actions.outbox();
-    taken(&outbox, PEER).await;
+    taken(&outbox, peer()).await;
     let secret = scene.send("secret").await;
     let room = scene.room_id.as_str();
     messages::redact(&scene.actions, &scene.alice, room, secret.as_str(), None, None).await.unwrap();
-    is_sent(&outbox, PEER, &["m.room.message", "m.room.redaction"]).await;
+    is_sent(&outbox, peer(), &["m.room.message", "m.room.redaction"]).await;
 }

@@ -151,6 +151,12 @@ impl Server {
     pub(crate) async fn get(&self, authority: &Path, path: &str) -> (u16, Value) {
         let url = format!("https://{}{path}", self.name());
         let answer = trusting(authority).get(url).send().await.unwrap();
-        (answer.status().as_u16(), answer.json().await.unwrap())
+        read(answer).await
     }
+}
+
+/// Status and JSON of an answer.
+pub(crate) async fn read(answer: reqwest::Response) -> (u16, Value) {
+    let status = answer.status().as_u16();
+    (status, serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap())
 }

@@ -16,7 +16,7 @@ use yurt::actions::{
     peers::{self, KnownPeer, PeerError},
 };
 
-use super::servers::{Server, eventually, free_port};
+use super::servers::{Server, eventually, free_port, read};
 
 /// Where the program is that starts one.
 const LAUNCHER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/synapse");
@@ -118,13 +118,12 @@ impl Synapse {
         let url = format!("{}/_matrix/client/v3/{path}", self.client_url);
         let mut request = self.http.request(method.clone(), url);
         if method != Method::GET {
-            request = request.json(&body);
+            request = request.header("Content-Type", "application/json").body(body.to_string());
         }
         if let Some(person) = person {
             request = request.bearer_auth(&person.token);
         }
-        let answer = request.send().await.unwrap();
-        (answer.status().as_u16(), answer.json().await.unwrap())
+        read(request.send().await.unwrap()).await
     }
 
     /// A new account, its name made different from all others.

@@ -10,6 +10,7 @@ const TWO: Setup = Setup {
     listen: "",
     tenant: "hosts = [\"felt.test\", \"felt.test:8080\"]",
     accounts: "registration = \"open\"",
+    federation: "enabled = false",
     limits: "enabled = false",
     more: "[[tenant]]\nname = \"second\"\nserver_name = \"other.test\"\nhosts = [\"wood.test\"]\n",
 };
