@@ -33,14 +33,17 @@ pub mod directory;
 pub mod error;
 pub mod figures;
 pub mod gate;
+pub mod handshakes;
 pub mod images;
 pub mod incognito;
 pub mod incoming;
+pub mod invites;
 pub mod jobs;
 pub mod knocks;
 pub mod lane;
 pub mod levels;
 pub mod lifecycle;
+pub mod lookups;
 pub mod media;
 pub mod members;
 pub mod merge;
@@ -53,7 +56,11 @@ pub mod personal;
 pub mod presence;
 pub mod profile;
 pub mod purge;
+pub mod quotas;
 pub mod registration;
+pub mod remote_invite;
+pub mod remote_join;
+pub mod remote_leave;
 pub mod requests;
 pub mod room_passwords;
 pub mod room_state;
@@ -119,6 +126,8 @@ pub struct Inner {
     network: peers::Network,
     server_acls: server_acl::ServerAcls,
     staging: incoming::Staging,
+    entering: remote_join::Runs,
+    quotas: quotas::Quotas,
 }
 
 /// What the configuration sets for the actions of a tenant.
@@ -214,6 +223,8 @@ impl Actions {
             network: peers::Network::default(),
             server_acls: server_acl::ServerAcls::default(),
             staging: incoming::Staging::default(),
+            entering: remote_join::Runs::default(),
+            quotas: quotas::Quotas::default(),
         }));
         purge::load(&actions).await?;
         chores::finish_all(&actions).await?;

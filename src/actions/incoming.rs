@@ -15,8 +15,9 @@ use ruma::{EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, RoomId, ServerName
 use super::{
     ActionError, Actions,
     append::{self, Arriving, Before, Remote, Slot},
+    invites,
     members::membership,
-    typing,
+    remote_join, typing,
 };
 use crate::storage::keyspaces::{EVENTS, MEMBERS};
 
@@ -24,7 +25,7 @@ pub(super) mod claims;
 pub(super) mod gaps;
 pub(super) mod guests;
 pub(super) mod judging;
-mod serving;
+pub(super) mod serving;
 mod staging;
 
 pub use staging::{Staging, catch_up, resume};
@@ -47,6 +48,10 @@ impl LocalRooms for Actions {
         room_id: &RoomId,
         pdus: Vec<Pdu>,
     ) -> Vec<(OwnedEventId, Result<(), Refusal>)> {
+        if let Some(answers) = remote_join::queue(self, origin, room_id, &pdus) {
+            return answers;
+        }
+        invites::withdrawn(self, origin, room_id, &pdus).await;
         // Of a room that is not here the version is not known, and so no event's id.
         let Some(view) = self.room(room_id).view().await.ok().flatten() else { return Vec::new() };
         let version = view.basis.version;
@@ -222,7 +227,7 @@ pub(super) async fn take(
     }
     let event_id = event.event_id().clone();
     let event = rules::Event::clone(&event);
-    let arriving = Arriving { event, peer: Some(origin.to_owned()), refused, before, slot, staged };
+    let arriving = Arriving { event, peer: Some(origin.to_owned()), refused, before, slot, staged, handed_in: false };
     let outcome = append::remote(actions, &met.room, arriving).await?;
     if let Remote::Rejected(reason) | Remote::SoftFailed(reason) = &outcome {
         tracing::info!(room.id = %met.room.id, peer = %origin, "Event {event_id} of `{origin}` is not shown: {reason}");

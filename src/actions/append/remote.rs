@@ -36,6 +36,8 @@ pub struct Arriving {
     pub slot: Slot,
     /// Its row among those that waited, which goes with the commit.
     pub staged: Option<u64>,
+    /// The peer handed it in for us to tell the others: the join, leave or knock of one of its people.
+    pub handed_in: bool,
 }
 
 /// The state before an event.
@@ -49,7 +51,15 @@ pub enum Before {
 
 impl From<Event> for Arriving {
     fn from(event: Event) -> Self {
-        Self { event, peer: None, refused: None, before: Before::Parents, slot: Slot::End, staged: None }
+        Self {
+            event,
+            peer: None,
+            refused: None,
+            before: Before::Parents,
+            slot: Slot::End,
+            staged: None,
+            handed_in: false,
+        }
     }
 }
 

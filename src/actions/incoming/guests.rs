@@ -41,7 +41,7 @@ pub(in crate::actions) async fn find(actions: &Actions, room_id: &RoomId) -> Res
 }
 
 /// A room into which the peer may send.
-pub(super) async fn meet(actions: &Actions, origin: &ServerName, room_id: &RoomId) -> Result<Met, Refusal> {
+pub(in crate::actions) async fn meet(actions: &Actions, origin: &ServerName, room_id: &RoomId) -> Result<Met, Refusal> {
     let met = find(actions, room_id).await.map_err(failed)?.ok_or(Refusal::NotFound)?;
     let create = summary::content(&met.view.basis.create);
     let is_closed_off = create.get("m.federate").and_then(serde_json::Value::as_bool) == Some(false);
@@ -63,7 +63,7 @@ pub(super) async fn guest(actions: &Actions, origin: &ServerName, room_id: &Room
 }
 
 /// What went wrong here is none of the peer's business.
-pub(super) fn failed(error: ActionError) -> Refusal {
+pub(in crate::actions) fn failed(error: ActionError) -> Refusal {
     match error {
         ActionError::RoomNotFound | ActionError::EventNotFound => Refusal::NotFound,
         ActionError::Busy => Refusal::Unavailable,

@@ -14,8 +14,9 @@ async fn a_redaction_that_comes_before_its_target_waits_for_it() {
         assert!(scene.is_accepted(&redaction).await);
         assert_eq!(scene.receive(&[&secret]).await, [Ok(())]);
         assert!(scene.bodies().await.is_empty());
-        let shown =
-            timeline::event(&scene.actions, &scene.alice, scene.room_id.as_str(), secret.event_id().as_str()).await.unwrap();
+        let shown = timeline::event(&scene.actions, &scene.alice, scene.room_id.as_str(), secret.event_id().as_str())
+            .await
+            .unwrap();
         assert_eq!(shown.redacted_by.as_ref(), Some(&scene.rita));
     })
     .await;
