@@ -51,7 +51,7 @@ async fn a_public_room_of_another_server_is_joined_by_its_id_and_by_its_alias() 
         net.deliver(&alice, &room_id, &[&bob]).await;
         assert!(bob.holds(&room_id, &answer).await);
 
-        let carol = super::engines::engine(&net, "c.example", "carol").await;
+        let carol = engine(&net, "c.example", "carol").await;
         let alias = joined.view.summary.alias.clone().unwrap();
         let found = members::join(&carol.actions, &carol.person, &alias, &[], None).await.unwrap();
         assert_eq!((found.room_id, found.view.summary.joined), (room_id, 3));
@@ -118,7 +118,7 @@ async fn who_cannot_be_reached_is_neither_joined_nor_invited() {
     assert_eq!(invite.unwrap_err().kind(), ErrorKind::PeerUnreachable);
     assert_eq!(alice.actions.room(&room_id).view().await.unwrap().unwrap().summary.invited, 0);
     net.down.lock().clear();
-    let nobody = "@nobody:b.example".try_into().unwrap();
+    let nobody = ruma::OwnedUserId::try_from("@nobody:b.example").unwrap();
     let invite = members::invite(&alice.actions, &alice.person, room_id.as_str(), &nobody, None).await;
     assert_eq!(invite.unwrap_err().kind(), ErrorKind::PeerRefused);
 }
