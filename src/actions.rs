@@ -33,9 +33,11 @@ pub mod directory;
 pub mod error;
 pub mod figures;
 pub mod gate;
+pub mod handshakes;
 pub mod images;
 pub mod incognito;
 pub mod incoming;
+pub mod invites;
 pub mod jobs;
 pub mod knocks;
 pub mod lane;
@@ -55,7 +57,11 @@ pub mod personal;
 pub mod presence;
 pub mod profile;
 pub mod purge;
+pub mod quotas;
 pub mod registration;
+pub mod remote_invite;
+pub mod remote_join;
+pub mod remote_leave;
 pub mod requests;
 pub mod room_passwords;
 pub mod room_state;
@@ -123,6 +129,8 @@ pub struct Inner {
     pub outgoing: Arc<outgoing::Outgoing>,
     server_acls: server_acl::ServerAcls,
     staging: incoming::Staging,
+    entering: remote_join::Runs,
+    quotas: quotas::Quotas,
 }
 
 /// What the configuration sets for the actions of a tenant.
@@ -219,6 +227,8 @@ impl Actions {
             outgoing: Arc::default(),
             server_acls: server_acl::ServerAcls::default(),
             staging: incoming::Staging::default(),
+            entering: remote_join::Runs::default(),
+            quotas: quotas::Quotas::default(),
         }));
         purge::load(&actions).await?;
         chores::finish_all(&actions).await?;
@@ -308,7 +318,7 @@ impl Actions {
     pub async fn close(&self) -> Result<(), ActionError> {
         self.end_streams().await;
         outgoing::unplug(self).await;
-        self.connect(Arc::new(peers::Nobody));
+        self.disconnect();
         self.jobs.stop().await;
         self.incognito.close().await?;
         Ok(self.store.close().await?)

@@ -74,6 +74,18 @@ impl KeyRing {
         self.servers.entry(server).or_default().insert(key_id.into(), key);
     }
 
+    /// A ring with these keys of this one, as far as it has them.
+    #[must_use]
+    pub fn only<'a>(&self, wanted: impl IntoIterator<Item = &'a (OwnedServerName, String)>) -> Self {
+        let mut ring = Self::new();
+        for (server, key_id) in wanted {
+            if let Some(key) = self.servers.get(server).and_then(|keys| keys.get(key_id.as_str())) {
+                ring.insert(server.clone(), key_id, *key);
+            }
+        }
+        ring
+    }
+
     /// Adds all keys of another ring.
     pub fn extend(&mut self, other: Self) {
         for (server, keys) in other.servers {

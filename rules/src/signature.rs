@@ -197,6 +197,29 @@ pub fn verify(pdu: WellFormedPdu, keys: &KeyRing, version: &Version) -> Result<S
     Ok(SignedPdu { pdu: WellFormedPdu { object, ..pdu }, redacted: true })
 }
 
+/// The keys to look for before [`verify_also`].
+///
+/// # Errors
+/// The server did not sign.
+pub fn keys_of(pdu: &WellFormedPdu, server: &ServerName) -> Result<BTreeSet<(OwnedServerName, String)>, BadSignature> {
+    let signatures = signatures_of(pdu, server)?;
+    Ok(signatures.into_iter().map(|(key_id, _)| (server.to_owned(), key_id.to_owned())).collect())
+}
+
+/// Checks the signatures of one more server: of that which took an invite, or of that which vouches for a join.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_also(
+    pdu: &WellFormedPdu,
+    server: &OwnedServerName,
+    keys: &KeyRing,
+    version: &Version,
+) -> Result<(), BadSignature> {
+    let bytes = redaction::signed_bytes(&pdu.object, &version.rules().redaction);
+    verify_server(pdu, server, keys, version, &bytes)
+}
+
 fn verify_server(
     pdu: &WellFormedPdu,
     server: &OwnedServerName,

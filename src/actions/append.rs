@@ -7,10 +7,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use rules::{
     authorization,
-    draft::{self, Around, Draft},
+    draft::Draft,
     event::Event,
-    kind::RoomKind,
-    limits::PREV_EVENTS_MAX,
     permission::Standing,
     state::{StateKey, StateMap, change_of},
     version::Version,
@@ -37,13 +35,16 @@ use crate::storage::{
 };
 
 mod effects;
+mod enter;
 mod erase;
 mod holes;
 mod owed;
 mod references;
 mod remote;
 mod store;
+mod template;
 
+pub use enter::{Entering, enter};
 pub use erase::{erase, leave};
 pub use remote::{Arriving, Before, Remote, outliers, remote};
 pub use store::Slot;
@@ -240,41 +241,10 @@ impl Writer {
     pub async fn stage_as(
         &mut self,
         sender: &UserId,
-        mut draft: Draft,
+        draft: Draft,
         transaction_id: Option<String>,
     ) -> Result<Arc<Event>, ActionError> {
-        let version = self.version()?;
-        if draft.kind == TimelineEventType::RoomMember && self.summary()?.kind == RoomKind::Incognito {
-            draft.content.remove("avatar_url");
-        }
-        let sender = sender.to_owned();
-        let content = serde_json::value::to_raw_value(&draft.content).map_err(ActionError::internal)?;
-        let needed = authorization::needed_state(&version, &draft.kind, &sender, draft.state_key.as_deref(), &content)?;
-        let mut state = StateMap::with_capacity(needed.len());
-        for key in &needed {
-            if let Some(event) = self.current(key).await? {
-                state.insert(key.clone(), event);
-            }
-        }
-        let (heads, before) = self.ground().await?;
-        let own_state = if before == self.view()?.tip.state {
-            None
-        } else {
-            Some(self.rows().state_events(&version, before, &needed).await?)
-        };
-        let around = Around {
-            room_id: Some(&self.room.id),
-            sender: &sender,
-            auth_events: authorization::select_auth_events(&version, &needed, own_state.as_ref().unwrap_or(&state)),
-            depth: draft::depth_after(heads.iter().map(|head| head.depth)),
-            prev_events: heads.into_iter().map(|head| head.event_id).collect(),
-            now: self.actions.now(),
-        };
-        let event = Arc::new(draft::complete(draft, around, &version, &self.actions.signer)?);
-        authorization::check(&version, &event, &state)?;
-        if let Some(own_state) = own_state {
-            authorization::check(&version, &event, &own_state)?;
-        }
+        let (event, before) = self.build(sender, draft).await?;
         self.refer(&event).await?;
         // Before the event: who is removed with it is told.
         let has_peers = self.has_peers()?;
@@ -283,19 +253,6 @@ impl Writer {
             self.owe_last()?;
         }
         Ok(event)
-    }
-
-    /// The heads that the next local event follows and the state before it: all of them, unless there are more than an event can name.
-    async fn ground(&mut self) -> Result<(Vec<Head>, StateRoot), ActionError> {
-        let tip = &self.view()?.tip;
-        if tip.heads.len() <= PREV_EVENTS_MAX {
-            return Ok((tip.heads.clone(), tip.state));
-        }
-        let heads: Vec<Head> = tip.heads.iter().take(PREV_EVENTS_MAX).cloned().collect();
-        let states: Vec<StateRoot> = heads.iter().map(|head| head.state).collect();
-        let version = self.version()?;
-        let before = self.merged(&version, &states).await?;
-        Ok((heads, before))
     }
 
     /// Remembers under which transaction id its sender asked for the event that was staged last.

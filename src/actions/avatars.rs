@@ -122,13 +122,18 @@ pub async fn find(
     Ok(Found { info, tag, is_fixed: false, content: Content::Made(made) })
 }
 
-fn pixels(size: i64) -> Result<u32, ActionError> {
+pub(super) fn pixels(size: i64) -> Result<u32, ActionError> {
     let fits = |pixels: &&u32| size >= 1 && i64::from(**pixels) >= size;
     SIZES.iter().find(fits).copied().ok_or_else(|| ActionError::invalid("size", "must be from 1 to 512 pixels"))
 }
 
 /// A smaller picture, made once.
-async fn thumbnail(actions: &Actions, sha256: &Sha256, bytes: u64, pixels: u32) -> Result<Bytes, ActionError> {
+pub(super) async fn thumbnail(
+    actions: &Actions,
+    sha256: &Sha256,
+    bytes: u64,
+    pixels: u32,
+) -> Result<Bytes, ActionError> {
     let store = &actions.media.store;
     if let Some(made) = store.thumbnail(sha256, pixels).await? {
         return Ok(made);

@@ -17,7 +17,7 @@ use serde_json::json;
 use super::{
     ActionError, Actions, Caller, accounts, aliases,
     append::Writer,
-    capacity, chores, media, members, purge, requests, room_passwords, settings,
+    capacity, chores, media, members, purge, remote_invite, requests, room_passwords, settings,
     texts::{NAME_CHARACTERS_MAX, TOPIC_CHARACTERS_MAX, at_most},
     workspaces,
 };
@@ -128,12 +128,14 @@ pub async fn create(actions: &Actions, caller: &Caller, new: NewRoom) -> Result<
     if plan.kind == RoomKind::Incognito {
         actions.incognito_rooms.write().insert(room_id.clone());
     }
+    let far: Vec<OwnedUserId> = plan.invite.iter().filter(|user_id| !actions.is_local(user_id)).cloned().collect();
     let made = write(actions, &caller.user_id, create, plan, wished_alias.as_deref(), caller.is_admin).await;
     if made.is_err() && actions.room(&room_id).view().await?.is_none() {
         actions.incognito_rooms.write().remove(&room_id);
     }
     made?;
     place.into_iter().for_each(capacity::Place::keep);
+    remote_invite::invite_all(actions, caller, &room_id, far).await;
     Ok(room_id)
 }
 
@@ -187,6 +189,10 @@ async fn plan(actions: &Actions, caller: &Caller, new: NewRoom) -> Result<Plan, 
     plan.settings =
         RoomSettings { max_members: new.max_members, federation_off: new.federate == Some(false), password_hash: None };
     plan.invite = invited(actions, caller, new.invite).await?;
+    if plan.settings.federation_off && plan.invite.iter().any(|user_id| !actions.is_local(user_id)) {
+        let message = "with `federate: false` this server keeps the room to itself; invite local people only";
+        return Err(ActionError::FederationDisabled(message.to_owned()));
+    }
     if plan.kind != RoomKind::Incognito {
         plan.workspace_id = Some(match new.workspace_id {
             Some(workspace_id) => {
@@ -252,7 +258,7 @@ async fn invited(
         if user_id == caller.user_id {
             return Err(ActionError::invalid("invite", "you are in the room that you create; leave yourself out"));
         }
-        members::must_exist(actions, &user_id).await?;
+        members::must_be_invitable(actions, &user_id).await?;
         if !people.contains(&user_id) {
             people.push(user_id);
         }
@@ -398,11 +404,12 @@ async fn stage_all(
     for (event_type, key, content) in state {
         writer.stage(creator, Draft::state(event_type, key, object(content)?)).await?;
     }
-    for user_id in &plan.invite {
+    // People of other servers are invited when the room is there: their servers look at it.
+    for user_id in plan.invite.iter().filter(|user_id| actions.is_local(user_id)) {
         let invite = members::profile_of(actions, user_id).await?;
         writer.stage(creator, Draft::member(user_id, "invite", invite)).await?;
     }
-    if let Some(partner) = &plan.partner {
+    if let Some(partner) = plan.partner.as_ref().filter(|partner| actions.is_local(partner)) {
         members::stage_partner(actions, writer, creator, partner).await?;
     }
     if plan.settings != RoomSettings::default() {

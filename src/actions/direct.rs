@@ -7,14 +7,16 @@ use rules::{
     kind::{RoomKind, RoomState},
     permission::Membership,
 };
-use ruma::{OwnedRoomId, OwnedUserId, UserId};
+use ruma::{CanonicalJsonObject, OwnedRoomId, OwnedUserId, UserId};
+use serde_json::json;
 
 use super::{
-    ActionError, Actions, Caller, append::Writer, capacity, creation, creation::Plan, lane::Room, lifecycle, members,
-    rows,
+    ActionError, Actions, Caller, append::Writer, capacity, creation, creation::Plan, invites, lane::Room, lifecycle,
+    members, remote_invite, rows,
 };
 use crate::storage::{
     Commit, Home, KeyRange,
+    accounts::Reservation,
     keyspaces::{DIRECT_PAIRS, DIRECT_ROOMS, MEMBERS},
 };
 
@@ -35,14 +37,17 @@ pub async fn open(actions: &Actions, caller: &Caller, partner: &UserId) -> Resul
     if partner == caller.user_id {
         return Err(ActionError::type_invariant("a direct message needs somebody else; make a group for yourself"));
     }
-    if !actions.is_local(partner) {
+    if !actions.is_local(partner) && !actions.is_connected() {
         return Err(ActionError::needs_federation(&format!("a direct message with {partner}")));
     }
-    members::must_exist(actions, partner).await?;
+    members::must_be_invitable(actions, partner).await?;
     let (first, second) =
         if *caller.user_id < *partner { (&*caller.user_id, partner) } else { (partner, &*caller.user_id) };
     let _gate = actions.gates.enter("pair", &format!("{first} {second}")).await?;
     if let Some(room_id) = find(actions, caller, partner).await? {
+        return Ok(Direct { room_id, is_new: false });
+    }
+    if let Some(room_id) = invited_by(actions, caller, partner).await? {
         return Ok(Direct { room_id, is_new: false });
     }
     let home = Home::person(first);
@@ -50,6 +55,9 @@ pub async fn open(actions: &Actions, caller: &Caller, partner: &UserId) -> Resul
     plan.partner = Some(partner.to_owned());
     plan.workspace_id = Some(super::accounts::personal_workspace(actions, &caller.user_id).await?);
     let promised = actions.store.get(&DIRECT_PAIRS, &home, &second.to_owned()).await?;
+    if let Some(room_id) = without_partner(actions, caller, promised.as_ref(), partner).await? {
+        return Ok(Direct { room_id, is_new: false });
+    }
     let unfinished = match promised {
         Some(promised) if actions.room(&promised.room_id).view().await?.is_none() => {
             Some(creation::read_create(&promised, &plan.version)?)
@@ -73,7 +81,47 @@ pub async fn open(actions: &Actions, caller: &Caller, partner: &UserId) -> Resul
     plan.workspace_id = Some(super::accounts::personal_workspace(actions, &creator).await?);
     creation::write(actions, &creator, create, plan, None, false).await?;
     place.keep();
+    if !actions.is_local(partner) {
+        remote_invite::invite(actions, caller, &actions.room(&room_id), partner, is_direct()?).await?;
+    }
     Ok(Direct { room_id, is_new: true })
+}
+
+/// What an invite to a direct message says.
+fn is_direct() -> Result<CanonicalJsonObject, ActionError> {
+    creation::object(json!({ "is_direct": true }))
+}
+
+/// A person of another server has invited the caller to a direct message: the caller comes in.
+async fn invited_by(actions: &Actions, caller: &Caller, partner: &UserId) -> Result<Option<OwnedRoomId>, ActionError> {
+    if actions.is_local(partner) {
+        return Ok(None);
+    }
+    let invites = invites::of(actions, &caller.user_id).await?;
+    let mut theirs = invites.into_iter().filter(|(_, invited)| invited.is_direct && invited.sender == partner);
+    let Some((room_id, _)) = theirs.next() else { return Ok(None) };
+    members::join(actions, caller, room_id.as_str(), &[], None).await?;
+    Ok(Some(room_id))
+}
+
+/// The room of the pair was made, but the other one's server could not be told: it is asked again.
+async fn without_partner(
+    actions: &Actions,
+    caller: &Caller,
+    promised: Option<&Reservation>,
+    partner: &UserId,
+) -> Result<Option<OwnedRoomId>, ActionError> {
+    let Some(promised) = promised.filter(|_| !actions.is_local(partner)) else { return Ok(None) };
+    let room = actions.room(&promised.room_id);
+    let Some(view) = room.view().await?.filter(|view| view.summary.state == RoomState::Open) else { return Ok(None) };
+    let people = [caller.user_id.clone(), partner.to_owned()];
+    let rows = room.store.get_many(&MEMBERS, &room.home, &people).await?;
+    let memberships: Vec<Membership> = rows.iter().map(|member| members::membership(member.as_ref())).collect();
+    if !view.is_direct() || memberships != [Membership::Join, Membership::None] {
+        return Ok(None);
+    }
+    remote_invite::invite(actions, caller, &room, partner, is_direct()?).await?;
+    Ok(Some(promised.room_id.clone()))
 }
 
 /// A room of the pair, with the memberships of both.
@@ -140,6 +188,9 @@ async fn candidates(actions: &Actions, own: &OwnedUserId, partner: &UserId) -> R
 
 /// Invites the one who left again; a local person is joined at once.
 async fn bring_back(actions: &Actions, caller: &Caller, room: &Arc<Room>, partner: &UserId) -> Result<(), ActionError> {
+    if !actions.is_local(partner) {
+        return remote_invite::invite(actions, caller, room, partner, is_direct()?).await;
+    }
     let Some(mut writer) = Writer::enter(actions, room).await? else { return Err(ActionError::RoomNotFound) };
     let member = writer.get(&MEMBERS, &partner.to_owned()).await?;
     match members::membership(member.as_ref()) {

@@ -89,6 +89,15 @@ pub enum ActionError {
     /// Needs another server, and this one does not talk to others.
     #[error("{0}")]
     FederationDisabled(String),
+    /// No other server that could help was reached.
+    #[error("{0}")]
+    PeerUnreachable(String),
+    /// Another server was reached, and does not do it.
+    #[error("{0}")]
+    PeerRefused(String),
+    /// It goes on beside the request that began it.
+    #[error("{0}")]
+    Underway(String),
     /// A name that exists already.
     #[error("{0}")]
     NameTaken(String),
@@ -128,6 +137,8 @@ pub enum ErrorKind {
     ContentTooLarge,
     RateLimited,
     FederationDisabled,
+    PeerUnreachable,
+    PeerRefused,
     NameTaken,
     IdempotencyMismatch,
     Busy,
@@ -159,6 +170,9 @@ impl ActionError {
             Self::ContentTooLarge(_) => ErrorKind::ContentTooLarge,
             Self::RateLimited { .. } => ErrorKind::RateLimited,
             Self::FederationDisabled(_) => ErrorKind::FederationDisabled,
+            Self::PeerUnreachable(_) => ErrorKind::PeerUnreachable,
+            Self::PeerRefused(_) => ErrorKind::PeerRefused,
+            Self::Underway(_) => ErrorKind::Busy,
             Self::NameTaken(_) => ErrorKind::NameTaken,
             Self::IdempotencyMismatch(_) => ErrorKind::IdempotencyMismatch,
             Self::Busy => ErrorKind::Busy,
@@ -192,6 +206,11 @@ impl ActionError {
     /// Something that cannot be, unless there is a fault of ours.
     pub fn internal(cause: impl std::fmt::Display) -> Self {
         Self::Internal(cause.to_string())
+    }
+
+    /// No server that could help was reached: why, only admins learn elsewhere.
+    pub fn unreachable() -> Self {
+        Self::PeerUnreachable("the other server cannot be reached".to_owned())
     }
 
     /// What needs another server, until this one talks to others.

@@ -15,8 +15,9 @@ use ruma::{EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, RoomId, ServerName
 use super::{
     ActionError, Actions,
     append::{self, Arriving, Before, Remote, Slot},
+    invites,
     members::membership,
-    typing,
+    remote_join, typing,
 };
 use crate::storage::keyspaces::{EVENTS, MEMBERS};
 
@@ -24,7 +25,7 @@ pub(super) mod claims;
 pub(super) mod gaps;
 pub(super) mod guests;
 pub(super) mod judging;
-mod serving;
+pub(super) mod serving;
 mod staging;
 
 pub use staging::{Staging, catch_up, resume};
@@ -47,6 +48,10 @@ impl LocalRooms for Actions {
         room_id: &RoomId,
         pdus: Vec<Pdu>,
     ) -> Vec<(OwnedEventId, Result<(), Refusal>)> {
+        if let Some(answers) = remote_join::queue(self, origin, room_id, &pdus) {
+            return answers;
+        }
+        invites::withdrawn(self, origin, room_id, &pdus).await;
         // Of a room that is not here the version is not known, and so no event's id.
         let Some(view) = self.room(room_id).view().await.ok().flatten() else { return Vec::new() };
         let version = view.basis.version;

@@ -3,6 +3,8 @@
 //! A room whose join rule lets people knock stays hidden from who is not in it, and is in no list. Who knows its id or alias may knock, which makes the room
 //! itself visible to them, not what is said in it. A room that takes no knocks answers a stranger as if it did not exist.
 
+use std::sync::Arc;
+
 use rules::{
     draft::Draft,
     permission::{Act, Membership},
@@ -13,6 +15,7 @@ use super::{
     ActionError, Actions, Caller,
     append::Writer,
     members::{self, membership},
+    remote_invite, remote_leave,
     rooms::{self, Entered, RoomDetails},
     texts::{REASON_CHARACTERS_MAX, at_most, give_reason},
 };
@@ -32,10 +35,21 @@ pub async fn knock(
     at_most("reason", reason.as_deref(), REASON_CHARACTERS_MAX)?;
     let unknown = || members::elsewhere(actions, reference, via, "knocking at this room");
     let room = match rooms::locate(actions, reference).await {
-        Err(ActionError::RoomNotFound) => return Err(unknown()),
+        Err(ActionError::RoomNotFound) if !actions.is_connected() => return Err(unknown()),
+        Err(ActionError::RoomNotFound) => return remote_leave::knock(actions, caller, reference, via, reason).await,
         room => room?,
     };
-    let Some(writer) = Writer::enter(actions, &room).await? else { return Err(unknown()) };
+    let writer = Writer::enter(actions, &room).await?;
+    let is_elsewhere = match &writer {
+        None => true,
+        Some(writer) => writer.summary()?.is_elsewhere() || writer.view()?.tip.heads.is_empty(),
+    };
+    let Some(writer) = writer.filter(|_| !is_elsewhere) else {
+        return match actions.is_connected() {
+            true => remote_leave::knock(actions, caller, reference, via, reason).await,
+            false => Err(unknown()),
+        };
+    };
     let member = writer.get(&MEMBERS, &caller.user_id).await?;
     let is_hidden = !writer.view()?.is_visible_to(member.as_ref());
     let mut entered = Entered { writer, member };
@@ -65,8 +79,14 @@ pub async fn approve(
     match membership(entered.writer.get(&MEMBERS, &target.to_owned()).await?.as_ref()) {
         Membership::Join | Membership::Invite => {}
         Membership::Knock => {
-            members::must_exist(actions, target).await?;
+            members::must_be_invitable(actions, target).await?;
             let content = members::profile_of(actions, target).await?;
+            if !actions.is_local(target) {
+                let room = Arc::clone(&entered.writer.room);
+                drop(entered);
+                remote_invite::invite(actions, caller, &room, target, content).await?;
+                return rooms::details(actions, caller, room.id.as_str()).await;
+            }
             entered.writer.stage(&caller.user_id, Draft::member(target, "invite", content)).await?;
         }
         Membership::None | Membership::Leave | Membership::Ban => {

@@ -371,7 +371,7 @@ pub(super) async fn picture_of(
 }
 
 /// The medium is somebody's picture.
-async fn of_a_person(actions: &Actions, sha256: &Sha256) -> Result<Option<MediumInfo>, ActionError> {
+pub(super) async fn of_a_person(actions: &Actions, sha256: &Sha256) -> Result<Option<MediumInfo>, ActionError> {
     let url = address(actions, sha256);
     for (user_id, info) in rows::all(actions.store(), &MEDIA_PEOPLE, &media::home(sha256), KeyRange::all()).await? {
         let account = accounts::get(actions, &user_id).await?;

@@ -1,5 +1,8 @@
 //! Who is in a room: join, leave, invite, kick, ban, unban, and the list.
 
+use std::sync::Arc;
+
+use federation::Refusal;
 use rules::{
     draft::Draft,
     kind::RoomKind,
@@ -12,15 +15,18 @@ use super::{
     ActionError, Actions, Caller, Page, Window, accounts,
     append::Writer,
     creation::object,
-    incognito, purge, room_passwords,
+    handshakes::restricted,
+    incognito,
+    incoming::guests::Met,
+    invites, purge, remote_invite, remote_join, remote_leave, room_passwords,
     rooms::{self, Entered, RoomDetails},
     rows,
     texts::give_reason,
 };
 use crate::storage::{
-    Direction,
+    Direction, KeyRange,
     accounts::AccountState,
-    keyspaces::MEMBERS,
+    keyspaces::{MEMBERS, SERVERS},
     members::{Member, Silence},
 };
 
@@ -51,29 +57,106 @@ pub async fn join(
     password: Option<&str>,
 ) -> Result<RoomDetails, ActionError> {
     password.map_or(Ok(()), room_passwords::check)?;
-    let mut entered = match (rooms::enter(actions, caller, reference).await, password) {
+    let entered = match (rooms::enter(actions, caller, reference).await, password) {
         (Err(ActionError::RoomNotFound), None) => {
             must_not_be_purged(actions, caller, reference).await?;
-            return Err(elsewhere(actions, reference, via, "joining this room"));
+            return remote_join::join(actions, caller, reference, via).await;
         }
         (Err(ActionError::RoomNotFound), Some(password)) => {
             return room_passwords::join(actions, caller, reference, via, password).await;
         }
         (entered, _) => entered?,
     };
+    if entered.writer.summary()?.is_elsewhere() {
+        drop(entered);
+        return remote_join::join(actions, caller, reference, via).await;
+    }
     let present = membership(entered.member.as_ref());
     match (entered.may(caller, Act::Join), password) {
         (Err(ActionError::RoomForbidden { .. }), Some(password)) if present != Membership::Ban => {
             drop(entered);
             return room_passwords::join(actions, caller, reference, via, password).await;
         }
+        (Err(ActionError::RoomForbidden { .. }), None) if may_be_vouched_for(&entered, present)? => {
+            return join_restricted(actions, caller, reference, via, entered).await;
+        }
         (allowed, _) => allowed?,
     }
-    if present != Membership::Join {
-        let profile = profile_of(actions, &caller.user_id).await?;
+    come_in(actions, caller, entered, CanonicalJsonObject::new()).await
+}
+
+/// Enters a room in which people of this server are.
+///
+/// # Errors
+/// As [`join`]; [`ActionError::RoomNotFound`] when nobody of this server is in it.
+pub(super) async fn join_here(actions: &Actions, caller: &Caller, reference: &str) -> Result<RoomDetails, ActionError> {
+    let entered = rooms::enter(actions, caller, reference).await?;
+    if entered.writer.summary()?.is_elsewhere() {
+        return Err(ActionError::RoomNotFound);
+    }
+    entered.may(caller, Act::Join)?;
+    come_in(actions, caller, entered, CanonicalJsonObject::new()).await
+}
+
+async fn come_in(
+    actions: &Actions,
+    caller: &Caller,
+    mut entered: Entered,
+    content: CanonicalJsonObject,
+) -> Result<RoomDetails, ActionError> {
+    if membership(entered.member.as_ref()) != Membership::Join {
+        let mut profile = profile_of(actions, &caller.user_id).await?;
+        profile.extend(content);
         entered.writer.stage(&caller.user_id, Draft::member(&caller.user_id, "join", profile)).await?;
     }
     entered.finish(actions, caller).await
+}
+
+/// The room lets in the members of other rooms.
+fn may_be_vouched_for(entered: &Entered, present: Membership) -> Result<bool, ActionError> {
+    let view = entered.writer.view()?;
+    let rules = &view.basis.version.rules().authorization;
+    let is_restricted = match view.summary.join_rule.as_str() {
+        "restricted" => rules.restricted_join_rule,
+        "knock_restricted" => rules.knock_restricted_join_rule,
+        _ => false,
+    };
+    Ok(is_restricted && present != Membership::Ban && !view.summary.state.is_frozen())
+}
+
+/// Enters a room that lets in the members of other rooms: one of ours vouches for it, or a server that can.
+async fn join_restricted(
+    actions: &Actions,
+    caller: &Caller,
+    reference: &str,
+    via: &[String],
+    entered: Entered,
+) -> Result<RoomDetails, ActionError> {
+    let refused = || {
+        let message = "this room is entered by members of certain other rooms, and you are in none of them".to_owned();
+        ActionError::RoomForbidden { reason: Reason::Membership, message }
+    };
+    let view = entered.writer.view()?;
+    if view.summary.joined >= view.members_max(actions.settings.max_participants) {
+        return Err(ActionError::RoomCapacity("this room is full; somebody has to leave first".to_owned()));
+    }
+    let met = Met { room: Arc::clone(&entered.writer.room), view: Arc::new(view.clone()) };
+    match restricted::vouch(actions, &met, &entered.writer, &caller.user_id).await {
+        Ok(voucher) => {
+            let voucher = CanonicalJsonValue::String(voucher.to_string());
+            let content = [("join_authorised_via_users_server".to_owned(), voucher)];
+            come_in(actions, caller, entered, content.into_iter().collect()).await
+        }
+        Err(Refusal::UnableToAuthoriseJoin | Refusal::UnableToGrantJoin) if actions.is_connected() => {
+            drop(entered);
+            let servers = rows::all(&met.room.store, &SERVERS, &met.room.home, KeyRange::all()).await?;
+            let servers = servers.into_iter().map(|(server, _)| server.to_string());
+            let via: Vec<String> = via.iter().cloned().chain(servers).collect();
+            remote_join::join(actions, caller, reference, &via).await
+        }
+        Err(Refusal::Unavailable) => Err(ActionError::Busy),
+        Err(_) => Err(refused()),
+    }
 }
 
 /// A room that was purged here is brought back by an admin only.
@@ -100,7 +183,14 @@ pub(super) fn elsewhere(actions: &Actions, reference: &str, via: &[String], what
 /// Never was in it.
 pub async fn leave(actions: &Actions, caller: &Caller, reference: &str) -> Result<(), ActionError> {
     let entered = match rooms::enter(actions, caller, reference).await {
-        Err(ActionError::RoomNotFound) => return left_before(actions, caller, reference).await,
+        Err(ActionError::RoomNotFound) => {
+            if let Some(room_id) = rooms::id_of(actions, reference).await?
+                && invites::find(actions, &caller.user_id, &room_id).await?.is_some()
+            {
+                return remote_leave::leave(actions, caller, &room_id).await;
+            }
+            return left_before(actions, caller, reference).await;
+        }
         entered => entered?,
     };
     let mut writer = entered.writer;
@@ -154,13 +244,19 @@ pub async fn invite(
             "an incognito room never leaves this server; invite local people only",
         ));
     }
-    must_exist(actions, target).await?;
+    must_be_invitable(actions, target).await?;
     if present == Membership::Ban {
         let message = format!("{target} is banned from this room; lift the ban with POST …/unban first");
         return Err(ActionError::RoomForbidden { reason: Reason::Membership, message });
     }
     let mut content = profile_of(actions, target).await?;
     give_reason(&mut content, reason)?;
+    if is_foreign {
+        let room = Arc::clone(&entered.writer.room);
+        drop(entered);
+        remote_invite::invite(actions, caller, &room, target, content).await?;
+        return rooms::details(actions, caller, room.id.as_str()).await;
+    }
     entered.writer.stage(&caller.user_id, Draft::member(target, "invite", content)).await?;
     entered.finish(actions, caller).await
 }
@@ -265,7 +361,19 @@ pub fn membership(member: Option<&Member>) -> Membership {
     member.map_or(Membership::None, |member| member.membership)
 }
 
-/// Somebody can be invited: a local account in use. Others need federation.
+/// Somebody can be invited: a local account in use, or anybody of another server that can be asked.
+///
+/// # Errors
+/// As [`must_exist`].
+pub(super) async fn must_be_invitable(actions: &Actions, user_id: &UserId) -> Result<(), ActionError> {
+    if actions.is_local(user_id) {
+        must_exist(actions, user_id).await
+    } else {
+        remote_invite::must_be_connected(actions, user_id)
+    }
+}
+
+/// Somebody is a local account in use.
 ///
 /// # Errors
 /// [`ActionError::ParticipantNotFound`], [`ActionError::FederationDisabled`].

@@ -2,15 +2,20 @@
 //!
 //! No lane is held while any of this is waited for.
 
-use std::{collections::BTreeSet, future::Future, pin::Pin, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+};
 
 use federation::{
     Pdu,
-    local::{Gap, StateBefore},
+    local::{AliasAnswer, Gap, Invite, StateBefore, Template, Wish},
 };
 use parking_lot::RwLock;
 use rules::{UnixMs, keys::KeyRing};
-use ruma::{EventId, OwnedEventId, OwnedServerName, RoomId, ServerName};
+use ruma::{EventId, OwnedEventId, OwnedServerName, RoomAliasId, RoomId, RoomVersionId, ServerName, UserId};
 
 use super::Actions;
 
@@ -40,7 +45,18 @@ pub enum PeerError {
     Unreadable,
 }
 
+/// What a peer says when our user has joined its room.
+#[derive(Debug)]
+pub struct Joined {
+    /// The join as the peer keeps it, with its own signature where the room's rules ask for one.
+    pub event: Option<Pdu>,
+    /// The room's state before the join, and what authorises it.
+    pub before: StateBefore<Pdu>,
+}
+
 /// Other servers. Every answer is what one of them says: it is checked by whoever asked.
+///
+/// What a network does not know how to ask, nobody answers: those functions have a body here.
 pub trait Peers: Send + Sync + 'static {
     /// One event.
     fn event<'a>(&'a self, peer: &'a ServerName, event_id: &'a EventId) -> Asking<'a, Pdu>;
@@ -83,6 +99,73 @@ pub trait Peers: Send + Sync + 'static {
 
     /// Keys of servers, to check what was signed at that time. Those that are not found are left out.
     fn keys<'a>(&'a self, needed: &'a BTreeSet<(OwnedServerName, String)>, at: UnixMs) -> Keys<'a>;
+
+    /// A membership event for a user of ours to complete, of a room with one of these versions (`make_join`, `make_leave`, `make_knock`). A refusal for
+    /// whatever reason is [`PeerError::Refused`].
+    fn membership_template<'a>(
+        &'a self,
+        _peer: &'a ServerName,
+        _room_id: &'a RoomId,
+        _user_id: &'a UserId,
+        _wish: Wish,
+        _versions: &'a [RoomVersionId],
+    ) -> Asking<'a, Template> {
+        unreachable_peer()
+    }
+
+    /// Hands in a signed join (`send_join`). The answer holds the whole state, members included; it may take minutes.
+    fn send_join<'a>(
+        &'a self,
+        _peer: &'a ServerName,
+        _room_id: &'a RoomId,
+        _event_id: &'a EventId,
+        _event: Pdu,
+    ) -> Asking<'a, Joined> {
+        unreachable_peer()
+    }
+
+    /// Hands in a signed leave, or the refusal of an invite (`send_leave`).
+    fn send_leave<'a>(
+        &'a self,
+        _peer: &'a ServerName,
+        _room_id: &'a RoomId,
+        _event_id: &'a EventId,
+        _event: Pdu,
+    ) -> Asking<'a, ()> {
+        unreachable_peer()
+    }
+
+    /// Hands in a signed knock (`send_knock`). The answer holds a few state events that show what the room is.
+    fn send_knock<'a>(
+        &'a self,
+        _peer: &'a ServerName,
+        _room_id: &'a RoomId,
+        _event_id: &'a EventId,
+        _event: Pdu,
+    ) -> Asking<'a, Vec<Pdu>> {
+        unreachable_peer()
+    }
+
+    /// Invites a user of the peer (`invite`, version 2). The answer is the invite with the peer's signature added, if it is honest.
+    fn invite<'a>(
+        &'a self,
+        _peer: &'a ServerName,
+        _room_id: &'a RoomId,
+        _event_id: &'a EventId,
+        _invite: Invite,
+    ) -> Asking<'a, Pdu> {
+        unreachable_peer()
+    }
+
+    /// The room of an alias of the peer, and servers to join it through (`query/directory`).
+    fn alias<'a>(&'a self, _peer: &'a ServerName, _alias: &'a RoomAliasId) -> Asking<'a, AliasAnswer> {
+        unreachable_peer()
+    }
+
+    /// The public profile of a user of the peer (`query/profile`).
+    fn profile<'a>(&'a self, _peer: &'a ServerName, _user_id: &'a UserId) -> Asking<'a, BTreeMap<String, String>> {
+        unreachable_peer()
+    }
 }
 
 /// Nobody: the network is not plugged in.
@@ -143,23 +226,28 @@ fn unreachable_peer<'a, T: Send + 'a>() -> Asking<'a, T> {
     Box::pin(std::future::ready(Err(PeerError::Unreachable)))
 }
 
-/// The peers of a tenant: nobody, until the network is plugged in.
-pub struct Network(RwLock<Arc<dyn Peers>>);
-
-impl Default for Network {
-    fn default() -> Self {
-        Self(RwLock::new(Arc::new(Nobody)))
-    }
-}
+/// The peers of a tenant: none until the network is plugged in.
+#[derive(Default)]
+pub struct Network(RwLock<Option<Arc<dyn Peers>>>);
 
 impl Actions {
     /// Plugs the network in.
     pub fn connect(&self, peers: Arc<dyn Peers>) {
-        *self.network.0.write() = peers;
+        *self.network.0.write() = Some(peers);
+    }
+
+    /// Pulls the network out.
+    pub(super) fn disconnect(&self) {
+        *self.network.0.write() = None;
+    }
+
+    /// The network is plugged in: this server talks to others.
+    pub fn is_connected(&self) -> bool {
+        self.network.0.read().is_some()
     }
 
     /// Other servers.
     pub fn peers(&self) -> Arc<dyn Peers> {
-        Arc::clone(&self.network.0.read())
+        self.network.0.read().clone().unwrap_or_else(|| Arc::new(Nobody))
     }
 }

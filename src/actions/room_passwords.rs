@@ -163,7 +163,11 @@ async fn door(room: &Room, caller: &Caller) -> Result<(Option<String>, bool), Ac
 
 /// Who invites whoever knows the password: of the joined local members who may, the one of the highest level, creators above all; of several the one whose id
 /// comes first.
-async fn inviter(actions: &Actions, room: &Room, writer: &Writer) -> Result<Option<OwnedUserId>, ActionError> {
+pub(super) async fn inviter(
+    actions: &Actions,
+    room: &Room,
+    writer: &Writer,
+) -> Result<Option<OwnedUserId>, ActionError> {
     let levels = &writer.view()?.basis.levels;
     let usual = Level::Number(levels.users_default());
     let creators = levels.creators().map(|creator| (Reverse(Level::Creator), creator.clone()));

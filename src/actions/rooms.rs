@@ -16,7 +16,7 @@ use super::{
     append::Writer,
     chores,
     creation::object,
-    incognito,
+    incognito, invites,
     lane::Room,
     members::membership,
     personal::{self, PersonalView},
@@ -182,7 +182,13 @@ impl Opened {
 /// # Errors
 /// As [`open`].
 pub async fn details(actions: &Actions, caller: &Caller, reference: &str) -> Result<RoomDetails, ActionError> {
-    open(actions, caller, reference).await?.details(actions, caller).await
+    match open(actions, caller, reference).await {
+        Err(ActionError::RoomNotFound) => {
+            let room_id = id_of(actions, reference).await?.ok_or(ActionError::RoomNotFound)?;
+            invites::details(actions, &caller.user_id, &room_id).await?.ok_or(ActionError::RoomNotFound)
+        }
+        opened => opened?.details(actions, caller).await,
+    }
 }
 
 /// What a room answers to one person.
@@ -308,19 +314,44 @@ pub async fn set_workspace(
 /// # Errors
 /// When storage cannot be read.
 pub async fn own(actions: &Actions, caller: &Caller, window: Window) -> Result<Page<RoomDetails>, ActionError> {
-    let mut rooms: Vec<(UnixMs, Arc<Room>, Arc<RoomView>)> = Vec::new();
+    let mut rooms: Vec<(UnixMs, OwnedRoomId, Listed)> = Vec::new();
+    let invited = invites::of(actions, &caller.user_id).await?;
     for (room_id, row) in personal::rooms_of(actions, &caller.user_id).await? {
-        if row.is_workspace || !row.membership.is_involved() {
+        let is_invited = invited.iter().any(|(invited, _)| *invited == room_id);
+        if row.is_workspace || is_invited || !row.membership.is_involved() {
             continue;
         }
         let room = actions.room(&room_id);
         if let Some(view) = room.view().await? {
-            rooms.push((view.tip.last_activity, room, view));
+            rooms.push((view.tip.last_activity, room_id, Listed::Here(room, view)));
         }
     }
-    rooms.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.id.cmp(&b.1.id)));
-    let page = Page::of(rooms, window).map(|(_, room, view)| (room, view));
-    describe_all(actions, caller, page).await
+    for (room_id, invited) in invited {
+        let room = invites::describe(&room_id, &invited)?;
+        if room.view.summary.kind != RoomKind::Workspace {
+            rooms.push((invited.received_at, room_id, Listed::Elsewhere(Box::new(room))));
+        }
+    }
+    rooms.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+    let Page { entries, total } = Page::of(rooms, window);
+    let mut described = Vec::with_capacity(entries.len());
+    for (_, _, listed) in entries {
+        described.push(match listed {
+            Listed::Elsewhere(room) => *room,
+            Listed::Here(room, view) => {
+                let member = room.store.get(&MEMBERS, &room.home, &caller.user_id).await?;
+                describe(actions, caller, &room, view, member.as_ref()).await?
+            }
+        });
+    }
+    Ok(Page { entries: described, total })
+}
+
+/// A room of somebody's list.
+enum Listed {
+    Here(Arc<Room>, Arc<RoomView>),
+    /// Nobody of this server is in it.
+    Elsewhere(Box<RoomDetails>),
 }
 
 /// The archived rooms of which the caller was a member when they were archived.

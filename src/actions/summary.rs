@@ -157,9 +157,10 @@ pub fn count_members(summary: &mut Summary, before: Membership, after: Membershi
     }
 }
 
-/// Everybody of this tenant may find the room and enter it.
+/// Everybody of this tenant may find the room and enter it. A room that only others are in is not known well enough.
 pub fn is_listed(summary: &Summary) -> bool {
     summary.join_rule == "public"
+        && !summary.is_elsewhere()
         && !matches!(summary.kind, RoomKind::Workspace | RoomKind::Incognito | RoomKind::Direct)
 }
 

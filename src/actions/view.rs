@@ -112,6 +112,10 @@ impl RoomView {
 
     /// Everybody may see that the room exists: it is listed, or the person is or was part of it. A closed workspace is deleted, and seen by nobody.
     pub fn is_visible_to(&self, member: Option<&Member>) -> bool {
+        // A room without heads is one that is still being entered through another server.
+        if self.tip.heads.is_empty() {
+            return false;
+        }
         if self.summary.kind == RoomKind::Workspace && self.summary.state == RoomState::Closed {
             return false;
         }

@@ -125,6 +125,7 @@ fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::ContentTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorKind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         ErrorKind::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::PeerUnreachable | ErrorKind::PeerRefused => StatusCode::BAD_GATEWAY,
         ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
@@ -141,7 +142,7 @@ impl From<ActionError> for Problem {
         let kind = error.kind();
         let retry_after = match &error {
             ActionError::RateLimited { retry_after } => Some(*retry_after),
-            ActionError::Busy => Some(BUSY_RETRY_AFTER),
+            ActionError::Busy | ActionError::Underway(_) => Some(BUSY_RETRY_AFTER),
             _ => None,
         };
         let (message, cause) = match kind {

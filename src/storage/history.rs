@@ -263,6 +263,12 @@ impl Summary {
     pub fn local_joined(&self) -> u64 {
         self.joined.saturating_sub(self.foreign_joined)
     }
+
+    /// Others are in the room, and nobody of this server: what it is now, only they know.
+    #[must_use]
+    pub fn is_elsewhere(&self) -> bool {
+        self.foreign_joined > 0 && self.local_joined() == 0
+    }
 }
 
 impl Value for Summary {

@@ -32,6 +32,7 @@
 //! | `answers` | person | request → stored answer |
 //! | `uploads` | person | medium → what it was uploaded as |
 //! | `profile_changed` | person | → the person's rooms may not know yet |
+//! | `invites` | person | room that nobody of this server is in → who invites there, or that the person knocks |
 //! | `names` | server | local name → |
 //! | `aliases` | name (the alias) | → room |
 //! | `media_rooms` | name (the medium) | room whose `room_media` may have it → |
@@ -66,7 +67,7 @@ use super::{
     history::{Arrivals, EventAt, Redaction, RoomListing, RoomSettings, SentUnder, Staged, StoredEvent, Summary, Tip},
     keyspace::keyspaces,
     media::{MediumInfo, Sha256, Uploaded},
-    members::{InRoom, Member, Personal},
+    members::{InRoom, Invited, Member, Personal},
     peers::{Answered, KnownKey, PeerFacts, PeerState},
     state::NodeRow,
     value::Value,
@@ -80,6 +81,7 @@ impl Value for Arrivals {}
 impl Value for SentUnder {}
 impl Value for Staged {}
 impl Value for InRoom {}
+impl Value for Invited {}
 impl Value for Reservation {}
 impl Value for StoredAnswer {}
 impl Value for Chore {}
@@ -185,6 +187,9 @@ keyspaces! {
 
     /// The person's profile changed, and not all of their rooms know it yet.
     50 PROFILE_CHANGED: () => (), in Person, as Rows;
+
+    /// The invites of a person to rooms that nobody of this server is in, and their knocks there.
+    51 INVITES: OwnedRoomId => Invited, in Person, as Rows;
 
     /// The local names that are taken, for good.
     60 NAMES: String => (), in Server, as Rows;

@@ -1,7 +1,7 @@
 //! Who is in which room: a row in the room for each member, and a row with each local person for each of their rooms.
 
 use rules::{UnixMs, permission::Membership};
-use ruma::OwnedEventId;
+use ruma::{OwnedEventId, OwnedServerName, OwnedUserId};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -107,6 +107,40 @@ pub struct InRoom {
     pub is_workspace: bool,
     /// The person has been a joined member once.
     pub was_joined: bool,
+}
+
+/// What a person is to a room that nobody of this server is in: invited, or knocking.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invited {
+    /// Invited or knocking.
+    pub membership: Membership,
+    /// The room's version, as the other server says.
+    pub version: String,
+    /// The event that says so.
+    pub event_id: OwnedEventId,
+    /// Canonical JSON of it, with the signatures of both servers.
+    pub event: String,
+    /// Who sent it.
+    pub sender: OwnedUserId,
+    /// The server that brought it.
+    pub origin: OwnedServerName,
+    /// The room is to be a direct message.
+    pub is_direct: bool,
+    /// What the other server shows of the room.
+    pub room_state: Vec<Shown>,
+    /// When it came.
+    pub received_at: UnixMs,
+}
+
+/// A piece of the state of a room, as another server shows it to who is invited. Nobody has checked it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// Its type.
+    pub event_type: String,
+    /// Who sent it.
+    pub sender: OwnedUserId,
+    /// Its content, as JSON.
+    pub content: String,
 }
 
 /// What a person has set for themselves in a room. Nobody else sees it.

@@ -90,6 +90,15 @@ pub(crate) async fn server() -> TestServer {
     server_with(Setup::default()).await
 }
 
+/// A server of another name, to talk to others. It cannot be restarted.
+pub(crate) async fn server_named(server_name: &str) -> TestServer {
+    let (folder, setup) = (tempfile::tempdir().expect("a folder"), Setup::default());
+    let clock = Arc::new(Manual::at(START));
+    let running = try_start(&folder, &setup, &clock, server_name).await.expect("the server starts");
+    let link = Link { http: http_client(), address: RwLock::new(running.api()) };
+    TestServer { folder, setup, clock, running: Some(running), link: Arc::new(link) }
+}
+
 /// A server with something otherwise than usual.
 pub(crate) async fn server_with(setup: Setup) -> TestServer {
     let folder = tempfile::tempdir().expect("a folder");

@@ -2,6 +2,8 @@
 //! tell of what they know, keep things back and lie.
 #![cfg(test)]
 
+mod between;
+mod engines;
 mod gaps;
 mod history;
 mod network;

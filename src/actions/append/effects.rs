@@ -151,6 +151,11 @@ impl Writer {
         let mut changed = self.summary()?.clone();
         let was = membership(before.as_ref());
         summary::count_members(&mut changed, was, after.membership, is_foreign);
+        if changed.kind == RoomKind::Direct
+            && let Some(kind) = self.is_direct_no_longer(changed.joined, changed.invited)?
+        {
+            changed.kind = kind;
+        }
         self.commit.put(&MEMBERS, &user_id, &after);
         if is_foreign {
             self.count_server(&user_id, was, after.membership).await?;
@@ -239,7 +244,7 @@ impl Writer {
     }
 
     /// Each of two people finds their direct message by the other's name.
-    fn tell_pair(&mut self, one: &OwnedUserId, other: &OwnedUserId) {
+    pub(super) fn tell_pair(&mut self, one: &OwnedUserId, other: &OwnedUserId) {
         for (person, partner) in [(one, other), (other, one)] {
             if self.actions.is_local(person) {
                 let row = (partner.clone(), self.room.id.clone());

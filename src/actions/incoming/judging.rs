@@ -7,6 +7,7 @@ use std::{
 };
 
 use rules::{
+    UnixMs,
     authorization::Refusal,
     event::{Event, RawPdu},
     format::{self, Caps},
@@ -14,7 +15,7 @@ use rules::{
     keys::{Key, KeyRing, Validity},
     version::Version,
 };
-use ruma::{OwnedEventId, events::TimelineEventType};
+use ruma::{OwnedEventId, OwnedServerName, events::TimelineEventType};
 
 use crate::{actions::Actions, clock::Clock};
 
@@ -63,18 +64,8 @@ pub(in crate::actions) async fn check(actions: &Actions, version: Version, raw: 
         Step::Need(_) => return First::Held("it asked for something else than keys".to_owned()),
         Step::Done(verdict) => return over(verdict),
     };
-    let signer = &actions.signer;
-    let (own, foreign): (BTreeSet<_>, BTreeSet<_>) =
-        needed.into_iter().partition(|(server, _)| server == signer.server_name());
-    let mut keys = KeyRing::new();
-    if own.contains(&(signer.server_name().clone(), signer.key_id().to_owned())) {
-        let validity = Validity::Until(rules::UnixMs(u64::MAX));
-        keys.insert(signer.server_name().clone(), signer.key_id(), Key { public: signer.public_key(), validity });
-    }
-    if !foreign.is_empty() {
-        let at = at.unwrap_or_else(|| Clock::now(&*actions.clock));
-        keys.extend(actions.peers().keys(&foreign, at).await);
-    }
+    let at = at.unwrap_or_else(|| Clock::now(&*actions.clock));
+    let keys = keys(actions, needed, at).await;
     match intake.step(Facts::Keys(keys)) {
         Step::Done(verdict) => over(verdict),
         Step::Need(_) => match intake.event().cloned() {
@@ -82,6 +73,26 @@ pub(in crate::actions) async fn check(actions: &Actions, version: Version, raw: 
             None => First::Held("it has no event".to_owned()),
         },
     }
+}
+
+/// Keys of servers, our own among them, as far as they are found.
+pub(in crate::actions) async fn keys(
+    actions: &Actions,
+    needed: BTreeSet<(OwnedServerName, String)>,
+    at: UnixMs,
+) -> KeyRing {
+    let signer = &actions.signer;
+    let (own, foreign): (BTreeSet<_>, BTreeSet<_>) =
+        needed.into_iter().partition(|(server, _)| server == signer.server_name());
+    let mut keys = KeyRing::new();
+    if own.contains(&(signer.server_name().clone(), signer.key_id().to_owned())) {
+        let validity = Validity::Until(UnixMs(u64::MAX));
+        keys.insert(signer.server_name().clone(), signer.key_id(), Key { public: signer.public_key(), validity });
+    }
+    if !foreign.is_empty() {
+        keys.extend(actions.peers().keys(&foreign, at).await);
+    }
+    keys
 }
 
 fn over(verdict: Verdict) -> First {

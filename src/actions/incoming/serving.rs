@@ -143,7 +143,7 @@ pub(super) async fn backfill(
 }
 
 /// The state before an event and what authorises it.
-pub(super) async fn state(
+pub(in crate::actions) async fn state(
     actions: &Actions,
     origin: &ServerName,
     room_id: &RoomId,

@@ -12,8 +12,8 @@ use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
 use super::{Frame, FrameKind};
 use crate::{
     actions::{
-        ActionError, Actions, Caller, append::is_message, lane::Room, members::membership, personal, rooms, rows,
-        rows::Rows, timeline, view::RoomView,
+        ActionError, Actions, Caller, append::is_message, invites, lane::Room, members::membership, personal, rooms,
+        rows, rows::Rows, timeline, view::RoomView,
     },
     live::{Audience, Listener},
     storage::{
@@ -128,7 +128,7 @@ impl Routing<'_> {
                 let Some(cursor) = cursor.filter(|_| has_moved || !is_in) else { return Ok(()) };
                 let kind = match change.kind {
                     ChangeKind::Members => room_frame(self.actions, &user_id, room_id).await?,
-                    _ => FrameKind::Room { room_id, membership: Membership::None, room: None },
+                    _ => invited_frame(self.actions, &user_id, room_id).await?,
                 };
                 outcome.give(listener, kind, cursor);
             }
@@ -346,6 +346,13 @@ async fn room_frame(actions: &Actions, user_id: &UserId, room_id: OwnedRoomId) -
         }
         None => None,
     };
+    Ok(FrameKind::Room { room_id, membership, room })
+}
+
+/// A room that nobody of this server is in: the person is invited there, or the room is no more.
+async fn invited_frame(actions: &Actions, user_id: &UserId, room_id: OwnedRoomId) -> Result<FrameKind, ActionError> {
+    let room = invites::details(actions, user_id, &room_id).await?.map(Box::new);
+    let membership = room.as_ref().map_or(Membership::None, |room| room.membership);
     Ok(FrameKind::Room { room_id, membership, room })
 }
 

@@ -88,6 +88,8 @@ fn code(kind: ProblemKind) -> &'static str {
         ErrorKind::ContentTooLarge => "SW_CONTENT_TOO_LARGE",
         ErrorKind::RateLimited => "SW_RATE_LIMIT_EXCEEDED",
         ErrorKind::FederationDisabled => "SW_FED_DISABLED",
+        ErrorKind::PeerUnreachable => "SW_FED_PEER_UNREACHABLE",
+        ErrorKind::PeerRefused => "SW_FED_PEER_REFUSED",
         ErrorKind::NameTaken => "SW_NAME_TAKEN",
         ErrorKind::IdempotencyMismatch => "SW_IDEMPOTENCY_MISMATCH",
         ErrorKind::Busy => "SW_BUSY",

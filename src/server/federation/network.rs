@@ -1,12 +1,15 @@
 //! Other servers, as the actions ask them. Implements [`Peers`].
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use federation::{
     Pdu, Validity,
     connection::Connections,
     error::FederationError,
-    local::{Gap, StateBefore},
+    local::{AliasAnswer, Gap, Invite, StateBefore, Template, Wish},
     server_keys::ServerKeys,
 };
 use rules::{
@@ -14,11 +17,11 @@ use rules::{
     keys::{self, Key, KeyRing},
 };
 use ruma::{
-    EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName, OwnedServerSigningKeyId, RoomId, ServerName,
-    UInt,
+    CanonicalJsonObject, EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName, OwnedServerSigningKeyId,
+    RoomAliasId, RoomId, RoomVersionId, ServerName, UInt, UserId,
 };
 
-use crate::actions::peers::{Asking, Keys, PeerError, PeerRows, Peers};
+use crate::actions::peers::{Asking, Joined, Keys, PeerError, PeerRows, Peers};
 
 /// The other servers that a tenant asks.
 pub(super) struct Network {
@@ -49,6 +52,10 @@ pub(super) fn told(error: FederationError) -> PeerError {
         | FederationError::Busy
         | FederationError::Storage(_) => PeerError::Unreachable,
     }
+}
+
+fn object(event: &Pdu) -> Result<CanonicalJsonObject, PeerError> {
+    serde_json::from_str(event.get()).map_err(|_no_canonical_json| PeerError::Unreadable)
 }
 
 impl Peers for Network {
@@ -120,5 +127,81 @@ impl Peers for Network {
             }
             ring
         })
+    }
+
+    fn membership_template<'a>(
+        &'a self,
+        peer: &'a ServerName,
+        room_id: &'a RoomId,
+        user_id: &'a UserId,
+        wish: Wish,
+        versions: &'a [RoomVersionId],
+    ) -> Asking<'a, Template> {
+        Box::pin(async move {
+            let peer = self.connections.peer(peer);
+            peer.membership_template(room_id, user_id, wish, versions).await.map_err(told)
+        })
+    }
+
+    fn send_join<'a>(
+        &'a self,
+        peer: &'a ServerName,
+        room_id: &'a RoomId,
+        event_id: &'a EventId,
+        event: Pdu,
+    ) -> Asking<'a, Joined> {
+        Box::pin(async move {
+            let event = object(&event)?;
+            let joined = self.connections.peer(peer).send_join(room_id, event_id, &event).await.map_err(told)?;
+            Ok(Joined { event: joined.event, before: joined.before })
+        })
+    }
+
+    fn send_leave<'a>(
+        &'a self,
+        peer: &'a ServerName,
+        room_id: &'a RoomId,
+        event_id: &'a EventId,
+        event: Pdu,
+    ) -> Asking<'a, ()> {
+        Box::pin(async move {
+            self.connections.peer(peer).send_leave(room_id, event_id, &object(&event)?).await.map_err(told)
+        })
+    }
+
+    fn send_knock<'a>(
+        &'a self,
+        peer: &'a ServerName,
+        room_id: &'a RoomId,
+        event_id: &'a EventId,
+        event: Pdu,
+    ) -> Asking<'a, Vec<Pdu>> {
+        Box::pin(async move {
+            self.connections.peer(peer).send_knock(room_id, event_id, &object(&event)?).await.map_err(told)
+        })
+    }
+
+    fn invite<'a>(
+        &'a self,
+        peer: &'a ServerName,
+        room_id: &'a RoomId,
+        event_id: &'a EventId,
+        invite: Invite,
+    ) -> Asking<'a, Pdu> {
+        Box::pin(async move {
+            let Invite { room_version, event, room_state } = invite;
+            let event = object(&event)?;
+            let room_state: Result<_, _> = room_state.iter().map(object).collect();
+            let peer = self.connections.peer(peer);
+            peer.invite(room_id, event_id, &room_version, event, room_state?).await.map_err(told)
+        })
+    }
+
+    fn alias<'a>(&'a self, peer: &'a ServerName, alias: &'a RoomAliasId) -> Asking<'a, AliasAnswer> {
+        Box::pin(async move { self.connections.peer(peer).alias(alias).await.map_err(told) })
+    }
+
+    fn profile<'a>(&'a self, peer: &'a ServerName, user_id: &'a UserId) -> Asking<'a, BTreeMap<String, String>> {
+        Box::pin(async move { self.connections.peer(peer).profile(user_id).await.map_err(told) })
     }
 }

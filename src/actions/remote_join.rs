@@ -1,0 +1,285 @@
+//! Entering rooms through other servers. One task for each room does it, whoever waits: a client that waits too long is told to ask again, and a repeat finds
+//! the task or the room. What other servers send of the room meanwhile waits in a bounded queue.
+//!
+//! The servers that may help are asked one after the other. Why none of them did is told in no more words than that.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use federation::{
+    Pdu, Refusal,
+    local::{LocalRooms as _, Wish},
+};
+use parking_lot::Mutex;
+use rules::{event::RawPdu, permission::Membership, version::Version};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, RoomVersionId, ServerName, UserId};
+use serde_json::value::RawValue;
+use tokio::sync::{Semaphore, watch};
+
+use super::{
+    ActionError, Actions, Caller, append, capacity,
+    incoming::{
+        self,
+        judging::{self, Purpose},
+    },
+    invites,
+    members::{self, membership, profile_of},
+    peers::PeerError,
+    rooms::{self, RoomDetails},
+};
+use crate::storage::keyspaces::MEMBERS;
+
+pub(super) mod answer;
+pub(super) mod candidates;
+pub(super) mod template;
+
+/// How long a client waits for a room of another server.
+pub const CLIENT_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Rooms that are entered at the same time, those that wait for their turn included.
+const RUNS_MAX: usize = 64;
+/// Rooms whose state is in memory at the same time.
+const RUNS_AT_ONCE: usize = 4;
+/// Events of one room that wait until it is entered, and their bytes.
+const QUEUED_MAX: usize = 1_000;
+const QUEUED_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How often somebody who waited for another one's entry tries it alone.
+const TRIES_MAX: usize = 3;
+
+/// The rooms that are being entered.
+pub struct Runs {
+    runs: Mutex<HashMap<OwnedRoomId, Arc<Run>>>,
+    turns: Semaphore,
+}
+
+impl Default for Runs {
+    fn default() -> Self {
+        Self { runs: Mutex::default(), turns: Semaphore::new(RUNS_AT_ONCE) }
+    }
+}
+
+/// One room that is being entered.
+struct Run {
+    user_id: OwnedUserId,
+    version: OnceLock<Version>,
+    queue: Mutex<Queue>,
+    outcome: watch::Sender<Option<Result<(), Failed>>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<(OwnedServerName, Pdu)>,
+    bytes: usize,
+}
+
+/// Why a room was not entered.
+#[derive(Clone, Debug)]
+enum Failed {
+    Unreachable,
+    Refused,
+    Busy,
+    Capacity(String),
+}
+
+impl From<Failed> for ActionError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Unreachable => Self::unreachable(),
+            Failed::Refused => Self::PeerRefused("no other server lets you into this room".to_owned()),
+            Failed::Busy => Self::Busy,
+            Failed::Capacity(message) => Self::TenantCapacity(message),
+        }
+    }
+}
+
+/// What became of one try.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error("{0}")]
+    Peer(#[from] PeerError),
+    #[error("{0}")]
+    Template(#[from] template::BadTemplate),
+    #[error("{0}")]
+    Answer(#[from] answer::BadAnswer),
+    #[error("{0}")]
+    Ours(#[from] ActionError),
+}
+
+/// Enters a room through another server that is in it.
+///
+/// # Errors
+/// No server that could help is named, was reached, or does; [`ActionError::Underway`] when it takes longer than a client waits.
+pub(super) async fn join(
+    actions: &Actions,
+    caller: &Caller,
+    reference: &str,
+    via: &[String],
+) -> Result<RoomDetails, ActionError> {
+    let found = candidates::find(actions, caller, reference, via).await?;
+    let room_id = found.room_id;
+    for _ in 0..TRIES_MAX {
+        let (run, is_own) = start(actions, &room_id, &caller.user_id, &found.servers)?;
+        let mut outcome = run.outcome.subscribe();
+        drop(run);
+        match wait(&mut outcome).await? {
+            Ok(()) if is_own => return rooms::details(actions, caller, room_id.as_str()).await,
+            Err(failed) if is_own => return Err(failed.into()),
+            // Somebody else's entry is over: the room may be here now.
+            _ => {}
+        }
+        match members::join_here(actions, caller, room_id.as_str()).await {
+            Err(ActionError::RoomNotFound) => {}
+            Err(ActionError::RoomForbidden { .. }) if !is_joined(actions, &room_id, &caller.user_id).await? => {}
+            joined => return joined,
+        }
+    }
+    Err(ActionError::Busy)
+}
+
+/// Waits for the end of a task, no longer than a client does.
+async fn wait(outcome: &mut watch::Receiver<Option<Result<(), Failed>>>) -> Result<Result<(), Failed>, ActionError> {
+    let done = tokio::time::timeout(CLIENT_WAIT_MAX, outcome.wait_for(Option::is_some)).await;
+    let Ok(done) = done else {
+        let message = "entering this room takes long and goes on; ask again in a while".to_owned();
+        return Err(ActionError::Underway(message));
+    };
+    done.ok().and_then(|done| done.clone()).ok_or(ActionError::Busy)
+}
+
+async fn is_joined(actions: &Actions, room_id: &RoomId, user_id: &UserId) -> Result<bool, ActionError> {
+    let room = actions.room(room_id);
+    let member = room.store.get(&MEMBERS, &room.home, &user_id.to_owned()).await?;
+    Ok(membership(member.as_ref()) == Membership::Join)
+}
+
+/// The task that enters the room, and whether it does so for this person; begins one where there is none.
+fn start(
+    actions: &Actions,
+    room_id: &OwnedRoomId,
+    user_id: &OwnedUserId,
+    servers: &[OwnedServerName],
+) -> Result<(Arc<Run>, bool), ActionError> {
+    let mut runs = actions.entering.runs.lock();
+    if let Some(run) = runs.get(room_id) {
+        return Ok((Arc::clone(run), run.user_id == *user_id));
+    }
+    if runs.len() >= RUNS_MAX {
+        return Err(ActionError::Busy);
+    }
+    let run = Arc::new(Run {
+        user_id: user_id.clone(),
+        version: OnceLock::new(),
+        queue: Mutex::default(),
+        outcome: watch::Sender::new(None),
+    });
+    runs.insert(room_id.clone(), Arc::clone(&run));
+    let (running, actions, room_id, servers) = (Arc::clone(&run), actions.clone(), room_id.clone(), servers.to_vec());
+    actions.clone().jobs.spawn(async move {
+        let outcome = match actions.entering.turns.acquire().await {
+            Ok(_turn) => work(&actions, &room_id, &running, &servers).await,
+            Err(_closed) => Err(Failed::Busy),
+        };
+        actions.entering.runs.lock().remove(&room_id);
+        let waiting = std::mem::take(&mut running.queue.lock().waiting);
+        running.outcome.send_replace(Some(outcome));
+        for (origin, pdu) in waiting {
+            actions.receive(&origin, &room_id, vec![pdu]).await;
+        }
+    });
+    Ok((run, true))
+}
+
+/// Asks one server after the other.
+async fn work(actions: &Actions, room_id: &OwnedRoomId, run: &Run, servers: &[OwnedServerName]) -> Result<(), Failed> {
+    let place = match actions.room(room_id).view().await {
+        Ok(Some(_)) => None,
+        Ok(None) => match capacity::room(actions).await {
+            Ok(place) => Some(place),
+            Err(ActionError::TenantCapacity(message)) => return Err(Failed::Capacity(message)),
+            Err(_) => return Err(Failed::Busy),
+        },
+        Err(_) => return Err(Failed::Busy),
+    };
+    let mut failed = Failed::Unreachable;
+    for peer in servers {
+        let trouble = match through(actions, room_id, run, peer).await {
+            Ok(()) => {
+                if let Some(place) = place {
+                    place.keep();
+                }
+                return Ok(());
+            }
+            Err(trouble) => trouble,
+        };
+        tracing::info!(room.id = %room_id, peer = %peer, "`{room_id}` was not entered through `{peer}`: {trouble}");
+        match trouble {
+            Trouble::Peer(PeerError::Unreachable) => {}
+            Trouble::Ours(ActionError::Busy) => return Err(Failed::Busy),
+            Trouble::Ours(error) => {
+                tracing::error!(room.id = %room_id, %error, "`{room_id}` was not stored: {error}");
+                return Err(Failed::Busy);
+            }
+            Trouble::Peer(_) | Trouble::Template(_) | Trouble::Answer(_) => failed = Failed::Refused,
+        }
+    }
+    Err(failed)
+}
+
+/// The versions of rooms that are spoken here.
+pub(super) fn versions() -> Vec<RoomVersionId> {
+    Version::all().map(|version| version.id().clone()).collect()
+}
+
+async fn through(actions: &Actions, room_id: &OwnedRoomId, run: &Run, peer: &ServerName) -> Result<(), Trouble> {
+    let peers = actions.peers();
+    let user_id = &run.user_id;
+    let template = peers.membership_template(peer, room_id, user_id, Wish::Join, &versions()).await?;
+    let profile = profile_of(actions, user_id).await?;
+    let made = template::make(actions, peer, (room_id, user_id, Wish::Join), &template, profile)?;
+    run.version.get_or_init(|| made.version);
+    let joined = peers.send_join(peer, room_id, made.event.event_id(), pdu_of(&made.event)?).await?;
+    let mut entering = answer::read(actions, room_id, peer, &made, joined).await?;
+    let room = actions.room(room_id);
+    if room.view().await?.is_some_and(|view| view.summary.local_joined() > 0) {
+        // We are in the room, and only could not let the person in ourselves.
+        actions.receive(peer, room_id, vec![pdu_of(&entering.join)?]).await;
+        incoming::catch_up(actions, room_id).await?;
+        let is_in = is_joined(actions, room_id, user_id).await?;
+        return if is_in { Ok(()) } else { Err(Trouble::Peer(PeerError::Unreadable)) };
+    }
+    let invited = invites::find(actions, user_id, room_id).await?;
+    entering.direct_with = invited.filter(|invited| invited.is_direct).map(|invited| invited.sender);
+    append::enter(actions, &room, entering).await?;
+    Ok(())
+}
+
+pub(super) fn pdu_of(event: &rules::Event) -> Result<Pdu, ActionError> {
+    RawValue::from_string(event.json().to_owned()).map_err(ActionError::internal)
+}
+
+/// Keeps events of a room that is being entered until it is, and answers for those whose ids are known; none: nobody enters the room now.
+pub(super) fn queue(
+    actions: &Actions,
+    origin: &ServerName,
+    room_id: &RoomId,
+    pdus: &[Pdu],
+) -> Option<Vec<(OwnedEventId, Result<(), Refusal>)>> {
+    let run = actions.entering.runs.lock().get(room_id).cloned()?;
+    let mut answers = Vec::with_capacity(pdus.len());
+    let mut queue = run.queue.lock();
+    for pdu in pdus {
+        let raw = RawPdu(pdu.clone());
+        let shape = run.version.get().and_then(|version| judging::shape(&raw, version, Purpose::Timeline));
+        let has_place = queue.waiting.len() < QUEUED_MAX && queue.bytes + pdu.get().len() <= QUEUED_BYTES_MAX;
+        if has_place {
+            queue.bytes += pdu.get().len();
+            queue.waiting.push((origin.to_owned(), raw.0));
+        }
+        if let Some(shape) = shape {
+            answers.push((shape.event_id().clone(), if has_place { Ok(()) } else { Err(Refusal::Unavailable) }));
+        }
+    }
+    Some(answers)
+}

@@ -1,0 +1,127 @@
+//! Declining invites to rooms that nobody of this server is in, and withdrawing knocks there; knocking as well.
+
+use std::time::Duration;
+
+use federation::local::Wish;
+use rules::permission::Membership;
+use ruma::{CanonicalJsonObject, OwnedServerName, RoomId, ServerName, UserId};
+
+use super::{
+    ActionError, Actions, Caller, invites,
+    members::profile_of,
+    peers::PeerError,
+    remote_join::{candidates, pdu_of, template, versions},
+    rooms::RoomDetails,
+    texts::give_reason,
+};
+use crate::storage::members::Invited;
+
+/// How long other servers are asked to take a leave. Then the invite is forgotten here, whatever they know.
+const ASKING_MAX: Duration = Duration::from_secs(10);
+
+/// Declines an invite, or withdraws a knock. If no server takes that, it is forgotten here.
+///
+/// # Errors
+/// [`ActionError::RoomNotFound`] for somebody who was not invited; when storage cannot be written.
+pub(super) async fn leave(actions: &Actions, caller: &Caller, room_id: &RoomId) -> Result<(), ActionError> {
+    let user_id = &caller.user_id;
+    let invited = invites::find(actions, user_id, room_id).await?.ok_or(ActionError::RoomNotFound)?;
+    let mut servers: Vec<OwnedServerName> = vec![invited.origin.clone()];
+    if invited.membership == Membership::Invite && invited.sender.server_name() != invited.origin {
+        servers.push(invited.sender.server_name().to_owned());
+    }
+    let asking = async {
+        for peer in &servers {
+            match tell(actions, peer, room_id, user_id).await {
+                Ok(()) => return,
+                Err(error) => {
+                    tracing::info!(room.id = %room_id, peer = %peer, "`{peer}` did not take a leave: {error}");
+                }
+            }
+        }
+    };
+    if tokio::time::timeout(ASKING_MAX, asking).await.is_err() {
+        tracing::info!(room.id = %room_id, "No server took a leave in time");
+    }
+    invites::forget(actions, user_id, room_id).await
+}
+
+async fn tell(actions: &Actions, peer: &ServerName, room_id: &RoomId, user_id: &UserId) -> Result<(), ActionError> {
+    let peers = actions.peers();
+    let proposed = peers.membership_template(peer, room_id, user_id, Wish::Leave, &versions()).await.map_err(told)?;
+    let wish = (room_id, user_id, Wish::Leave);
+    let made = template::make(actions, peer, wish, &proposed, CanonicalJsonObject::new()).map_err(refused)?;
+    let event_id = made.event.event_id();
+    peers.send_leave(peer, room_id, event_id, pdu_of(&made.event)?).await.map_err(told)
+}
+
+/// Knocks at a room that nobody of this server is in.
+///
+/// # Errors
+/// No server that could help is named, was reached, or takes the knock.
+pub(super) async fn knock(
+    actions: &Actions,
+    caller: &Caller,
+    reference: &str,
+    via: &[String],
+    reason: Option<String>,
+) -> Result<RoomDetails, ActionError> {
+    let found = candidates::find(actions, caller, reference, via).await?;
+    let (user_id, room_id) = (&caller.user_id, &found.room_id);
+    let mut outcome = ActionError::unreachable();
+    for peer in &found.servers {
+        let mut content = profile_of(actions, user_id).await?;
+        give_reason(&mut content, reason.clone())?;
+        match knock_at(actions, peer, room_id, user_id, content).await {
+            Ok(invited) => {
+                invites::keep(actions, user_id, room_id, &invited).await?;
+                return invites::describe(room_id, &invited);
+            }
+            Err(error @ ActionError::PeerRefused(_)) => outcome = error,
+            Err(ActionError::PeerUnreachable(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(outcome)
+}
+
+async fn knock_at(
+    actions: &Actions,
+    peer: &OwnedServerName,
+    room_id: &RoomId,
+    user_id: &UserId,
+    content: CanonicalJsonObject,
+) -> Result<Invited, ActionError> {
+    let peers = actions.peers();
+    let proposed = peers.membership_template(peer, room_id, user_id, Wish::Knock, &versions()).await.map_err(told)?;
+    let made = template::make(actions, peer, (room_id, user_id, Wish::Knock), &proposed, content).map_err(refused)?;
+    let event = &made.event;
+    let room_state = peers.send_knock(peer, room_id, event.event_id(), pdu_of(event)?).await.map_err(told)?;
+    Ok(Invited {
+        membership: Membership::Knock,
+        version: made.version.as_str().to_owned(),
+        event_id: event.event_id().clone(),
+        event: event.json().to_owned(),
+        sender: user_id.to_owned(),
+        origin: peer.clone(),
+        is_direct: false,
+        room_state: invites::shown(&room_state),
+        received_at: actions.now(),
+    })
+}
+
+/// What a caller is told of another server's trouble.
+pub(super) fn told(error: PeerError) -> ActionError {
+    match error {
+        PeerError::Unreachable => ActionError::unreachable(),
+        PeerError::Refused => ActionError::PeerRefused("the other server does not allow it".to_owned()),
+        PeerError::Unreadable => ActionError::PeerRefused("the other server's answer cannot be used".to_owned()),
+    }
+}
+
+fn refused(bad: template::BadTemplate) -> ActionError {
+    match bad {
+        template::BadTemplate::Failed(error) => error,
+        template::BadTemplate::Wrong(_) => told(PeerError::Unreadable),
+    }
+}
