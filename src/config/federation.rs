@@ -4,7 +4,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use ruma::ServerName;
@@ -60,7 +60,7 @@ impl Federation {
 }
 
 /// A certificate needs its key.
-pub(super) fn both_or_none(section: &str, certificate: &PathBuf, key: &PathBuf) -> Result<(), Problem> {
+pub(super) fn both_or_none(section: &str, certificate: &Path, key: &Path) -> Result<(), Problem> {
     let (missing, given) = match (certificate.as_os_str().is_empty(), key.as_os_str().is_empty()) {
         (true, false) => ("tls_certificate", "tls_key"),
         (false, true) => ("tls_key", "tls_certificate"),

@@ -51,7 +51,7 @@ struct Line {
 
 /// One of the servers, with a person.
 pub(crate) struct Engine {
-    pub(crate) server: TestServer,
+    _server: TestServer,
     pub(crate) actions: Actions,
     pub(crate) person: Caller,
     pub(crate) name: OwnedServerName,
@@ -64,7 +64,7 @@ pub(crate) async fn engine(net: &Arc<Net>, name: &str, person: &str) -> Engine {
     net.engines.lock().insert(name.clone(), actions.clone());
     actions.connect(Arc::new(Line { from: name.clone(), net: Arc::clone(net) }));
     let person = caller(&actions, person).await;
-    Engine { server, actions, person, name }
+    Engine { _server: server, actions, person, name }
 }
 
 pub(crate) async fn caller(actions: &Actions, name: &str) -> Caller {
