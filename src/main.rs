@@ -6,10 +6,6 @@ use clap::Parser as _;
 
 mod cli;
 
-/// Faster than the system's with many small values on few threads, which is what messages are made of.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// How long work on threads of its own may hold the end of the process: what was acknowledged is on disk.
 const THREADS_END_MAX: Duration = Duration::from_secs(1);
 
