@@ -54,6 +54,15 @@ pub enum ActionError {
     /// No such person on this server.
     #[error("there is no participant `{0}` on this server")]
     ParticipantNotFound(String),
+    /// The person has nothing to do with the room, and whoever asks sees its members.
+    #[error("`{0}` is not in this room")]
+    NotInRoom(String),
+    /// The person has nothing to do with the workspace, and whoever asks sees its members.
+    #[error("`{0}` is not in this workspace")]
+    NotInWorkspace(String),
+    /// Nothing to approve.
+    #[error("`{0}` has not knocked here")]
+    HasNotKnocked(String),
     /// No session, token or job of that id, or it is not the caller's.
     #[error("there is no such {0}, or it is not yours")]
     NotFound(&'static str),
@@ -160,7 +169,9 @@ impl ActionError {
             Self::WorkspaceForbidden(_) => ErrorKind::WorkspaceForbidden,
             Self::MediaNotFound => ErrorKind::MediaNotFound,
             Self::UnsupportedMedia(_) => ErrorKind::UnsupportedMedia,
-            Self::ParticipantNotFound(_) => ErrorKind::ParticipantNotFound,
+            Self::ParticipantNotFound(_) | Self::NotInRoom(_) | Self::NotInWorkspace(_) | Self::HasNotKnocked(_) => {
+                ErrorKind::ParticipantNotFound
+            }
             Self::NotFound(_) => ErrorKind::NotFound,
             Self::TenantCapacity(_) => ErrorKind::TenantCapacity,
             Self::InvalidToken(_) => ErrorKind::InvalidToken,

@@ -67,7 +67,7 @@ pub async fn knock(
 /// Lets in who knocked: an invite, which the person then takes with a join.
 ///
 /// # Errors
-/// A level too low; [`ActionError::ParticipantNotFound`] for somebody who has not knocked.
+/// A level too low; [`ActionError::HasNotKnocked`].
 pub async fn approve(
     actions: &Actions,
     caller: &Caller,
@@ -90,7 +90,7 @@ pub async fn approve(
             entered.writer.stage(&caller.user_id, Draft::member(target, "invite", content)).await?;
         }
         Membership::None | Membership::Leave | Membership::Ban => {
-            return Err(ActionError::ParticipantNotFound(target.to_string()));
+            return Err(ActionError::HasNotKnocked(target.to_string()));
         }
     }
     entered.finish(actions, caller).await

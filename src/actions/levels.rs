@@ -66,7 +66,7 @@ pub async fn set_member(
     entered.may(caller, Act::PowerLevels)?;
     check_users(&entered, [target.as_str()].into_iter())?;
     if entered.writer.get(&MEMBERS, &target.to_owned()).await?.is_none() {
-        return Err(ActionError::ParticipantNotFound(target.to_string()));
+        return Err(ActionError::NotInRoom(target.to_string()));
     }
     stage_member(&mut entered.writer, caller, target, level).await?;
     entered.finish(actions, caller).await

@@ -76,7 +76,7 @@ async fn enter(
     let entered = rooms::enter(actions, caller, reference).await?;
     let member = entered.writer.get(&MEMBERS, &target.to_owned()).await?;
     entered.may_to(caller, Act::Silence, target)?;
-    let member = member.ok_or_else(|| ActionError::ParticipantNotFound(target.to_string()))?;
+    let member = member.ok_or_else(|| ActionError::NotInRoom(target.to_string()))?;
     Ok((entered, member))
 }
 

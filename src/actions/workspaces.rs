@@ -322,7 +322,7 @@ pub async fn remove_member(
     let member = entered.writer.get(&MEMBERS, &target.to_owned()).await?;
     let present = membership(member.as_ref());
     if present == Membership::None {
-        return Err(ActionError::ParticipantNotFound(target.to_string()));
+        return Err(ActionError::NotInWorkspace(target.to_string()));
     }
     if present.is_in() {
         let draft = Draft::member(target, "leave", CanonicalJsonObject::new());

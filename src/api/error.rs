@@ -48,6 +48,9 @@ pub(crate) enum ProblemKind {
 /// How long a caller waits who found the server busy.
 const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// Characters of a message that tells a caller what was wrong with what they sent.
+const MESSAGE_CHARACTERS_MAX: usize = 1_000;
+
 impl Problem {
     /// A problem of HTTP itself.
     pub(crate) fn new(kind: ProblemKind, message: impl Into<String>) -> Self {
@@ -147,11 +150,20 @@ impl From<ActionError> for Problem {
         };
         let (message, cause) = match kind {
             ErrorKind::Internal => ("something went wrong on this server".to_owned(), Some(error.to_string())),
-            _ => (error.to_string(), None),
+            _ => (shortened(error.to_string()), None),
         };
         let reason = error.reason().map(|reason| reason.as_str());
         Self { kind: ProblemKind::Action(kind), message, reason, retry_after, cause }
     }
+}
+
+/// What a caller sent may stand in a message, and may be of any length.
+fn shortened(mut message: String) -> String {
+    if let Some((end, _)) = message.char_indices().nth(MESSAGE_CHARACTERS_MAX) {
+        message.truncate(end);
+        message.push('…');
+    }
+    message
 }
 
 impl From<BytesRejection> for Problem {

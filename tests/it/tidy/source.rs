@@ -42,7 +42,8 @@ impl Source {
         let mut found = Vec::new();
         let mut at = 0;
         while at < tokens.len() {
-            if tokens[at].text == "use" {
+            // `use<…>` in a type says what it captures.
+            if tokens[at].text == "use" && tokens.get(at + 1).is_none_or(|next| next.text != "<") {
                 at = use_tree(&tokens, at + 1, &[], &mut found);
             } else {
                 at = plain_path(&tokens, at, &mut found);
@@ -269,7 +270,7 @@ fn code_is_what_is_left_without_comments_strings_and_tests() {
 
 #[test]
 fn paths_are_found_in_use_trees_and_in_code() {
-    let text = "use crate::{a::{B, c as d}, e};\nuse std::fs;\nfn f() -> g::H { x.y(i::j::<k::L>()) }\n";
+    let text = "use crate::{a::{B, c as d}, e};\nuse std::fs;\nfn f() -> g::H { x.y(i::j::<k::L>()) }\nfn g() -> impl m::N + use<> { {} }\n";
     let paths: Vec<_> =
         Source::new("src/a.rs", text).paths().iter().map(|path| (path.line, path.segments.join("::"))).collect();
     let expected = [
@@ -280,6 +281,7 @@ fn paths_are_found_in_use_trees_and_in_code() {
         (3, "g::H"),
         (3, "i::j"),
         (3, "k::L"),
+        (4, "m::N"),
     ];
     assert_eq!(paths, expected.map(|(line, path)| (line, path.to_owned())));
 }

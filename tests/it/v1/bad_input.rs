@@ -137,6 +137,17 @@ async fn an_unknown_field_is_refused_by_name_everywhere() {
 }
 
 #[tokio::test]
+async fn a_refusal_repeats_no_more_than_a_little_of_what_was_sent() {
+    let server = server().await;
+    let alice = server.account("alice").await;
+    let room = alice.group("Tents").await;
+    let answer = alice.post(&format!("/v1/rooms/{}/messages", encoded(&room)), json!({"k".repeat(100_000): 1})).await;
+    let error = answer.refused(400, "SW_REQUEST_INVALID");
+    assert!(text(&error["message"]).starts_with("`kkkk"));
+    assert!(text(&error["message"]).chars().count() < 1_100);
+}
+
+#[tokio::test]
 async fn a_field_that_stands_twice_is_refused() {
     let server = server().await;
     let ground = ground(&server).await;
