@@ -126,7 +126,7 @@ pub(super) async fn holes(rows: &rows::Rows<'_>) -> Result<Vec<Hole>, ActionErro
             holes.push(Hole { place, event_id: stored.event_id, missing });
         }
     }
-    holes.sort_by(|one, other| other.place.cmp(&one.place));
+    holes.sort_by_key(|hole| std::cmp::Reverse(hole.place));
     Ok(holes)
 }
 
@@ -135,9 +135,9 @@ async fn place_of(met: &Met, event_id: &EventId) -> Result<Option<Place>, Action
     Ok(met.rows().get(&EVENTS, &arrival).await?.and_then(|stored| stored.place))
 }
 
-async fn next_hole(met: &Met, before: Option<Place>) -> Result<Option<Hole>, ActionError> {
+async fn next_hole(met: &Met, before: Option<Place>, tried: &[Hole]) -> Result<Option<Hole>, ActionError> {
     let holes = holes(&met.rows()).await?;
-    Ok(holes.into_iter().find(|hole| before.is_none_or(|before| hole.place <= before)))
+    Ok(holes.into_iter().find(|hole| before.is_none_or(|before| hole.place <= before) && !tried.contains(hole)))
 }
 
 async fn fill(
@@ -150,10 +150,11 @@ async fn fill(
     let _gate = actions.gates.enter("backfill", met.room.id.as_str()).await?;
     let mut filled =
         Backfilled { peer: peer.clone(), fetched: 0, stored: 0, rejected: Vec::new(), complete: false, next: None };
-    while filled.fetched < limit {
-        let Some(hole) = next_hole(met, before).await? else { break };
+    let mut tried = Vec::new();
+    while filled.fetched < limit && tried.len() < limit {
+        let Some(hole) = next_hole(met, before, &tried).await? else { break };
+        tried.push(hole.clone());
         let wanted = (limit - filled.fetched).min(BACKFILL_EVENTS_MAX);
-        let fetched = filled.fetched;
         match fill_one(actions, met, &hole, wanted, &mut filled).await {
             Ok(()) => {}
             Err(NotGiven::Failed(error)) => return Err(error),
@@ -162,11 +163,8 @@ async fn fill(
                 break;
             }
         }
-        if filled.fetched == fetched {
-            break;
-        }
     }
-    let next = next_hole(met, before).await?;
+    let next = next_hole(met, before, &[]).await?;
     filled.complete = next.is_none();
     filled.next = next.map(|hole| hole.event_id);
     Ok(filled)

@@ -75,6 +75,8 @@ pub(super) struct Waiting {
     pub(super) missing: Vec<OwnedEventId>,
     pub(super) tries: u32,
     pub(super) next_try: UnixMs,
+    /// Its row is on disk; before, nobody works on it.
+    is_on_disk: bool,
 }
 
 impl Staging {
@@ -118,6 +120,7 @@ impl Staging {
     fn list(&self, room_id: &RoomId) -> Vec<(u64, Waiting)> {
         let rooms = self.rooms.lock();
         let rows = rooms.get(room_id).into_iter().flat_map(|queue| &queue.rows);
+        let rows = rows.filter(|(_, waiting)| waiting.is_on_disk);
         rows.map(|(number, waiting)| (*number, waiting.clone())).collect()
     }
 
@@ -141,7 +144,14 @@ pub(super) async fn stage(
     missing: Vec<OwnedEventId>,
 ) -> Result<(), Refusal> {
     let (now, room_id) = (actions.now(), &met.room.id);
-    let waiting = Waiting { event_id: event_id.clone(), origin: origin.to_owned(), missing, tries: 0, next_try: now };
+    let waiting = Waiting {
+        event_id: event_id.clone(),
+        origin: origin.to_owned(),
+        missing,
+        tries: 0,
+        next_try: now,
+        is_on_disk: false,
+    };
     let (number, waiting) = actions.staging.add(room_id, waiting)?;
     let row = Staged {
         event_id: waiting.event_id,
@@ -159,6 +169,7 @@ pub(super) async fn stage(
         actions.staging.remove(room_id, number);
         return Err(failed(error.into()));
     }
+    actions.staging.change(room_id, number, |waiting| waiting.is_on_disk = true);
     wake(actions, room_id);
     Ok(())
 }
@@ -172,7 +183,7 @@ pub async fn resume(actions: &Actions) -> Result<(), ActionError> {
         let staged = rows::all(&actions.store, &STAGED, &Home::room(&room_id), KeyRange::all()).await?;
         let mut queue = Queue { next: staged.last().map_or(0, |(last, _)| last + 1), ..Queue::default() };
         for (number, Staged { event_id, origin, missing, tries, next_try, .. }) in staged {
-            queue.rows.insert(number, Waiting { event_id, origin, missing, tries, next_try });
+            queue.rows.insert(number, Waiting { event_id, origin, missing, tries, next_try, is_on_disk: true });
         }
         actions.staging.rooms.lock().insert(room_id.clone(), queue);
         wake(actions, &room_id);

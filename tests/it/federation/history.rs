@@ -95,7 +95,7 @@ async fn too_many_previous_events_are_refused_as_news_and_taken_as_history() {
     let many: Vec<OwnedEventId> = (0..21)
         .map(|number| id_of(&scene.make(&scene.rita, &heads, message(&format!("one of many {number}")))))
         .collect();
-    let wide = scene.make(&scene.rita, &many, message("after all of them"));
+    let wide = scene.world.lock().make_wide(&scene.rita, &many, message("after all of them"));
     assert!(scene.receive_raw("peer.example", vec![wide.json()]).await.is_empty());
     let chain = scene.chain(&[id_of(&wide)], 250);
     assert_eq!(scene.receive(&[&chain[249]]).await, [Ok(())]);

@@ -19,7 +19,10 @@ use rules::{
     signature::Signer,
     state::{StateMap, change_of},
 };
-use ruma::{EventId, OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, ServerName, UserId};
+use ruma::{
+    CanonicalJsonObject, CanonicalJsonValue, EventId, OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, ServerName,
+    UserId,
+};
 use serde_json::value::RawValue;
 use yurt::actions::peers::{Asking, Keys, PeerError, Peers};
 
@@ -102,6 +105,23 @@ impl World {
         self.learn(Arc::new(event), before)
     }
 
+    /// An event that names one more previous event than any server makes.
+    pub(crate) fn make_wide(&mut self, sender: &UserId, previous: &[OwnedEventId], draft: Draft) -> Arc<Event> {
+        let (last, others) = previous.split_last().unwrap();
+        let narrow = self.make(sender, others, draft);
+        let mut object: CanonicalJsonObject = serde_json::from_str(narrow.json()).unwrap();
+        if let Some(CanonicalJsonValue::Array(named)) = object.get_mut("prev_events") {
+            named.push(CanonicalJsonValue::String(last.to_string()));
+        }
+        sign_anew(&mut object, &self.signers[sender.server_name()], &self.version);
+        let raw = rules::RawPdu(serde_json::value::to_raw_value(&object).unwrap());
+        let id = rules::format::parse(&raw, &self.version, rules::format::Caps::Lifted).unwrap().event_id().clone();
+        let text = rules::canonical::to_string(&object);
+        let event = Event::from_stored(id, self.room_id.clone(), &self.version, text, false).unwrap();
+        let before = self.state_before(previous);
+        self.learn(Arc::new(event), before)
+    }
+
     /// Knows an event from now on, with the state before it.
     pub(crate) fn learn(&mut self, event: Arc<Event>, before: Ids) -> Arc<Event> {
         let id = event.event_id().clone();
@@ -167,6 +187,16 @@ impl World {
         }
         found
     }
+}
+
+/// Hashes and signs an event that was changed.
+pub(crate) fn sign_anew(object: &mut CanonicalJsonObject, signer: &Signer, version: &Version) {
+    object.remove("signatures");
+    object.remove("hashes");
+    let mut hashes = CanonicalJsonObject::new();
+    hashes.insert("sha256".to_owned(), CanonicalJsonValue::String(rules::hash::content_hash_text(object)));
+    object.insert("hashes".to_owned(), CanonicalJsonValue::Object(hashes));
+    signer.sign_event(object, version);
 }
 
 /// The other servers of a world.
