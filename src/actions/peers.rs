@@ -114,6 +114,7 @@ pub trait Peers: Send + Sync + 'static {
     }
 
     /// Hands in a signed join (`send_join`). The answer holds the whole state, members included; it may take minutes.
+    #[expect(clippy::boxed_local, reason = "networks that ask take it")]
     fn send_join<'a>(
         &'a self,
         _peer: &'a ServerName,
@@ -125,6 +126,7 @@ pub trait Peers: Send + Sync + 'static {
     }
 
     /// Hands in a signed leave, or the refusal of an invite (`send_leave`).
+    #[expect(clippy::boxed_local, reason = "networks that ask take it")]
     fn send_leave<'a>(
         &'a self,
         _peer: &'a ServerName,
@@ -136,6 +138,7 @@ pub trait Peers: Send + Sync + 'static {
     }
 
     /// Hands in a signed knock (`send_knock`). The answer holds a few state events that show what the room is.
+    #[expect(clippy::boxed_local, reason = "networks that ask take it")]
     fn send_knock<'a>(
         &'a self,
         _peer: &'a ServerName,

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Output},
     sync::OnceLock,
@@ -139,7 +140,7 @@ impl Synapse {
 }
 
 fn left_out() {
-    println!("YURT_TEST_PEER=none: not tried together with Synapse");
+    writeln!(std::io::stdout(), "YURT_TEST_PEER=none: not tried together with Synapse").ok();
 }
 
 /// What our administrators see of another server.
