@@ -187,6 +187,13 @@ pub async fn details(actions: &Actions, caller: &Caller, reference: &str) -> Res
             let room_id = id_of(actions, reference).await?.ok_or(ActionError::RoomNotFound)?;
             invites::details(actions, &caller.user_id, &room_id).await?.ok_or(ActionError::RoomNotFound)
         }
+        Ok(opened) if !membership(opened.member.as_ref()).is_in() => {
+            // Who was in it once may be invited again by others.
+            match invites::details(actions, &caller.user_id, &opened.room.id).await? {
+                Some(invited) => Ok(invited),
+                None => opened.details(actions, caller).await,
+            }
+        }
         opened => opened?.details(actions, caller).await,
     }
 }

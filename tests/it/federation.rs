@@ -5,6 +5,7 @@
 mod between;
 mod engines;
 mod gaps;
+mod handshakes;
 mod history;
 mod network;
 mod outgoing;

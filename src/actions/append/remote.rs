@@ -94,7 +94,10 @@ pub async fn remote(actions: &Actions, room: &Arc<Room>, arriving: impl Into<Arr
         writer.commit_mut().delete(&STAGED, &staged);
     }
     let former = writer.held(arriving.event.event_id()).await?;
-    if former.as_ref().is_some_and(|(_, stored)| stored.standing.is_in_room()) {
+    // The beginning of a room is no news, even where it is known only as what others lean on.
+    let is_beginning =
+        former.is_some() && arriving.slot == Slot::End && *arriving.event.kind() == TimelineEventType::RoomCreate;
+    if is_beginning || former.as_ref().is_some_and(|(_, stored)| stored.standing.is_in_room()) {
         writer.commit().await?;
         return Ok(Remote::Known);
     }

@@ -47,6 +47,7 @@ async fn a_public_room_of_another_server_is_joined_by_its_id_and_by_its_alias() 
         let hello = bob.say(&room_id, "hello").await;
         net.deliver(&bob, &room_id, &[&alice]).await;
         assert!(alice.holds(&room_id, &hello).await);
+        net.pass_over(&alice, &room_id).await;
         let answer = alice.say(&room_id, "come in").await;
         net.deliver(&alice, &room_id, &[&bob]).await;
         assert!(bob.holds(&room_id, &answer).await);
@@ -82,6 +83,7 @@ async fn invite_join_leave_and_join_again_end_in_the_same_state() {
         assert_eq!(bob.membership(&room_id).await, Membership::Invite, "version {version}");
         members::join(&bob.actions, &bob.person, room_id.as_str(), &[], None).await.unwrap();
         assert_eq!(bob.state(&room_id).await, alice.state(&room_id).await);
+        net.pass_over(&alice, &room_id).await;
         let last = alice.say(&room_id, "welcome back").await;
         net.deliver(&alice, &room_id, &[&bob]).await;
         assert!(bob.holds(&room_id, &last).await);
@@ -150,6 +152,7 @@ async fn people_of_other_servers_are_removed_and_banned_as_ours_are() {
     let target = &bob.person.user_id;
     let measure =
         |measure| members::take_measure(&alice.actions, &alice.person, room_id.as_str(), measure, target, None);
+    net.pass_over(&alice, &room_id).await;
     measure(members::Measure::Ban).await.unwrap();
     net.deliver(&alice, &room_id, &[&bob]).await;
     assert_eq!(bob.membership(&room_id).await, Membership::Ban);

@@ -120,6 +120,12 @@ impl Net {
         self.engines.lock().get(peer).cloned().ok_or(PeerError::Unreachable)
     }
 
+    /// What a server has said in a room until now is not sent: the others have it, or have not been there.
+    pub(crate) async fn pass_over(&self, from: &Engine, room_id: &RoomId) {
+        let next = from.actions.room(room_id).view().await.unwrap().unwrap().tip.next_arrival.get();
+        self.delivered.lock().insert((from.name.clone(), room_id.to_owned()), next);
+    }
+
     /// Sends what a server has said in a room since the last time to the others.
     pub(crate) async fn deliver(&self, from: &Engine, room_id: &RoomId, to: &[&Engine]) {
         let room = from.actions.room(room_id);
