@@ -60,7 +60,8 @@ async fn an_event_between_template_and_join_is_named_by_the_next_one() {
         let rose = UserId::parse("@rose:peer.example").unwrap();
         let (event_id, event) = scene.completed(&rose, Wish::Join, |_| {}).await;
         let between = scene.send("in between").await;
-        let accept = || scene.actions.accept_membership(&peer(), &scene.room_id, &event_id, Wish::Join, event.clone());
+        let origin = peer();
+        let accept = || scene.actions.accept_membership(&origin, &scene.room_id, &event_id, Wish::Join, event.clone());
         let first = accept().await.unwrap();
         let texts = |pdus: &[Pdu]| pdus.iter().map(|pdu| pdu.get().to_owned()).collect::<Vec<_>>();
         assert!(texts(&first.before.state).iter().any(|text| text.contains("m.room.create")));
