@@ -255,13 +255,20 @@ async fn take_one(
         claims::gather_events(actions, met, &peer, missing).await?;
         taken = take(actions, met, &peer, raw, before, slot, None).await?;
     }
-    match taken {
-        Taken::Judged(Remote::Accepted) => filled.stored += 1,
-        Taken::Judged(Remote::Rejected(reason) | Remote::SoftFailed(reason)) => {
-            filled.rejected.push((pdu.event_id().clone(), reason.reason().to_owned()));
+    let refused = match taken {
+        Taken::Judged(Remote::Accepted) => {
+            filled.stored += 1;
+            None
         }
-        Taken::Dropped => filled.rejected.push((pdu.event_id().clone(), "it is no event of its sender".to_owned())),
-        Taken::Held | Taken::Judged(Remote::Ignored | Remote::Known | Remote::Missing(_)) => {}
+        Taken::Judged(Remote::Rejected(reason) | Remote::SoftFailed(reason)) => Some(reason.reason().to_owned()),
+        Taken::Dropped => Some("it is no event of its sender".to_owned()),
+        Taken::Held | Taken::Judged(Remote::Ignored | Remote::Known | Remote::Missing(_)) => None,
+    };
+    // A peer may give the same event again with the next hole.
+    if let Some(reason) = refused
+        && !filled.rejected.iter().any(|(id, _)| id == pdu.event_id())
+    {
+        filled.rejected.push((pdu.event_id().clone(), reason));
     }
     Ok(())
 }
