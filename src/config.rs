@@ -120,20 +120,6 @@ impl Config {
         }
     }
 
-    /// Other servers reach a name only with a certificate for it.
-    fn check_certificate(&self, tenant: &Tenant, path: &str) -> Result<(), Problem> {
-        let Federation { enabled, tls, .. } = self.federation;
-        if !enabled || !tls || self.certificate_of(tenant).is_some() || is_of_this_machine(&tenant.server_name) {
-            return Ok(());
-        }
-        let message = format!(
-            "there is no certificate for `{}`, with which other servers could reach it: set `federation.tls_certificate` and `federation.tls_key`, or those of \
-             the tenant; with a proxy that speaks TLS, `federation.tls = false`; without other servers, `federation.enabled = false`",
-            tenant.server_name
-        );
-        Err(Problem::new(path, message))
-    }
-
     /// Certificate and key with which other servers reach a tenant, as far as files are named.
     pub fn certificate_of(&self, tenant: &Tenant) -> Option<(PathBuf, PathBuf)> {
         let files =
@@ -153,7 +139,6 @@ impl Config {
         for (number, tenant) in self.tenant.iter().enumerate() {
             let at = |key: &str| format!("tenant[{number}].{key}");
             tenant.check(number)?;
-            self.check_certificate(tenant, &at("server_name"))?;
             if names.insert(tenant.name.as_str(), number).is_some() {
                 let message = format!("two tenants have the name `{}`; give each its own", tenant.name);
                 return Err(Problem::new(at("name"), message));

@@ -28,7 +28,7 @@ use yurt::{
     },
 };
 
-const CONFIG: &str = "listen.api = \"127.0.0.1:0\"\nlimits.enabled = false\n[[tenant]]\nserver_name = \"localhost\"\n";
+const CONFIG: &str = "listen.api = \"127.0.0.1:0\"\nfederation.enabled = false\nlimits.enabled = false\n[[tenant]]\nserver_name = \"localhost\"\n";
 
 /// 2026-01-01T00:00:00.000Z.
 const START: UnixMs = UnixMs(1_767_225_600_000);

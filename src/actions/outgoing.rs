@@ -22,7 +22,7 @@ use federation::{
 use parking_lot::{Mutex, RwLock};
 use rules::kind::RoomKind;
 use ruma::{OwnedRoomId, OwnedServerName, ServerName};
-use tokio::sync::Notify;
+use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use super::{ActionError, Actions, Inner, peers::Asking, summary, view::RoomView};
 use crate::storage::Position;
@@ -72,6 +72,8 @@ pub trait Sending: Send + Sync + 'static {
 #[derive(Default)]
 pub struct Outgoing {
     state: Mutex<State>,
+    /// Held while is looked up who is in the rooms that were noted.
+    resolving: AsyncMutex<()>,
     noted: Notify,
     sending: RwLock<Option<Arc<dyn Sending>>>,
 }
@@ -254,6 +256,7 @@ impl Outgoing {
 
     /// Looks up who is in the rooms that were noted, and wakes those who send to them.
     async fn resolve(&self, actions: &Actions) -> Result<(), ActionError> {
+        let _one_at_a_time = self.resolving.lock().await;
         let noted = {
             let mut state = self.state.lock();
             state.is_resolving = true;
@@ -312,7 +315,12 @@ impl Actions {
 pub(super) async fn unplug(actions: &Actions) {
     let Some(sending) = actions.outgoing.sending.write().take() else { return };
     sending.stop().await;
-    if let Err(error) = kept::keep(actions, true).await {
+    let resolved = actions.outgoing.resolve(actions).await;
+    let kept = match resolved {
+        Ok(()) => kept::keep(actions, true).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = kept {
         tracing::warn!(%error, "What other servers lack is not written down, some events will be sent again: {error}");
     }
     actions.outgoing.state.lock().is_on = false;

@@ -68,6 +68,13 @@ impl Certificates {
             let Some((certificate, key)) = config.certificate_of(tenant) else {
                 if is_of_this_machine(&tenant.server_name) {
                     local.push(host);
+                } else {
+                    tracing::warn!(
+                        "Other servers cannot reach `{name}`, because there is no certificate for it: set `federation.tls_certificate` and \
+                         `federation.tls_key`, or those of the tenant; where a proxy speaks TLS, `federation.tls = false`; to be without other servers, \
+                         `federation.enabled = false`",
+                        name = tenant.server_name
+                    );
                 }
                 continue;
             };

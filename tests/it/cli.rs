@@ -205,7 +205,7 @@ fn the_configuration_is_checked_by_every_command() {
     assert_eq!(done.code, 0, "{done:?}");
     home.write_config("listen.apii = \"\"\n[[tenant]]\nserver_name = \"localhost\"\n");
     for command in [["config", "check"].as_slice(), &["serve"], &["account", "list"], &["key", "show"]] {
-        assert_fails(&home.run(command), 1, &["config.toml:5: ", "`listen.apii`", "`listen.api`"]);
+        assert_fails(&home.run(command), 1, &["config.toml:6: ", "`listen.apii`", "`listen.api`"]);
     }
     assert_fails(&home.run(&["config", "check", "--config", "missing.toml"]), 1, &["`missing.toml`"]);
 }

@@ -36,6 +36,7 @@ struct Scene {
 async fn start(folder: &TempDir, engine: &Arc<MemoryEngine>) -> Result<(Running, Actions), ServerError> {
     let mut config = Config { data_dir: folder.path().to_owned(), ..Config::default() };
     config.listen.api = "127.0.0.1:0".parse().unwrap();
+    config.listen.federation = "127.0.0.1:0".parse().unwrap();
     config.tenant.push(Tenant::new("main", "localhost".try_into().unwrap()));
     let given = Arc::clone(engine);
     let engines = Engines::StrictMemory(Arc::new(move |_| given.reopened()));

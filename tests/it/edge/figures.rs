@@ -71,6 +71,7 @@ async fn failing_server() -> (Running, Arc<MemoryEngine>, tempfile::TempDir, Ask
     let engine = Arc::new(MemoryEngine::strict());
     let mut config = Config { data_dir: folder.path().to_owned(), ..Config::default() };
     config.listen.api = "127.0.0.1:0".parse().unwrap();
+    config.listen.federation = "127.0.0.1:0".parse().unwrap();
     config.accounts.registration = yurt::config::Registration::Open;
     config.tenant.push(Tenant::new("main", "localhost".try_into().unwrap()));
     let given = Arc::clone(&engine);

@@ -35,6 +35,7 @@ fn certify(folder: &Path) -> String {
 fn config(folder: &Path) -> Config {
     let mut config = Config { data_dir: folder.join("data"), ..Config::default() };
     config.listen.api = "127.0.0.1:0".parse().unwrap();
+    config.listen.federation = "127.0.0.1:0".parse().unwrap();
     (config.listen.tls_certificate, config.listen.tls_key) = (folder.join("cert.pem"), folder.join("key.pem"));
     config.accounts.registration = Registration::Open;
     config.limits.enabled = false;

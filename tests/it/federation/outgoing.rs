@@ -135,7 +135,7 @@ async fn who_is_removed_gets_that_and_nothing_behind_it() {
 async fn what_is_owed_survives_a_restart() {
     let mut scene = Scene::new("12").await;
     plugged(&scene).await;
-    taken(&scene.actions.outbox(), peer()).await;
+    is_sent(&scene.actions.outbox(), peer(), &["m.room.power_levels"]).await;
     scene.send("not yet sent").await;
     scene.restart().await;
     plugged(&scene).await;
