@@ -4,6 +4,7 @@
 
 mod agreement;
 mod joining;
+mod moderation;
 mod partner;
 mod signatures;
 mod synapse;
@@ -47,10 +48,19 @@ struct Scene {
 
 impl Scene {
     async fn new(version: &'static str, home: Home, synapse: &'static Synapse, partner: &Arc<Partner>) -> Self {
-        let ours = User::Ours(partner.account(&unique("alice")).await);
-        let theirs = User::Theirs(synapse.account(&unique("rita")).await);
-        let (host, guest) = if home == Home::Ours { (ours, theirs) } else { (theirs, ours) };
+        let other = if home == Home::Ours { Home::Theirs } else { Home::Ours };
+        let (host, guest) = (somebody(home, synapse, partner).await, somebody(other, synapse, partner).await);
         Self { version, synapse, partner: Arc::clone(partner), host, guest }
+    }
+
+    /// Somebody else of the guest's server.
+    async fn another_guest(&self) -> User {
+        somebody(self.guest.home(), self.synapse, &self.partner).await
+    }
+
+    /// Somebody else of the host's server.
+    async fn another_host(&self) -> User {
+        somebody(self.host.home(), self.synapse, &self.partner).await
     }
 
     /// A room of the host that everybody may enter.
@@ -65,6 +75,14 @@ impl Scene {
         self.guest.is_invited(&room).await;
         self.guest.joins(&room, self.host.server()).await;
         room
+    }
+}
+
+/// A new account.
+async fn somebody(home: Home, synapse: &'static Synapse, partner: &Partner) -> User {
+    match home {
+        Home::Ours => User::Ours(partner.account(&unique("alice")).await),
+        Home::Theirs => User::Theirs(synapse.account(&unique("rita")).await),
     }
 }
 
