@@ -191,7 +191,8 @@ pub async fn details(actions: &Actions, caller: &Caller, reference: &str) -> Res
         Err(ActionError::RoomNotFound) => {
             let room_id = id_of(actions, reference).await?.ok_or(ActionError::RoomNotFound)?;
             let invited = invites::details(actions, &caller.user_id, &room_id).await?;
-            let room = invited.map_or_else(|| promised::details(actions, &caller.user_id, &room_id), |room| Ok(Some(room)));
+            let room =
+                invited.map_or_else(|| promised::details(actions, &caller.user_id, &room_id), |room| Ok(Some(room)));
             room?.ok_or(ActionError::RoomNotFound)
         }
         Ok(opened) if !membership(opened.member.as_ref()).is_in() => {

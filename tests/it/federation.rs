@@ -7,6 +7,7 @@ mod engines;
 mod gaps;
 mod handshakes;
 mod history;
+mod joining;
 mod network;
 mod outgoing;
 mod receiving;
