@@ -2,6 +2,7 @@
 //! tell of what they know, keep things back and lie.
 #![cfg(test)]
 
+mod admin_invites;
 mod between;
 mod engines;
 mod gaps;
