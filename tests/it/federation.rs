@@ -13,10 +13,9 @@ mod network;
 mod outgoing;
 mod receiving;
 mod redactions;
-mod servers;
+pub(crate) mod servers;
 mod serving;
 mod simulation;
-mod synapse;
 mod world;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
