@@ -9,7 +9,7 @@ fn same(heard: &[String], said: &[String]) -> Result<(), String> {
 }
 
 /// Each says some things, in turn, and both hear them behind what was said before.
-async fn talk(scene: &Scene, room: &str, before: &[&str]) {
+pub(crate) async fn talk(scene: &Scene, room: &str, before: &[&str]) {
     let mut said: Vec<String> = before.iter().map(|body| (*body).to_owned()).collect();
     for round in 0..3 {
         for (speaker, listener) in [(&scene.host, &scene.guest), (&scene.guest, &scene.host)] {
@@ -27,9 +27,9 @@ async fn talk(scene: &Scene, room: &str, before: &[&str]) {
 
 #[tokio::test]
 async fn who_is_invited_joins_and_both_talk() {
-    everywhere(async |scene: Scene| {
+    everywhere(async |scene: &Scene| {
         let room = scene.shared_room().await;
-        talk(&scene, &room, &[]).await;
+        talk(scene, &room, &[]).await;
         scene.ends_in_agreement(&room).await;
     })
     .await;
@@ -37,11 +37,11 @@ async fn who_is_invited_joins_and_both_talk() {
 
 #[tokio::test]
 async fn an_open_room_is_joined_by_its_alias_and_both_talk() {
-    everywhere(async |scene: Scene| {
+    everywhere(async |scene: &Scene| {
         let room = scene.open_room().await;
         let alias = scene.host.alias(&room).await;
         assert_eq!(scene.guest.joins(&alias, scene.host.server()).await, room);
-        talk(&scene, &room, &[]).await;
+        talk(scene, &room, &[]).await;
         scene.ends_in_agreement(&room).await;
     })
     .await;
@@ -49,7 +49,7 @@ async fn an_open_room_is_joined_by_its_alias_and_both_talk() {
 
 #[tokio::test]
 async fn who_leaves_is_invited_again_and_reads_what_was_said_meanwhile() {
-    everywhere(async |scene: Scene| {
+    everywhere(async |scene: &Scene| {
         let room = scene.shared_room().await;
         let last = scene.guest.says(&room, "I go").await;
         scene.host.sees(&room, &last).await;
@@ -60,7 +60,7 @@ async fn who_leaves_is_invited_again_and_reads_what_was_said_meanwhile() {
         scene.host.does("invite", &room, &scene.guest).await;
         scene.guest.is_invited(&room).await;
         scene.guest.joins(&room, scene.host.server()).await;
-        talk(&scene, &room, &["I go", "alone"]).await;
+        talk(scene, &room, &["I go", "alone"]).await;
         scene.guest.finds(&room, "m.room.topic", "", "topic", json!("of one")).await;
         scene.ends_in_agreement(&room).await;
     })
@@ -69,7 +69,7 @@ async fn who_leaves_is_invited_again_and_reads_what_was_said_meanwhile() {
 
 #[tokio::test]
 async fn an_invite_is_declined_and_another_one_accepted() {
-    everywhere(async |scene: Scene| {
+    everywhere(async |scene: &Scene| {
         let room = scene.host.makes_room(scene.version, Access::Invited, "Tents").await;
         scene.host.does("invite", &room, &scene.guest).await;
         scene.guest.is_invited(&room).await;
@@ -85,7 +85,7 @@ async fn an_invite_is_declined_and_another_one_accepted() {
 
 #[tokio::test]
 async fn who_joins_reads_what_was_said_before() {
-    everywhere(async |scene: Scene| {
+    everywhere(async |scene: &Scene| {
         let room = scene.host.makes_room(scene.version, Access::Invited, "Tents").await;
         let mut said: Vec<String> = (0..30).map(|number| format!("old {number}")).collect();
         for body in &said {
@@ -107,7 +107,7 @@ async fn who_joins_reads_what_was_said_before() {
 
 #[tokio::test]
 async fn who_is_in_one_room_joins_another_that_lets_its_members_in() {
-    everywhere(async |scene: Scene| {
+    everywhere(async |scene: &Scene| {
         let club = scene.shared_room().await;
         let room = scene.host.makes_room(scene.version, Access::Invited, "Bar").await;
         let allow = json!([{ "type": "m.room_membership", "room_id": club }]);
@@ -116,7 +116,7 @@ async fn who_is_in_one_room_joins_another_that_lets_its_members_in() {
         let stranger = scene.another_guest().await;
         assert!(stranger.tries_to_join(&room, scene.host.server()).await.is_err(), "who is not in the club stays out");
         scene.guest.joins(&room, scene.host.server()).await;
-        talk(&scene, &room, &[]).await;
+        talk(scene, &room, &[]).await;
         scene.ends_in_agreement(&room).await;
     })
     .await;

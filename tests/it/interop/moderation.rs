@@ -6,7 +6,7 @@ use super::{Scene, everywhere};
 
 #[tokio::test]
 async fn both_change_the_state_of_a_room() {
-    everywhere(async |scene: Scene| {
+    everywhere(async |scene: &Scene| {
         let room = scene.shared_room().await;
         scene.host.gives_level(&room, &scene.guest, 50).await;
         for (changer, other) in [(&scene.host, &scene.guest), (&scene.guest, &scene.host)] {
@@ -32,7 +32,7 @@ async fn both_change_the_state_of_a_room() {
 
 #[tokio::test]
 async fn levels_are_given_used_and_taken() {
-    everywhere(async |scene: Scene| {
+    everywhere(async |scene: &Scene| {
         let room = scene.shared_room().await;
         let topic = |text: &str| json!({ "topic": text });
         let refused = scene.guest.tries_to_set(&room, "m.room.topic", "", topic("too early")).await;
@@ -61,7 +61,7 @@ async fn levels_are_given_used_and_taken() {
 
 #[tokio::test]
 async fn people_are_removed_banned_and_let_in_again() {
-    everywhere(async |scene: Scene| {
+    everywhere(async |scene: &Scene| {
         let room = scene.open_room().await;
         let (host, guest) = (&scene.host, &scene.guest);
         guest.joins(&room, host.server()).await;
@@ -98,7 +98,7 @@ async fn people_are_removed_banned_and_let_in_again() {
 
 #[tokio::test]
 async fn messages_are_redacted_by_who_sent_them_and_by_moderators() {
-    everywhere(async |scene: Scene| {
+    everywhere(async |scene: &Scene| {
         let room = scene.shared_room().await;
         let (host, guest) = (&scene.host, &scene.guest);
         host.gives_level(&room, guest, 50).await;

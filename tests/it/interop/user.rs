@@ -223,12 +223,46 @@ impl User {
         to.finds(room, "m.room.power_levels", "", "users", users).await;
     }
 
+    /// Sends an event and answers its id.
+    pub(crate) async fn sends(&self, room: &str, event_type: &str, content: Value) -> String {
+        match self {
+            Self::Ours(caller) => {
+                let body = json!({ "type": event_type, "content": content });
+                text(&caller.post(&format!("/v1/rooms/{}/messages", encoded(room)), body).await.created()["event_id"])
+            }
+            Self::Theirs(person) => person.sends(room, event_type, content).await.unwrap(),
+        }
+    }
+
     /// Sends a text and answers the event's id.
     pub(crate) async fn says(&self, room: &str, body: &str) -> String {
+        self.sends(room, "m.room.message", json!({ "msgtype": "m.text", "body": body })).await
+    }
+
+    /// Opens the direct room with somebody. Ours knows one version of them.
+    pub(crate) async fn opens_direct(&self, other: &Self, version: &str) -> String {
         match self {
-            Self::Ours(caller) => caller.says(&encoded(room), body).await,
+            Self::Ours(caller) => {
+                let opened = caller.post("/v1/rooms/dm", json!({ "participant_id": other.id() })).await;
+                text(&opened.data()["id"])
+            }
             Self::Theirs(person) => {
-                person.sends(room, "m.room.message", json!({ "msgtype": "m.text", "body": body })).await.unwrap()
+                let body = json!({
+                    "is_direct": true, "preset": "trusted_private_chat", "invite": [other.id()], "room_version": version
+                });
+                text(&person.post("createRoom", body).await.unwrap()["room_id"])
+            }
+        }
+    }
+
+    /// Whether the invite that waits is one to a direct room.
+    pub(crate) async fn is_invited_directly(&self, room: &str) -> bool {
+        match self {
+            Self::Ours(caller) => caller.sees(&encoded(room)).await["room_type"] == "dm",
+            Self::Theirs(person) => {
+                let synced = person.get("sync?timeout=0").await.unwrap();
+                let events = synced["rooms"]["invite"][room]["invite_state"]["events"].as_array().unwrap();
+                events.iter().any(|event| event["state_key"] == person.id && event["content"]["is_direct"] == true)
             }
         }
     }
@@ -330,5 +364,41 @@ impl User {
         let what = format!("{} sees {event_id} redacted", self.id());
         eventually(&what, async || self.event(room, event_id).await.is_some_and(|event| event["content"] == json!({})))
             .await;
+    }
+
+    /// Takes a name and a picture.
+    pub(crate) async fn shows_as(&self, name: &str, picture: &str) {
+        match self {
+            Self::Ours(caller) => {
+                let profile = json!({ "display_name": name, "avatar_url": picture });
+                caller.put("/v1/me/profile", profile).await.ok();
+            }
+            Self::Theirs(person) => {
+                for (field, value) in [("displayname", name), ("avatar_url", picture)] {
+                    let path = format!("profile/{}/{field}", encoded(&person.id));
+                    person.put(&path, json!({ field: value })).await.unwrap();
+                }
+            }
+        }
+    }
+
+    /// Uploads a picture and answers its address.
+    pub(crate) async fn uploads(&self, image: &[u8]) -> String {
+        match self {
+            Self::Ours(caller) => text(&caller.uploads(image, "image/png").await["mxc"]),
+            Self::Theirs(person) => person.uploads(image).await.unwrap(),
+        }
+    }
+
+    /// Reads a file by its address.
+    pub(crate) async fn downloads(&self, address: &str) -> Result<Vec<u8>, Refused> {
+        let (server, id) = address.strip_prefix("mxc://").unwrap().split_once('/').unwrap();
+        match self {
+            Self::Ours(caller) => {
+                let answer = caller.get(&format!("/v1/media/{}/{}", encoded(server), encoded(id))).await;
+                if answer.status == 200 { Ok(answer.body) } else { Err((answer.status, answer.json())) }
+            }
+            Self::Theirs(person) => person.downloads(server, id).await,
+        }
     }
 }
