@@ -34,7 +34,7 @@ mod membership;
 mod pdu;
 mod queries;
 mod request;
-mod transaction;
+pub(crate) mod transaction;
 mod version;
 
 use authentication::{RequestKeys, check};

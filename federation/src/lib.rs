@@ -37,6 +37,8 @@ pub mod connection;
 mod dial;
 pub mod discovery;
 pub mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod inbound;
 pub mod key_document;
 pub mod limits;

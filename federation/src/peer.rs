@@ -29,7 +29,7 @@ pub use media::RemoteMedium;
 use split::{Parts, Splitter};
 
 mod media;
-mod split;
+pub(crate) mod split;
 
 /// What stands unescaped in a path or query: the letters that no parser changes.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');

@@ -25,7 +25,7 @@ use crate::{
     },
 };
 
-mod document;
+pub(crate) mod document;
 
 /// What is known of servers' keys, by server and key id.
 pub type KnownKeys = BTreeMap<OwnedServerName, BTreeMap<OwnedServerSigningKeyId, ServerKey>>;

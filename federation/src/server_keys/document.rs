@@ -23,7 +23,7 @@ type Bytes = [u8; 32];
 ///
 /// # Errors
 /// [`FederationError::BadAnswer`].
-pub(super) fn keys_of(
+pub(crate) fn keys_of(
     server: &ServerName,
     document: &CanonicalJsonObject,
     now: MilliSecondsSinceUnixEpoch,
