@@ -3,10 +3,15 @@
 #![cfg(test)]
 
 mod between;
+mod checklist;
+mod doors;
 mod engines;
 mod gaps;
 mod handshakes;
+mod hard_cases;
 mod history;
+mod hostile;
+mod named;
 mod network;
 mod outgoing;
 mod receiving;
@@ -14,7 +19,9 @@ mod redactions;
 mod servers;
 mod serving;
 mod simulation;
+mod specification;
 mod synapse;
+mod wire;
 mod world;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};

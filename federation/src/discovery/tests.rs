@@ -156,3 +156,30 @@ async fn a_bad_well_known_document_is_none() {
         assert_eq!(discovery.found_under(server_name!("a.test")).await.0, "a.test", "{shown:.60}");
     }
 }
+
+/// S2S 3: delegation changes no name in signatures. Hard case 62.
+#[tokio::test]
+async fn a_delegated_server_is_still_signed_to_by_its_own_name() {
+    let web = Web::new();
+    let delegated = Arc::new(std::sync::OnceLock::<u16>::new());
+    let port = Arc::clone(&delegated);
+    let (address, seen) = web
+        .serve(&["a.test", "b.test"], move |seen| match seen.target() {
+            "/.well-known/matrix/server" => ok(&format!(r#"{{"m.server":"b.test:{}"}}"#, port.get().unwrap())),
+            _ => ok("{}"),
+        })
+        .await;
+    delegated.set(address.port()).unwrap();
+    let discovery = over_sockets(&web, address.port(), &["127.0.0.0/8"]);
+    let ambient = ambient_with(Lots::counted());
+    let connections = crate::testing::connections(discovery, crate::connection::Alone, &Arc::default(), ambient);
+    connections
+        .exchange(server_name!("a.test"), crate::connection::Call::get("/_matrix/x"), 10)
+        .await
+        .unwrap();
+    let seen = seen.lock().pop().unwrap();
+    assert_eq!(seen.header("host").unwrap(), format!("b.test:{}", address.port()));
+    assert_eq!(seen.sni.as_deref(), Some("b.test"));
+    let header = seen.header("authorization").unwrap();
+    assert!(header.contains(r#"origin="us.test",destination="a.test""#), "{header}");
+}
