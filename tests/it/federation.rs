@@ -2,6 +2,7 @@
 //! tell of what they know, keep things back and lie.
 #![cfg(test)]
 
+mod admin_invites;
 mod between;
 mod checklist;
 mod doors;
@@ -11,16 +12,16 @@ mod handshakes;
 mod hard_cases;
 mod history;
 mod hostile;
+mod joining;
 mod named;
 mod network;
 mod outgoing;
 mod receiving;
 mod redactions;
-mod servers;
+pub(crate) mod servers;
 mod serving;
 mod simulation;
 mod specification;
-mod synapse;
 mod wire;
 mod world;
 
