@@ -108,6 +108,7 @@ impl Scene {
             keyless: Default::default(),
             expired: HashMap::new(),
             asked: Default::default(),
+            invites: Vec::new(),
         };
         world.add_server("peer.example");
         world.add_server("other.example");

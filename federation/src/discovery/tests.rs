@@ -173,10 +173,7 @@ async fn a_delegated_server_is_still_signed_to_by_its_own_name() {
     let discovery = over_sockets(&web, address.port(), &["127.0.0.0/8"]);
     let ambient = ambient_with(Lots::counted());
     let connections = crate::testing::connections(discovery, crate::connection::Alone, &Arc::default(), ambient);
-    connections
-        .exchange(server_name!("a.test"), crate::connection::Call::get("/_matrix/x"), 10)
-        .await
-        .unwrap();
+    connections.exchange(server_name!("a.test"), crate::connection::Call::get("/_matrix/x"), 10).await.unwrap();
     let seen = seen.lock().pop().unwrap();
     assert_eq!(seen.header("host").unwrap(), format!("b.test:{}", address.port()));
     assert_eq!(seen.sni.as_deref(), Some("b.test"));

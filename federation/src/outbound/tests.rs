@@ -135,6 +135,36 @@ async fn what_is_owed_is_sent_in_order_in_transactions_of_fifty() {
     assert_eq!(body(&seen[0])["origin"], "us.test");
 }
 
+/// S2S 16: ids of transactions are never used again, also after a restart.
+#[tokio::test]
+async fn no_start_uses_the_ids_of_another() {
+    let mut ids = BTreeSet::new();
+    for start in 0..5_u64 {
+        let peers = scripted(|_| (200, "{}".to_owned()));
+        let (hands, seen, feed) = (hands(), Arc::clone(&peers.seen), Arc::<Feed>::default());
+        let discovery = Web::new().discovery(Names::default(), &[], ambient(&hands));
+        // Two starts at the same time of the same clock have their own chance.
+        let chance = crate::testing::ambient_with(crate::testing::Lots::always(start));
+        let connections = connections(discovery, peers, &Arc::default(), chance);
+        let outbound = Outbound::start(connections, Arc::clone(&feed));
+        for number in 0..3 {
+            feed.events.lock().entry(peer()).or_default().push_back(number);
+            outbound.wake([peer()]);
+            let mut looks = 0;
+            while !feed.events.lock().values().all(VecDeque::is_empty) {
+                tokio::task::yield_now().await;
+                looks += 1;
+                assert!(looks < 20_000, "it is sent");
+            }
+        }
+        let sent: Vec<String> = seen.lock().iter().map(|seen| seen.target().to_owned()).collect();
+        assert_eq!(sent.len(), 3);
+        ids.extend(sent);
+        outbound.stop().await;
+    }
+    assert_eq!(ids.len(), 15);
+}
+
 #[tokio::test]
 async fn what_nobody_woke_for_is_found_at_start_and_by_looking() {
     let world = world(|_| 200);

@@ -125,6 +125,21 @@ async fn who_cannot_be_reached_is_neither_joined_nor_invited() {
     assert_eq!(invite.unwrap_err().kind(), ErrorKind::PeerRefused);
 }
 
+/// S2S 15: the next server is asked when one is away, knows nothing of the room, or cannot help.
+#[tokio::test]
+async fn the_next_server_is_asked_when_one_cannot_help() {
+    for version in VERSIONS {
+        let (net, alice, bob) = two().await;
+        let (away, nosy) = (engine(&net, "away.example", "ann").await, engine(&net, "nosy.example", "ned").await);
+        net.down.lock().insert(away.name.clone());
+        let room_id = room(&alice, RoomKind::Public, version).await;
+        let servers = [&away, &nosy, &alice].map(|engine| engine.name.to_string());
+        let joined = members::join(&bob.actions, &bob.person, room_id.as_str(), &servers, None).await.unwrap();
+        assert_eq!(joined.membership, Membership::Join);
+        assert_eq!(bob.state(&room_id).await, alice.state(&room_id).await, "version {version}");
+    }
+}
+
 #[tokio::test]
 async fn a_direct_message_reaches_the_other_server() {
     for version in ["12"] {

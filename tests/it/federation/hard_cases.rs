@@ -107,7 +107,10 @@ const TABLE: &[Case] = &[
             "rules::it::drafts::only_the_create_event_of_version_12_makes_its_own_room_id",
         ],
     ),
-    HeldBy(29, &["it::federation::handshakes::an_answer_that_is_no_room_is_not_entered_and_one_bad_event_does_no_harm"]),
+    HeldBy(
+        29,
+        &["it::federation::handshakes::an_answer_that_is_no_room_is_not_entered_and_one_bad_event_does_no_harm"],
+    ),
     HeldBy(30, &["it::federation::receiving::a_room_that_nobody_here_is_in_takes_nothing_in"]),
     HeldBy(
         31,
@@ -149,7 +152,7 @@ const TABLE: &[Case] = &[
         ],
     ),
     HeldBy(43, &["it::federation::handshakes::whatever_is_shown_with_an_invite_the_list_of_rooms_works"]),
-    HeldBy(44, &[]),
+    HeldBy(44, &["it::federation::hostile::a_room_full_of_large_state_can_be_invited_to"]),
     HeldBy(
         45,
         &[
@@ -162,7 +165,10 @@ const TABLE: &[Case] = &[
     HeldBy(48, &["it::federation::serving::rejected_events_are_passed_by_and_do_not_end_the_walk_back"]),
     HeldBy(49, &["it::federation::hostile::ten_thousand_who_wait_for_a_room_are_not_asked_over_and_over"]),
     Cannot(50, "no account has device keys before the Client-Server API, and none are sent"),
-    Cannot(51, "nothing is sent to devices before the Client-Server API; other news hold a few ids and are bounded in number"),
+    Cannot(
+        51,
+        "nothing is sent to devices before the Client-Server API; other news hold a few ids and are bounded in number",
+    ),
     HeldBy(
         52,
         &[

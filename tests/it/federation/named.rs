@@ -35,9 +35,13 @@ fn walk(root: &Path, place: &Path, found: &mut BTreeSet<String>) {
 /// The module that a file is.
 fn module(file: &str) -> String {
     let file = file.trim_end_matches(".rs");
-    let inside = file.strip_prefix("src/").map(|rest| format!("yurt/{rest}"));
-    let inside = inside.or_else(|| file.strip_prefix("tests/").map(str::to_owned));
-    let inside = inside.unwrap_or_else(|| file.replacen("/src/", "/", 1).replacen("/tests/", "/", 1));
+    let (first, rest) = file.split_once('/').unwrap();
+    let inside = match (first, rest.split_once('/')) {
+        ("src", _) => format!("yurt/{rest}"),
+        ("tests", _) => rest.to_owned(),
+        (_, Some(("src" | "tests", rest))) => format!("{first}/{rest}"),
+        _ => file.to_owned(),
+    };
     inside.trim_end_matches("/main").trim_end_matches("/lib").replace('/', "::")
 }
 
@@ -72,6 +76,7 @@ fn tests_are_found_by_their_paths() {
         ("rules/src/power.rs", "rules::power"),
         ("rules/tests/it/main.rs", "rules::it"),
         ("federation/src/peer/tests.rs", "federation::peer::tests"),
+        ("federation/src/inbound/tests/door.rs", "federation::inbound::tests::door"),
         ("tests/it/federation/named.rs", "it::federation::named"),
     ] {
         assert_eq!(module(file), expected);

@@ -73,7 +73,10 @@ async fn two_redactions_that_name_each_other_take_nothing_away() {
     };
     let (one, two) = (redaction("one"), redaction("two"));
     let names = |redaction: &Event, other: &Event| {
-        redaction.json().replace(&format!("\"redacts\":\"{}\"", target.event_id()), &format!("\"redacts\":\"{}\"", other.event_id()))
+        redaction.json().replace(
+            &format!("\"redacts\":\"{}\"", target.event_id()),
+            &format!("\"redacts\":\"{}\"", other.event_id()),
+        )
     };
     let (first, second) = (names(&one, &two), names(&two, &one));
     assert_ne!(first, one.json());

@@ -164,10 +164,7 @@ async fn together(ours: &Actions, theirs: &Actions, version: &str) {
     let joined = members::join(theirs, &bob, &alias, &[], None).await.unwrap();
     assert_eq!((joined.membership, &joined.room_id), (Membership::Join, &room_id));
     let hello = say(theirs, &bob, room, "hello").await;
-    eventually("it arrives", async || {
-        personal::mark_read(ours, &alice, room, &hello).await.is_ok()
-    })
-    .await;
+    eventually("it arrives", async || personal::mark_read(ours, &alice, room, &hello).await.is_ok()).await;
     typing::set(ours, &alice, room, Some(5_000)).await.unwrap();
     say(ours, &alice, room, "come in").await;
     members::leave(theirs, &bob, room).await.unwrap();
@@ -189,16 +186,21 @@ async fn what_is_said_between_servers_is_what_the_specification_says() {
             heard.iter().any(|exchange| exchange.asked.as_ref().is_some_and(|asked| asked.to_string().contains(part)))
         };
         eventually("both were told", async || {
-            has(&theirs.heard, "come in") && has(&theirs.heard, "m.typing") && has(&theirs.heard, "m.receipt") && has(&ours.heard, "hello")
+            has(&theirs.heard, "come in")
+                && has(&theirs.heard, "m.typing")
+                && has(&theirs.heard, "m.receipt")
+                && has(&ours.heard, "hello")
         })
         .await;
-        let expected = ["query/directory", "make_join/", "send_join/", "make_leave/", "send_leave/", "/send/", "key/v2/server"];
+        let expected =
+            ["query/directory", "make_join/", "send_join/", "make_leave/", "send_leave/", "/send/", "key/v2/server"];
         for part in expected {
             assert!(was_heard(&ours.heard, part), "{part} of {version}");
         }
         assert!(was_heard(&theirs.heard, "v2/invite/"), "version {version}");
         let heard = [ours.heard.lock(), theirs.heard.lock()];
-        let faults: Vec<String> = heard.iter().flat_map(|heard| heard.iter()).flat_map(|one| faults(one, version)).collect();
+        let faults: Vec<String> =
+            heard.iter().flat_map(|heard| heard.iter()).flat_map(|one| faults(one, version)).collect();
         assert!(faults.is_empty(), "version {version}:\n{}", faults.join("\n"));
     }
 }

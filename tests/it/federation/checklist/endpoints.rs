@@ -179,6 +179,7 @@ pub(super) const ROWS: &[Row] = &[
         &[
             "federation::inbound::transaction::edus::tests::unknown_and_misshapen_news_are_ignored",
             "federation::inbound::transaction::edus::tests::a_server_speaks_for_its_own_users_only",
+            "it::federation::doors::news_of_other_peoples_and_unknown_news_do_no_harm",
         ],
     ),
     row(
@@ -186,7 +187,7 @@ pub(super) const ROWS: &[Row] = &[
         "m.typing",
         &[
             "federation::inbound::tests::transactions::news_of_the_origins_own_users_are_told",
-            "it::federation::doors::who_types_is_believed_of_members_of_the_server_that_tells",
+            "it::federation::hostile::who_types_is_believed_of_members_of_the_server_that_tells",
         ],
     ),
     row(

@@ -31,7 +31,11 @@ pub(super) const ROWS: &[Row] = &[
         "one bad event does not fail the join",
         &["it::federation::handshakes::an_answer_that_is_no_room_is_not_entered_and_one_bad_event_does_no_harm"],
     ),
-    row("15", "the next server is asked when one cannot help", &[]),
+    row(
+        "15",
+        "the next server is asked when one cannot help",
+        &["it::federation::between::the_next_server_is_asked_when_one_cannot_help"],
+    ),
     row(
         "15",
         "events that come while a join runs wait for it",
@@ -66,7 +70,11 @@ pub(super) const ROWS: &[Row] = &[
             "federation::outbound::tests::a_transaction_is_repeated_with_the_same_id_and_content_until_it_is_answered",
         ],
     ),
-    row("16", "ids of transactions are never used again", &[]),
+    row(
+        "16",
+        "ids of transactions are never used again",
+        &["federation::outbound::tests::no_start_uses_the_ids_of_another"],
+    ),
     row(
         "16",
         "what is owed is kept, and little of it after a long time",
@@ -119,11 +127,7 @@ pub(super) const ROWS: &[Row] = &[
             "it::federation::gaps::a_deep_hole_is_bridged_by_a_state_that_is_merged_with_ours",
         ],
     ),
-    row(
-        "17",
-        "a state of a peer is a claim",
-        &["it::federation::gaps::a_claimed_state_never_replaces_ours"],
-    ),
+    row("17", "a state of a peer is a claim", &["it::federation::gaps::a_claimed_state_never_replaces_ours"]),
     row(
         "17",
         "backfill, asked and served",

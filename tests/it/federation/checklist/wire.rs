@@ -73,11 +73,7 @@ pub(super) const ROWS: &[Row] = &[
             "federation::request_signature::tests::server_names_are_those_of_the_specification",
         ],
     ),
-    row(
-        "3",
-        "a bad well-known answer is none",
-        &["federation::discovery::tests::a_bad_well_known_document_is_none"],
-    ),
+    row("3", "a bad well-known answer is none", &["federation::discovery::tests::a_bad_well_known_document_is_none"]),
     row(
         "3",
         "redirects are followed within bounds",
