@@ -22,6 +22,7 @@ pub(crate) mod servers;
 mod serving;
 mod simulation;
 mod specification;
+mod vectors;
 mod wire;
 mod world;
 
