@@ -27,6 +27,7 @@ async fn asked(web: &Web, server: &ServerName, exceptions: &[&str]) -> Result<Ve
     connections.exchange(server, Call::get("/_matrix/x"), 1000).await
 }
 
+/// Hard case 53. S2S 2 HTTPS with a certificate for the right name. S2S 5 the header that we send.
 #[tokio::test]
 async fn a_request_goes_out_as_it_was_signed_with_the_right_names() {
     let web = Web::new();
@@ -56,6 +57,7 @@ async fn a_request_goes_out_as_it_was_signed_with_the_right_names() {
     request_signature::verify(&signatures, "PUT", target, &server, Some(&body), &|_| Some(key)).unwrap();
 }
 
+/// S2S 2 HTTPS with a certificate for the right name.
 #[tokio::test]
 async fn a_server_named_by_its_address_gets_no_name_in_the_handshake() {
     let web = Web::new();
@@ -64,6 +66,7 @@ async fn a_server_named_by_its_address_gets_no_name_in_the_handshake() {
     assert_eq!(seen.lock()[0].sni, None);
 }
 
+/// Hard case 59. S2S 3 the address that is connected to is checked.
 #[tokio::test]
 async fn nobody_connects_to_internal_addresses_whatever_leads_there() {
     let web = Web::new();
@@ -141,6 +144,7 @@ async fn requests_to_one_server_at_the_same_time_are_bounded() {
     one_more.await.unwrap();
 }
 
+/// S2S 2 HTTPS with a certificate for the right name.
 #[tokio::test]
 async fn a_certificate_for_another_name_is_no_certificate() {
     let (web, other) = (Web::new(), Web::new());
@@ -171,6 +175,7 @@ async fn two_servers_of_one_host_never_share_a_connection() {
     }
 }
 
+/// Hard case 60. S2S 2 bodies are bounded before they are read whole. S2S 2 time-outs.
 #[tokio::test]
 async fn answers_that_are_too_large_late_or_of_two_lengths_are_errors() {
     let web = Web::new();
@@ -222,6 +227,7 @@ async fn try_it(connections: &Connections<Kept>) -> Result<Vec<u8>, FederationEr
     connections.exchange(peer(), Call::get("/_matrix/x"), 1000).await
 }
 
+/// S2S 16 pauses that grow.
 #[tokio::test]
 async fn a_failing_server_is_left_alone_for_longer_and_longer_over_a_restart_too() {
     let (connections, hands, store, seen) = world(answer(502, ""));
@@ -240,6 +246,7 @@ async fn a_failing_server_is_left_alone_for_longer_and_longer_over_a_restart_too
     assert!(matches!(try_it(&after_restart).await, Err(FederationError::LeftAlone { .. })));
 }
 
+/// S2S 16 pauses that grow.
 #[tokio::test]
 async fn who_asks_us_something_is_no_longer_left_alone() {
     let answers = answer(502, "");
@@ -256,6 +263,7 @@ async fn who_asks_us_something_is_no_longer_left_alone() {
     assert!(standing.last_error.unwrap().1.contains("502"));
 }
 
+/// S2S 16 pauses that grow.
 #[tokio::test]
 async fn requests_that_fail_together_count_as_one_failure() {
     let (connections, _, store, _) = world(answer(503, ""));
@@ -263,6 +271,7 @@ async fn requests_that_fail_together_count_as_one_failure() {
     assert_eq!(store.back_off.lock()[peer()].failures, 1);
 }
 
+/// S2S 16 what each status means.
 #[tokio::test]
 async fn a_refusal_is_no_failure_and_429_is_obeyed() {
     let answers = answer(403, r#"{"errcode":"M_FORBIDDEN","error":"no"}"#);

@@ -121,6 +121,7 @@ fn typing(user: &str, is_typing: bool) -> Edu {
     Edu::Typing { room_id: room_id!("!r:us.test").to_owned(), user_id, is_typing }
 }
 
+/// S2S 16 one transaction at a time.
 #[tokio::test]
 async fn what_is_owed_is_sent_in_order_in_transactions_of_fifty() {
     let world = world(|_| 200);
@@ -179,6 +180,7 @@ async fn what_nobody_woke_for_is_found_at_start_and_by_looking() {
     assert_eq!(world.seen.lock().len(), 2);
 }
 
+/// S2S 16 one transaction at a time.
 #[tokio::test]
 async fn a_transaction_is_repeated_with_the_same_id_and_content_until_it_is_answered() {
     let world = world(|_| 502);
@@ -226,6 +228,7 @@ async fn a_server_that_comes_back_gets_everything_at_once() {
     world.delivered().await;
 }
 
+/// S2S 16 what each status means.
 #[tokio::test]
 async fn a_transaction_that_is_too_large_is_cut_until_it_fits() {
     let world = world(|seen| if numbers(seen).len() > 1 || numbers(seen) == [2] { 413 } else { 200 });
@@ -235,6 +238,7 @@ async fn a_transaction_that_is_too_large_is_cut_until_it_fits() {
     assert!(accepted.flat_map(|(_, numbers)| numbers).eq([0, 1, 3, 4]));
 }
 
+/// S2S 16 what each status means.
 #[tokio::test]
 async fn a_bad_request_is_given_up_and_a_refusal_is_tried_again_later() {
     let world = world(|seen| if numbers(seen) == [1] { 400 } else { 200 });
@@ -254,6 +258,7 @@ async fn a_bad_request_is_given_up_and_a_refusal_is_tried_again_later() {
     assert!((6..=14).contains(&tries), "{tries}");
 }
 
+/// Hard case 42.
 #[tokio::test]
 async fn an_event_that_is_no_canonical_json_does_not_block_the_others() {
     let world = world(|_| 200);
@@ -308,6 +313,7 @@ async fn of_typing_only_the_latest_is_sent_and_nothing_to_servers_that_do_not_an
     assert_eq!(body(&seen[sent])["edus"], json!([]));
 }
 
+/// S2S 16 nothing is sent to servers that left.
 #[test]
 fn what_waits_for_one_server_is_bounded() {
     let mut edus = Edus::default();

@@ -56,6 +56,7 @@ fn fields_that_nobody_knows_are_kept_and_a_redaction_drops_them() {
 }
 
 /// Hard case 31: what a level may look like, by version, in every field.
+/// S2S 13 the rules by version.
 #[test]
 fn levels_of_every_kind_are_judged_by_the_version_in_every_field() {
     let numbers = [
@@ -156,6 +157,7 @@ fn events_without_levels_behind_them_come_before_all_others() {
 }
 
 /// Hard case 41 and S2S 19.
+/// S2S 19 a policy server's key is no key of the ordinary check.
 #[test]
 fn the_key_of_a_policy_server_is_no_key_of_the_ordinary_check() {
     let version = version("12");

@@ -252,7 +252,7 @@ async fn every_request_may_be_repeated() {
     assert_eq!(doors.scene.heads().await, heads, "nobody leaves twice");
 }
 
-/// S2S 6: numbers outside the limits.
+/// S2S 6: numbers outside the limits. Hard case 36.
 #[tokio::test]
 async fn an_event_outside_the_limits_is_bad_json_in_a_handshake() {
     let doors = Doors::new("12").await;
@@ -393,7 +393,7 @@ async fn somebody_joins_and_leaves_by_hand() {
     }
 }
 
-/// S2S 9.3, 9.4 and 9.5. Hard cases 23 and 24.
+/// S2S 9.3 queries, S2S 9.4 devices and keys, S2S 9.5 keys, version and well-known. Hard cases 23 and 24.
 #[tokio::test]
 async fn look_ups_are_answered_for_what_is_ours() {
     let doors = Doors::new("12").await;
@@ -477,7 +477,7 @@ async fn the_version_of_a_room_is_ours_to_say() {
     assert_eq!((template.0, &template.1["room_version"]), (400, &json!("11")));
 }
 
-/// S2S 18. Hard case 61: a port is no part of what is matched.
+/// S2S 18: what a list protects. Hard case 61: a port is no part of what is matched.
 #[tokio::test]
 async fn a_denied_server_is_refused_at_every_door_of_the_room() {
     let doors = Doors::between("127.0.0.1", "12").await;
@@ -493,6 +493,11 @@ async fn a_denied_server_is_refused_at_every_door_of_the_room() {
     let template = json!({ "event": join });
     let knocks = |event: &mut Value| event["content"]["membership"] = json!("knock");
     let (knock_id, knock) = doors.completed(&template, knocks).await;
+    let invites = |event: &mut Value| {
+        event["content"]["membership"] = json!("invite");
+        event["state_key"] = json!(format!("@alice:{}", doors.ours.name()));
+    };
+    let (invite_id, invite) = doors.completed(&json!({ "event": leave }), invites).await;
     let late = doors.make(message("late")).await;
     for list in
         [json!({ "allow": ["*"], "allow_ip_literals": false }), json!({ "allow": ["*"], "deny": ["127.0.?.*"] })]
@@ -522,8 +527,8 @@ async fn a_denied_server_is_refused_at_every_door_of_the_room() {
         ] {
             assert_eq!(error(doors.put(&target, event.clone()).await), forbidden(), "{target}");
         }
-        let invite = json!({ "room_version": "12", "event": json_of(&late), "invite_room_state": [] });
-        assert_eq!(error(doors.put(&format!("/v2/invite/{room_id}/{}", late.event_id()), invite).await), forbidden());
+        let event = json!({ "room_version": "12", "event": invite, "invite_room_state": [] });
+        assert_eq!(error(doors.put(&format!("/v2/invite/{room_id}/{invite_id}"), event).await), forbidden());
         let answer = doors.deliver(&format!("late-{}", doors.scene.heads().await.len()), &[&late]).await;
         assert!(answer[late.event_id().as_str()]["error"].is_string(), "{answer}");
     }

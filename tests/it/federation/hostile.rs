@@ -18,6 +18,7 @@ use super::*;
 use crate::client::Way;
 
 /// Hard case 16, and S2S 10 m.typing.
+/// Hard case 15.
 #[tokio::test]
 async fn who_types_is_believed_of_members_of_the_server_that_tells() {
     let scene = Scene::new("12").await;

@@ -3,6 +3,7 @@
 use super::*;
 
 /// Hard case 37.
+/// S2S 7 redactions are applied.
 #[tokio::test]
 async fn a_redaction_that_comes_before_its_target_waits_for_it() {
     for_each_version(|version| async move {
@@ -23,6 +24,7 @@ async fn a_redaction_that_comes_before_its_target_waits_for_it() {
 }
 
 /// Hard case 18.
+/// S2S 7 redactions are applied.
 #[tokio::test]
 async fn a_redaction_without_the_level_changes_nothing_early_or_late() {
     for_each_version(|version| async move {
@@ -44,6 +46,7 @@ async fn a_redaction_without_the_level_changes_nothing_early_or_late() {
     .await;
 }
 
+/// Hard case 18.
 #[tokio::test]
 async fn a_redaction_of_an_event_of_another_room_changes_nothing() {
     let scene = Scene::new("12").await;

@@ -156,7 +156,8 @@ fn in_place(value: &Value, file: &Path) -> Value {
                 !["$ref", "example", "examples", "description"].contains(&name.as_str())
             };
             let kept = fields.iter().filter(is_schema);
-            let mut kept: Map<String, Value> = kept.map(|(name, value)| (name.clone(), in_place(value, file))).collect();
+            let mut kept: Map<String, Value> =
+                kept.map(|(name, value)| (name.clone(), in_place(value, file))).collect();
             // Of events nobody asks for the field `origin` any more; from version 11 on nothing protects it.
             if kept.get("properties").is_some_and(|properties| properties.get("state_key").is_some())
                 && let Some(Value::Array(required)) = kept.get_mut("required")

@@ -3,8 +3,10 @@
 use std::{fs, path::Path};
 
 /// Folders with vectors, and the code that reads them.
-const FOLDERS: &[(&str, &[&str])] =
-    &[("rules/fixtures/vectors", &["rules/src", "rules/tests"]), ("federation/fixtures", &["federation/src", "tests/it/federation"])];
+const FOLDERS: &[(&str, &[&str])] = &[
+    ("rules/fixtures/vectors", &["rules/src", "rules/tests"]),
+    ("federation/fixtures", &["federation/src", "tests/it/federation"]),
+];
 
 fn sources(folder: &Path) -> String {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
@@ -32,7 +34,10 @@ fn every_vector_is_used_and_says_where_it_is_from() {
             let row = readme.lines().find(|line| line.starts_with(&format!("| `{}", name.trim_end_matches('/'))));
             let source = row.and_then(|row| row.split('|').nth(3));
             assert!(source.is_some_and(|source| source.trim().len() > 2), "{folder}/README.md says nothing of {name}");
-            assert!(code.contains(&format!("{name}\"")) || code.contains(&format!("{name}/")), "{folder}/{name} is not used");
+            assert!(
+                code.contains(&format!("{name}\"")) || code.contains(&format!("{name}/")),
+                "{folder}/{name} is not used"
+            );
         }
         assert!(vectors >= 4, "{folder}");
     }

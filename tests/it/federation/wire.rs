@@ -132,6 +132,8 @@ fn faults(exchange: &Exchange, version: &str) -> Vec<String> {
     let asked = asked.as_ref().unwrap_or(&Value::Null);
     let lists = [(asked, "pdus"), (answer, "pdus"), (answer, "state"), (answer, "auth_chain"), (answer, "events")];
     let events = lists.into_iter().flat_map(|(value, list)| said(value, list));
+    // The schema wants the id of the room in the event that gives it; its text does not.
+    let events = events.filter(|event| !(version == "12" && event["type"] == "m.room.create"));
     found.extend(events.map(|event| specification::judge_pdu(version, &event)));
     found.extend(said(asked, "edus").iter().map(specification::judge_edu));
     let told = |fault: Result<(), String>| fault.err().map(|fault| format!("{method} {target} {status}: {fault}"));
