@@ -41,7 +41,13 @@ const TABLE: &[Case] = &[
     HeldBy(8, &["it::federation::receiving::auth_events_of_another_room_are_against_the_rules"]),
     HeldBy(9, &["it::federation::receiving::auth_events_twice_or_without_need_or_rejected_are_against_the_rules"]),
     HeldBy(10, &["it::federation::gaps::states_and_auth_chains_are_checked_like_every_event"]),
-    HeldBy(11, &["rules::it::pitfalls::pitfall_3_a_vouched_join_without_the_second_signature_is_dropped"]),
+    HeldBy(
+        11,
+        &[
+            "rules::it::pitfalls::pitfall_3_a_vouched_join_without_the_second_signature_is_dropped",
+            "it::federation::old_versions::a_restricted_room_of_an_older_version_is_entered_when_somebody_there_vouches",
+        ],
+    ),
     HeldBy(
         12,
         &[

@@ -13,6 +13,7 @@ pub(super) const ROWS: &[Row] = &[
         "our event is hashed and signed",
         &[
             "it::federation::between::a_public_room_of_another_server_is_joined_by_its_id_and_by_its_alias",
+            "it::federation::old_versions::rooms_of_all_older_versions_are_joined_spoken_in_and_left",
             "rules::it::drafts::a_draft_becomes_an_event_that_peers_take_in_unchanged",
         ],
     ),
