@@ -4,11 +4,16 @@
 
 mod admin_invites;
 mod between;
+mod checklist;
+mod doors;
 mod engines;
 mod gaps;
 mod handshakes;
+mod hard_cases;
 mod history;
+mod hostile;
 mod joining;
+mod named;
 mod network;
 mod old_versions;
 mod outgoing;
@@ -18,6 +23,9 @@ mod refusals;
 pub(crate) mod servers;
 mod serving;
 mod simulation;
+mod specification;
+mod vectors;
+mod wire;
 mod world;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -103,6 +111,7 @@ impl Scene {
             keyless: Default::default(),
             expired: HashMap::new(),
             asked: Default::default(),
+            invites: Vec::new(),
         };
         world.add_server("peer.example");
         world.add_server("other.example");

@@ -284,6 +284,7 @@ mod tests {
         }
     }
 
+    /// S2S 2 bodies are bounded before they are read whole.
     #[test]
     fn what_is_no_object_or_too_much_is_refused() {
         let long = format!(r#"{{"state":["{}"]}}"#, "a".repeat(60));

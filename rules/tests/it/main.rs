@@ -8,6 +8,7 @@
 
 mod against_ruma;
 mod drafts;
+mod hard_cases;
 mod intake;
 mod pitfalls;
 mod resolution;

@@ -198,6 +198,7 @@ mod tests {
         ServerKey { key: Base64::new(vec![bytes; 32]), validity: until }
     }
 
+    /// S2S 4 keys are kept for ever and their bytes never change.
     #[tokio::test]
     async fn the_bytes_behind_a_key_id_never_change() {
         let rows = rows(&Arc::default()).await;

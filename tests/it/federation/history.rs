@@ -18,6 +18,7 @@ async fn fill(scene: &Scene, limit: usize) -> backfill::Backfilled {
     backfill::federation_backfill(&scene.actions, &admin, &scene.room_id, None, limit, None).await.unwrap()
 }
 
+/// S2S 17 backfill.
 #[tokio::test]
 async fn a_hole_is_filled_in_order_and_nothing_of_it_is_news() {
     for_each_version(|version| async move {
@@ -88,6 +89,7 @@ async fn a_hole_that_nobody_fills_is_told() {
 }
 
 /// Hard case 45.
+/// S2S 8 both bounds count for news and not for history. S2S 17 backfill.
 #[tokio::test]
 async fn too_many_previous_events_are_refused_as_news_and_taken_as_history() {
     let scene = Scene::new("12").await;
@@ -104,6 +106,7 @@ async fn too_many_previous_events_are_refused_as_news_and_taken_as_history() {
     assert!(scene.is_accepted(&wide).await);
 }
 
+/// Hard case 6. S2S 11 check 2. S2S 17 backfill.
 #[tokio::test]
 async fn forged_history_is_left_out() {
     let scene = Scene::new("12").await;

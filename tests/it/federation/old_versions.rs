@@ -235,6 +235,7 @@ async fn far(version: &str, join_rule: Value) -> (Scene, Host) {
         keyless: Default::default(),
         expired: Default::default(),
         asked: Default::default(),
+        invites: Vec::new(),
     };
     world.add_server(PEER);
     world.add_server("other.example");
@@ -294,6 +295,7 @@ impl Scene {
     }
 }
 
+/// S2S 15 our event is hashed and signed.
 #[tokio::test]
 async fn rooms_of_all_older_versions_are_joined_spoken_in_and_left() {
     for version in ["6", "7", "8", "9"] {

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use federation::our_keys::{SigningKey, SigningKeys};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -64,6 +65,11 @@ impl Authority {
         self.folder.path().join(name)
     }
 
+    /// The files of its certificate for this machine, and of the key.
+    pub(crate) fn certificate(&self) -> (PathBuf, PathBuf) {
+        (self.at("certificate.pem"), self.at("certificate.key"))
+    }
+
     /// The file that makes others trust it.
     pub(crate) fn file(&self) -> PathBuf {
         self.at("ca.pem")
@@ -88,7 +94,19 @@ pub(crate) struct Server {
 impl Server {
     /// A server with a certificate of this authority.
     pub(crate) async fn new(authority: &Authority) -> Self {
-        let mut config = Self::config(&[&format!("localhost:{}", free_port())]);
+        Self::on("localhost", authority).await
+    }
+
+    /// The same under another name of this machine.
+    pub(crate) async fn on(host: &str, authority: &Authority) -> Self {
+        let port = free_port();
+        Self::behind(&format!("{host}:{port}"), port, authority).await
+    }
+
+    /// A server of this name that listens on this port.
+    pub(crate) async fn behind(name: &str, port: u16, authority: &Authority) -> Self {
+        let mut config = Self::config(&[name]);
+        config.listen.federation.set_port(port);
         config.federation.tls_certificate = authority.at("certificate.pem");
         config.federation.tls_key = authority.at("certificate.key");
         config.federation.ca_files = vec![authority.file()];
@@ -141,6 +159,12 @@ impl Server {
 
     pub(crate) async fn actions_of(&self, tenant: &str) -> Actions {
         self.running().tenants().named(tenant).unwrap().actions().await.unwrap()
+    }
+
+    /// The key with which its first tenant signs.
+    pub(crate) fn signing_key(&self) -> SigningKey {
+        let file = self.folder.path().join("data/tenants/t0/signing.key");
+        SigningKeys::parse(&fs::read_to_string(file).unwrap()).unwrap().current().clone()
     }
 
     /// The authority that it made for this machine.

@@ -7,7 +7,7 @@ use std::{
 
 use ::federation::{
     Pdu,
-    local::{Gap, StateBefore},
+    local::{Gap, Invite, StateBefore},
 };
 use parking_lot::Mutex;
 use rules::{
@@ -49,6 +49,8 @@ pub(crate) struct World {
     pub(crate) expired: HashMap<OwnedServerName, UnixMs>,
     /// How often they were asked.
     pub(crate) asked: BTreeMap<&'static str, usize>,
+    /// The invites of their people. They are taken.
+    pub(crate) invites: Vec<Invite>,
 }
 
 impl World {
@@ -277,6 +279,20 @@ impl Peers for Others {
         answer(self.ask("event_auth", |world| {
             Some(world.chain([event_id.to_owned()]).iter().filter_map(|id| world.pdu(id)).collect())
         }))
+    }
+
+    fn invite<'a>(
+        &'a self,
+        peer: &'a ServerName,
+        _room_id: &'a RoomId,
+        _event_id: &'a EventId,
+        invite: Invite,
+    ) -> Asking<'a, Pdu> {
+        let mut world = self.0.lock();
+        let mut event: CanonicalJsonObject = serde_json::from_str(invite.event.get()).unwrap();
+        world.signers[peer].sign_event(&mut event, &world.version);
+        world.invites.push(invite);
+        answer(Ok(RawValue::from_string(rules::canonical::to_string(&event)).unwrap()))
     }
 
     fn keys<'a>(&'a self, needed: &'a BTreeSet<(OwnedServerName, String)>, _at: UnixMs) -> Keys<'a> {

@@ -18,6 +18,7 @@ async fn get(world: &World, target: &str) -> super::world::Answer {
 }
 
 /// Row `GET v1/query/directory`.
+/// S2S 9.3 query/directory.
 #[tokio::test]
 async fn directory_answers_for_our_aliases_only() {
     let world = World::new().await;
@@ -32,6 +33,7 @@ async fn directory_answers_for_our_aliases_only() {
 }
 
 /// Row `GET v1/query/profile`; hard case 24.
+/// S2S 9.3 query/profile.
 #[tokio::test]
 async fn profile_answers_for_our_users_only() {
     let world = World::new().await;
@@ -47,6 +49,7 @@ async fn profile_answers_for_our_users_only() {
 }
 
 /// Row `GET v1/query/{other}`.
+/// S2S 9.3 query.
 #[tokio::test]
 async fn other_queries_are_unknown() {
     let world = World::new().await;
@@ -54,6 +57,7 @@ async fn other_queries_are_unknown() {
 }
 
 /// Row `GET v1/user/devices/{userId}`; hard case 23.
+/// S2S 9.4 user/devices.
 #[tokio::test]
 async fn devices_answers_for_our_users_only() {
     let world = World::new().await;
@@ -69,6 +73,7 @@ async fn devices_answers_for_our_users_only() {
 }
 
 /// Row `POST v1/user/keys/query`; hard case 24.
+/// S2S 9.4 user/keys/query.
 #[tokio::test]
 async fn device_keys_answers_for_our_users_only() {
     let world = World::new().await;
@@ -84,6 +89,7 @@ async fn device_keys_answers_for_our_users_only() {
 }
 
 /// Rows `GET v1/version` and `GET /.well-known/matrix/server`.
+/// S2S 3 version. S2S 5 what needs no signature. S2S 9.5 version and well-known.
 #[tokio::test]
 async fn version_and_well_known_need_no_signature() {
     let world = World::new().await;
@@ -110,6 +116,7 @@ fn check_document(document: &Value) {
 }
 
 /// Row `GET /_matrix/key/v2/server`.
+/// S2S 4 our keys are published. S2S 9.5 key/v2/server and key/v2/query.
 #[tokio::test]
 async fn our_keys_are_published_signed() {
     let world = World::new().await;
@@ -119,6 +126,7 @@ async fn our_keys_are_published_signed() {
 }
 
 /// Row `GET/POST /_matrix/key/v2/query`: a notary for our own keys.
+/// S2S 4 a notary for our own keys. S2S 9.5 key/v2/server and key/v2/query.
 #[tokio::test]
 async fn as_a_notary_we_tell_our_own_keys_only() {
     let world = World::new().await;

@@ -106,6 +106,7 @@ mod tests {
         json!({ "edu_type": "m.receipt", "content": { "!r:a.example": { "m.read": { user: rest } } } })
     }
 
+    /// Hard case 15. S2S 10 the envelope.
     #[test]
     fn a_server_speaks_for_its_own_users_only() {
         let good = json!({ "event_ids": ["$e"], "data": { "ts": 5 } });
@@ -121,6 +122,7 @@ mod tests {
         assert_eq!(edus(&news), []);
     }
 
+    /// S2S 10 m.receipt.
     #[test]
     fn a_bad_receipt_drops_itself_only() {
         let bad = [
@@ -145,6 +147,7 @@ mod tests {
         }
     }
 
+    /// S2S 10 the envelope.
     #[test]
     fn unknown_and_misshapen_news_are_ignored() {
         let news = json!([5, null, [], {}, { "edu_type": "m.typing" }, { "edu_type": 5, "content": {} },
@@ -153,6 +156,7 @@ mod tests {
         assert_eq!(edus(&news), []);
     }
 
+    /// S2S 10 m.receipt.
     #[test]
     fn receipts_are_bounded() {
         let users: serde_json::Map<String, Value> = (0..TRANSACTION_RECEIPTS_MAX)
