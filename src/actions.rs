@@ -62,6 +62,7 @@ pub mod registration;
 pub mod remote_invite;
 pub mod remote_join;
 pub mod remote_leave;
+pub mod remote_media;
 pub mod requests;
 pub mod room_passwords;
 pub mod room_state;
@@ -131,6 +132,7 @@ pub struct Inner {
     staging: incoming::Staging,
     entering: remote_join::Runs,
     quotas: quotas::Quotas,
+    remote_media: remote_media::RemoteMedia,
 }
 
 /// What the configuration sets for the actions of a tenant.
@@ -229,6 +231,7 @@ impl Actions {
             staging: incoming::Staging::default(),
             entering: remote_join::Runs::default(),
             quotas: quotas::Quotas::default(),
+            remote_media: remote_media::RemoteMedia::default(),
         }));
         purge::load(&actions).await?;
         chores::finish_all(&actions).await?;

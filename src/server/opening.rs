@@ -8,6 +8,7 @@ use crate::{
         ActionError, Actions, Parts, Registration, Settings,
         images::Images,
         media::{Media, Uploading},
+        remote_media::Bounds,
         passwords::Passwords,
     },
     clock::Clock,
@@ -139,6 +140,7 @@ impl Common {
             images: self.images.clone(),
             upload_bytes_max: config.upload_bytes_max,
             uploading: Uploading::default(),
+            remote: Bounds { medium_bytes_max: config.remote_bytes_max, cache_bytes_max: config.cache_bytes_max },
         })
     }
 }
