@@ -11,7 +11,7 @@ mod network;
 mod outgoing;
 mod receiving;
 mod redactions;
-mod servers;
+pub(crate) mod servers;
 mod serving;
 mod simulation;
 mod synapse;
