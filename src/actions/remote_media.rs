@@ -338,6 +338,11 @@ fn begin(actions: &Actions, reader: OwnedUserId, address: RemoteAddress) -> Run 
 async fn bring(actions: &Actions, reader: &UserId, address: &RemoteAddress) -> Result<(), Failed> {
     let key = address.hash();
     let _turn = actions.remote_media.turns.acquire().await.map_err(|_closed| Failed::Busy)?;
+    // What has no row is swept when the list is read, so that comes first.
+    if let Err(error) = opened(actions, &mut *actions.remote_media.cache.lock().await).await {
+        tracing::warn!(%error, "The list of other servers' media cannot be read: {error}");
+        return Err(Failed::Busy);
+    }
     let bytes_max = actions.media.remote.medium_bytes_max;
     let asked = actions.peers().medium(&address.server, &address.media_id, bytes_max).await;
     let RemoteFile { content_type, name, body } = asked.map_err(|error| {

@@ -7,6 +7,7 @@ mod engines;
 mod gaps;
 mod handshakes;
 mod history;
+mod media;
 mod network;
 mod outgoing;
 mod receiving;
@@ -99,6 +100,7 @@ impl Scene {
             silent: Default::default(),
             keyless: Default::default(),
             expired: HashMap::new(),
+            files: HashMap::new(),
             asked: Default::default(),
         };
         world.add_server("peer.example");

@@ -9,16 +9,16 @@ use std::{
 };
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use yurt::{
     actions::Actions,
     clock,
-    config::{Config, Tenant},
+    config::{Config, Registration, Tenant},
     server::{self, Engines, Running},
 };
 
-use crate::client::choose_cryptography;
+use crate::client::{Caller, PASSWORD, choose_cryptography, nameless_at, text};
 
 /// How long something may take that other servers have a part in.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(30);
@@ -101,6 +101,7 @@ impl Server {
         config.listen.api = "127.0.0.1:0".parse().unwrap();
         config.listen.federation = ([127, 0, 0, 1], port).into();
         config.limits.enabled = false;
+        config.accounts.registration = Registration::Open;
         config.federation.allow_addresses = vec!["127.0.0.0/8".parse().unwrap()];
         for (number, name) in names.iter().enumerate() {
             config.tenant.push(Tenant::new(&format!("t{number}"), (*name).try_into().unwrap()));
@@ -132,6 +133,14 @@ impl Server {
     /// The name of its first tenant.
     pub(crate) fn name(&self) -> &ruma::ServerName {
         &self.config.tenant[0].server_name
+    }
+
+    /// A new account of its first tenant, logged in at its API. A restart of the server loses it.
+    pub(crate) async fn account(&self, name: &str) -> Caller {
+        let nameless = nameless_at(self.running().api());
+        let session = nameless.post("/v1/auth/register", json!({ "username": name, "password": PASSWORD })).await;
+        let session = session.created();
+        nameless.with_token(&text(&session["access_token"])).named(&text(&session["participant_id"]))
     }
 
     pub(crate) async fn actions(&self) -> Actions {

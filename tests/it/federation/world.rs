@@ -9,6 +9,8 @@ use ::federation::{
     Pdu,
     local::{Gap, StateBefore},
 };
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
 use rules::{
     UnixMs, Version, authorization,
@@ -24,7 +26,7 @@ use ruma::{
     UserId,
 };
 use serde_json::value::RawValue;
-use yurt::actions::peers::{Asking, Keys, PeerError, Peers};
+use yurt::actions::peers::{Asking, Keys, PeerError, Peers, RemoteFile};
 
 pub(crate) type Ids = StateMap<OwnedEventId>;
 
@@ -47,8 +49,21 @@ pub(crate) struct World {
     pub(crate) keyless: HashSet<OwnedServerName>,
     /// Whose keys are given up, and when.
     pub(crate) expired: HashMap<OwnedServerName, UnixMs>,
+    /// The files that they have, by id.
+    pub(crate) files: HashMap<String, File>,
     /// How often they were asked.
     pub(crate) asked: BTreeMap<&'static str, usize>,
+}
+
+/// A file of another server: its type and name, its pieces as they come, and what ends it.
+#[derive(Clone, Default)]
+pub(crate) struct File {
+    pub(crate) content_type: Option<String>,
+    pub(crate) name: Option<String>,
+    pub(crate) pieces: Vec<Vec<u8>>,
+    pub(crate) breaks: Option<PeerError>,
+    /// Nothing of it comes before this.
+    pub(crate) gate: Option<Arc<tokio::sync::Notify>>,
 }
 
 impl World {
@@ -277,6 +292,18 @@ impl Peers for Others {
         answer(self.ask("event_auth", |world| {
             Some(world.chain([event_id.to_owned()]).iter().filter_map(|id| world.pdu(id)).collect())
         }))
+    }
+
+    fn medium<'a>(&'a self, _peer: &'a ServerName, media_id: &'a str, _bytes_max: u64) -> Asking<'a, RemoteFile> {
+        let file = self.ask("medium", |world| world.files.get(media_id).cloned());
+        Box::pin(async move {
+            let File { content_type, name, pieces, breaks, gate } = file?;
+            if let Some(gate) = gate {
+                gate.notified().await;
+            }
+            let pieces = pieces.into_iter().map(|piece| Ok(Bytes::from(piece))).chain(breaks.map(Err));
+            Ok(RemoteFile { content_type, name, body: stream::iter(pieces.collect::<Vec<_>>()).boxed() })
+        })
     }
 
     fn keys<'a>(&'a self, needed: &'a BTreeSet<(OwnedServerName, String)>, _at: UnixMs) -> Keys<'a> {
