@@ -2,11 +2,13 @@
 //! tell of what they know, keep things back and lie.
 #![cfg(test)]
 
+mod admin_invites;
 mod between;
 mod engines;
 mod gaps;
 mod handshakes;
 mod history;
+mod joining;
 mod media;
 mod network;
 mod outgoing;
@@ -15,7 +17,6 @@ mod redactions;
 pub(crate) mod servers;
 mod serving;
 mod simulation;
-mod synapse;
 mod world;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
