@@ -26,6 +26,7 @@ pub mod backfill;
 pub mod caller;
 pub mod capacity;
 pub mod chores;
+pub mod completeness;
 pub mod creation;
 pub mod deactivation;
 pub mod direct;
@@ -58,6 +59,7 @@ pub mod presence;
 pub mod profile;
 pub mod purge;
 pub mod quotas;
+mod receipts;
 pub mod registration;
 pub mod remote_invite;
 pub mod remote_join;
@@ -133,6 +135,7 @@ pub struct Inner {
     entering: remote_join::Runs,
     quotas: quotas::Quotas,
     remote_media: remote_media::RemoteMedia,
+    history_pauses: backfill::Pauses,
 }
 
 /// What the configuration sets for the actions of a tenant.
@@ -232,6 +235,7 @@ impl Actions {
             entering: remote_join::Runs::default(),
             quotas: quotas::Quotas::default(),
             remote_media: remote_media::RemoteMedia::default(),
+            history_pauses: backfill::Pauses::default(),
         }));
         purge::load(&actions).await?;
         chores::finish_all(&actions).await?;

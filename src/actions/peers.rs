@@ -26,6 +26,7 @@ mod kept;
 mod known;
 
 pub use kept::PeerRows;
+pub(super) use known::known;
 pub use known::{KnownPeer, list, reset};
 
 /// Something that is asked of a peer.

@@ -11,6 +11,7 @@ mod history;
 mod joining;
 mod media;
 mod network;
+mod news;
 mod outgoing;
 mod receiving;
 mod redactions;
@@ -102,6 +103,8 @@ impl Scene {
             keyless: Default::default(),
             expired: HashMap::new(),
             files: HashMap::new(),
+            down: Default::default(),
+            asked_of: Vec::new(),
             asked: Default::default(),
         };
         world.add_server("peer.example");

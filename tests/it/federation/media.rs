@@ -3,23 +3,26 @@
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, future::join_all};
+use ::federation::{Refusal, local::Directory};
+use ruma::OwnedServerName;
 use serde_json::json;
 use tokio::sync::Notify;
 use yurt::actions::{
     ErrorKind,
     media::{self, Found},
-    members,
+    members, messages,
     peers::PeerError,
+    profile::{self, NewProfile},
     quotas,
 };
 
 use super::{
     Scene, message, object,
-    servers::{Authority, Server, eventually},
+    servers::{eventually, together},
     world::File,
 };
 use crate::{
-    client::{Caller, encoded, png, text},
+    client::{encoded, png, text},
     federation::Draft,
 };
 
@@ -228,15 +231,61 @@ async fn what_a_peer_calls_a_file_breaks_nothing() {
     assert_eq!(scene.receive(&[&text]).await, [Ok(())]);
 }
 
-/// Two servers on this machine, a room of the first in which both people are.
-async fn together() -> (Authority, Server, Server, Caller, Caller, String) {
-    let authority = Authority::new();
-    let (ours, theirs) = (Server::new(&authority).await, Server::new(&authority).await);
-    let (alice, bob) = (ours.account("alice").await, theirs.account("bob").await);
-    let room = alice.public("Tents").await;
-    let join = json!({ "via": [ours.name()] });
-    bob.post(&format!("/v1/rooms/{}/join", encoded(&room)), join).await.ok();
-    (authority, ours, theirs, alice, bob, room)
+impl Scene {
+    /// Alice uploads something.
+    async fn uploads(&self, bytes: &'static [u8]) -> media::NewMedium {
+        let body = futures_util::stream::iter([Ok::<_, std::io::Error>(bytes::Bytes::from_static(bytes))]);
+        media::upload(&self.actions, &self.alice, body, Some("felt.txt"), Some("text/plain")).await.unwrap()
+    }
+
+    /// How many bytes a server gets of a medium of ours.
+    async fn gives(&self, origin: &str, medium: &media::NewMedium) -> Result<u64, Refusal> {
+        let origin = OwnedServerName::try_from(origin).unwrap();
+        let given = Directory::medium(&self.actions, &origin, &medium.sha256).await;
+        given.map(|given| given.bytes)
+    }
+
+    async fn shows(&self, url: &str) -> ruma::OwnedEventId {
+        let message = messages::NewMessage {
+            event_type: "m.room.message".to_owned(),
+            content: json!({ "msgtype": "m.image", "body": "a picture", "url": url }),
+            reply_to: None,
+            transaction_id: None,
+            fingerprint: [0; 32],
+        };
+        messages::send(&self.actions, &self.alice, self.room_id.as_str(), message).await.unwrap().event_id
+    }
+}
+
+#[tokio::test]
+async fn a_peer_gets_a_medium_of_ours_that_counts_in_a_room_of_its_people_or_is_somebodys_picture() {
+    let scene = Scene::new("12").await;
+    let (felt, wood, face) = (scene.uploads(FELT).await, scene.uploads(b"wood").await, scene.uploads(b"a face").await);
+    let all = Ok(u64::try_from(FELT.len()).unwrap());
+    assert_eq!(scene.gives("peer.example", &felt).await, Err(Refusal::NotFound), "it is only uploaded");
+    let shown = scene.shows(&felt.mxc).await;
+    assert_eq!(scene.gives("peer.example", &felt).await, all);
+    assert_eq!(scene.gives("elsewhere.example", &felt).await, Err(Refusal::NotFound));
+    // An event of a peer opens nothing of ours.
+    let named = scene.make(&scene.rita, &scene.heads().await, image(&wood.mxc));
+    assert_eq!(scene.receive(&[&named]).await, [Ok(())]);
+    assert_eq!(scene.gives("peer.example", &wood).await, Err(Refusal::NotFound));
+    members::take_measure(
+        &scene.actions,
+        &scene.alice,
+        scene.room_id.as_str(),
+        members::Measure::Kick,
+        &scene.sam,
+        None,
+    )
+    .await
+    .unwrap();
+    assert_eq!(scene.gives("other.example", &felt).await, Err(Refusal::NotFound), "nobody of it is there any more");
+    messages::redact(&scene.actions, &scene.alice, scene.room_id.as_str(), shown.as_str(), None, None).await.unwrap();
+    assert_eq!(scene.gives("peer.example", &felt).await, Err(Refusal::NotFound));
+    let profile = NewProfile { avatar_url: Some(Some(face.mxc.clone())), ..NewProfile::default() };
+    profile::set(&scene.actions, &scene.alice, profile).await.unwrap();
+    assert_eq!(scene.gives("elsewhere.example", &face).await, Ok(6));
 }
 
 /// The path under which the other server has a medium.

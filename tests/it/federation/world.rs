@@ -51,6 +51,10 @@ pub(crate) struct World {
     pub(crate) expired: HashMap<OwnedServerName, UnixMs>,
     /// The files that they have, by id.
     pub(crate) files: HashMap<String, File>,
+    /// Who does not give history.
+    pub(crate) down: HashSet<OwnedServerName>,
+    /// Who was asked for history, in this order.
+    pub(crate) asked_of: Vec<OwnedServerName>,
     /// How often they were asked.
     pub(crate) asked: BTreeMap<&'static str, usize>,
 }
@@ -272,12 +276,16 @@ impl Peers for Others {
 
     fn backfill<'a>(
         &'a self,
-        _peer: &'a ServerName,
+        peer: &'a ServerName,
         _room_id: &'a RoomId,
         from: &'a [OwnedEventId],
         events_max: usize,
     ) -> Asking<'a, Vec<Pdu>> {
+        self.0.lock().asked_of.push(peer.to_owned());
         answer(self.ask("backfill", |world| {
+            if world.down.contains(peer) {
+                return None;
+            }
             let found = world.back_from(from.iter().cloned(), &[], events_max);
             Some(found.iter().filter_map(|id| world.pdu(id)).collect())
         }))
