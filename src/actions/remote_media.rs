@@ -3,11 +3,7 @@
 //!
 //! One medium is fetched once at a time, whoever waits for it, and the fetch goes on when they no longer do.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
@@ -367,7 +363,8 @@ async fn bring(actions: &Actions, reader: &UserId, address: &RemoteAddress) -> R
         }
     })?;
     quotas::has_fetched(actions, reader, kept.size);
-    let content_type = media::media_type(content_type.as_deref()).unwrap_or_else(|_none| CONTENT_TYPE_DEFAULT.to_owned());
+    let content_type =
+        media::media_type(content_type.as_deref()).unwrap_or_else(|_none| CONTENT_TYPE_DEFAULT.to_owned());
     let name = name.and_then(|name| media::file_name(&name).ok().flatten());
     let info = MediumInfo { name, content_type, size: kept.size };
     keep(actions, key, kept, info).await.map_err(|error| {

@@ -67,4 +67,3 @@ pub(super) fn open_s3(place: &S3Place) -> Result<PrefixStore<impl ObjectStore + 
     }
     Ok(PrefixStore::new(builder.build()?, Path::from(place.prefix.as_str())))
 }
-

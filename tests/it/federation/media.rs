@@ -170,7 +170,8 @@ async fn an_account_fetches_no_more_than_its_share() {
     for number in 0..quotas::CALLS_TO_SERVER_MAX {
         let id = format!("missing{number}");
         if number % 20 == 0 {
-            let urls: Vec<String> = (0..20).map(|more| format!("mxc://peer.example/missing{}", number + more)).collect();
+            let urls: Vec<String> =
+                (0..20).map(|more| format!("mxc://peer.example/missing{}", number + more)).collect();
             let many = Draft::message("m.room.message", object(json!({ "msgtype": "m.text", "body": urls.join(" ") })));
             let many = scene.make(&scene.rita, &scene.heads().await, many);
             assert_eq!(scene.receive(&[&many]).await, [Ok(())]);

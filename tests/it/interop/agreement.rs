@@ -26,7 +26,8 @@ impl Scene {
         .await;
         agreed(&format!("both servers hold the same events of {room}"), async || {
             let timelines = (self.host.timeline(room).await, self.guest.timeline(room).await);
-            let ours = self.partner.held(room, self.version).await;
+            let create = self.host.content(room, "m.room.create", "").await.unwrap();
+            let ours = self.partner.held(room, create["room_version"].as_str().unwrap()).await;
             same("events", &events_of(&ours), &self.events_of_theirs(room).await)?;
             let previous: HashMap<&str, &[String]> =
                 ours.iter().map(|held| (held.event_id.as_str(), held.previous.as_slice())).collect();
