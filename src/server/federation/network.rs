@@ -13,7 +13,6 @@ use federation::{
     server_keys::ServerKeys,
 };
 use futures_util::{StreamExt as _, stream};
-use hyper::http::StatusCode;
 use rules::{
     UnixMs,
     keys::{self, Key, KeyRing},
@@ -212,9 +211,7 @@ impl Peers for Network {
             let medium = self.connections.peer(peer).medium(media_id, bytes_max).await;
             let mut medium = medium.map_err(|error| match error {
                 // It may be there later.
-                FederationError::Refused(refusal) if refusal.status == StatusCode::TOO_MANY_REQUESTS => {
-                    PeerError::Unreachable
-                }
+                error if error.errcode() == Some("M_LIMIT_EXCEEDED") => PeerError::Unreachable,
                 error => told(error),
             })?;
             let (content_type, name) = (medium.content_type.take(), medium.name.take());
