@@ -88,9 +88,10 @@ pub async fn federation_backfill(
         return Err(ActionError::FederationDisabled("the room does not take part in federation".to_owned()));
     }
     let met = guests::find(actions, &room.id).await?.ok_or(ActionError::RoomNotFound)?;
-    let mut suppliers: Vec<OwnedServerName> =
-        self::suppliers(&met.rows()).await?.into_iter().map(|supplier| supplier.server).collect();
-    suppliers.retain(|server| *server != actions.server_name && peer.is_none_or(|peer| server == peer));
+    let others = suppliers(&met.rows()).await?.into_iter().map(|supplier| supplier.server);
+    let is_asked =
+        |server: &OwnedServerName| *server != actions.server_name && peer.is_none_or(|peer| server == peer);
+    let suppliers: Vec<OwnedServerName> = others.filter(is_asked).collect();
     let Some(first) = suppliers.first() else {
         return Err(ActionError::invalid("peer", "nobody of such a server is in the room"));
     };

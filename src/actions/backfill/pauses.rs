@@ -108,7 +108,9 @@ pub(super) fn failures(actions: &Actions, hole: &Hole) -> usize {
 /// Something of it came.
 pub(super) fn over(actions: &Actions, hole: &Hole) {
     let mut failed = actions.history_pauses.failed.lock();
-    hole.missing.iter().for_each(|id| drop(failed.remove(id)));
+    for id in &hole.missing {
+        failed.remove(id);
+    }
 }
 
 /// Nothing of it came.

@@ -268,6 +268,7 @@ async fn a_peer_gets_a_medium_of_ours_that_counts_in_a_room_of_its_people_or_is_
     assert_eq!(scene.gives("peer.example", &felt).await, all);
     assert_eq!(scene.gives("elsewhere.example", &felt).await, Err(Refusal::NotFound));
     // An event of a peer opens nothing of ours.
+    scene.learn_ours().await;
     let named = scene.make(&scene.rita, &scene.heads().await, image(&wood.mxc));
     assert_eq!(scene.receive(&[&named]).await, [Ok(())]);
     assert_eq!(scene.gives("peer.example", &wood).await, Err(Refusal::NotFound));

@@ -112,7 +112,6 @@ async fn what_people_do_on_one_server_is_seen_on_the_other() {
 #[tokio::test]
 async fn who_joins_reads_what_was_said_before_and_admins_see_what_is_held() {
     let (_authority, mut ours, mut theirs, alice, bob, room) = together().await;
-    let here = format!("/v1/rooms/{}", encoded(&room));
     let root = theirs.admin("root").await;
     // Another room, in which much was said before anybody of the other server came.
     let old = alice.public("Old").await;
@@ -121,13 +120,13 @@ async fn who_joins_reads_what_was_said_before_and_admins_see_what_is_held() {
     }
     bob.post(&format!("/v1/rooms/{}/join", encoded(&old)), json!({ "via": [ours.name()] })).await.ok();
     let there = format!("/v1/rooms/{}", encoded(&old));
-    let completeness = format!("/v1/admin{there}/completeness");
+    let completeness = format!("/v1/admin/rooms/{}/completeness", encoded(&old));
     let report = root.get(&completeness).await.ok();
     assert_eq!((&report["complete"], report["holes"].as_array().unwrap().len()), (&json!(false), 1));
     assert_eq!(report["suppliers"][0]["server"], json!(ours.name()));
     bob.get(&completeness).await.refused(403, "SW_AUTH_INSUFFICIENT_PERMISSION");
 
-    let backfill = format!("/v1/admin{there}/federation/backfill");
+    let backfill = format!("/v1/admin/rooms/{}/federation/backfill", encoded(&old));
     let filled = root.post(&backfill, json!({ "limit": 5 })).await.ok();
     assert_eq!((&filled["peer"], &filled["stored"], &filled["complete"]), (&json!(ours.name()), &json!(5), &json!(false)));
     root.post(&backfill, json!({ "limit": 0 })).await.refused(400, "SW_REQUEST_INVALID");
@@ -153,7 +152,7 @@ async fn who_joins_reads_what_was_said_before_and_admins_see_what_is_held() {
     assert_eq!(root.get(&completeness).await.ok()["complete"], json!(true));
     let acts = root.get("/v1/admin/audit?action=room.backfill").await.list();
     assert!(!acts.is_empty());
-    assert_eq!(root.get(&format!("/v1/admin{here}/completeness")).await.ok()["room_id"], json!(room));
+    assert_eq!(root.get(&format!("/v1/admin/rooms/{}/completeness", encoded(&room))).await.ok()["room_id"], json!(room));
 
     // What nobody can give is told.
     let lost = alice.public("Lost").await;
