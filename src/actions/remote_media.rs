@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, watch};
 use super::{
     ActionError, Actions, Caller, images,
     media::{self, CONTENT_TYPE_DEFAULT, Content, Found},
-    peers::{PeerError, RemoteFile},
+    peers::{Errcode, PeerError, RemoteFile},
     personal, quotas,
 };
 use crate::storage::{
@@ -96,7 +96,8 @@ type Run = watch::Receiver<Option<Result<(), Failed>>>;
 #[derive(Clone, Debug)]
 enum Failed {
     Unreachable,
-    Refused,
+    NotFound,
+    Refused(Errcode),
     TooLarge,
     Unreadable,
     Busy,
@@ -106,7 +107,8 @@ impl From<PeerError> for Failed {
     fn from(error: PeerError) -> Self {
         match error {
             PeerError::Unreachable => Self::Unreachable,
-            PeerError::Refused => Self::Refused,
+            PeerError::Refused(Errcode::NOT_FOUND) => Self::NotFound,
+            PeerError::Refused(errcode) => Self::Refused(errcode),
             PeerError::Unreadable => Self::Unreadable,
         }
     }
@@ -114,11 +116,14 @@ impl From<PeerError> for Failed {
 
 impl From<Failed> for ActionError {
     fn from(failed: Failed) -> Self {
+        let refused =
+            |message: &str, errcode| Self::PeerRefused { message: format!("the other server {message}"), errcode };
         match failed {
             Failed::Unreachable => Self::unreachable(),
-            Failed::Refused => Self::MediaNotFound,
-            Failed::TooLarge => Self::PeerRefused("the medium is larger than this server takes".to_owned()),
-            Failed::Unreadable => Self::PeerRefused("the other server does not give the medium".to_owned()),
+            Failed::NotFound => Self::MediaNotFound,
+            Failed::Refused(errcode) => refused("does not give the medium", Some(errcode)),
+            Failed::TooLarge => refused("has it, and it is larger than this server takes", None),
+            Failed::Unreadable => Self::unusable(),
             Failed::Busy => Self::Busy,
         }
     }
@@ -342,7 +347,7 @@ async fn bring(actions: &Actions, reader: &UserId, address: &RemoteAddress) -> R
     let bytes_max = actions.media.remote.medium_bytes_max;
     let asked = actions.peers().medium(&address.server, &address.media_id, bytes_max).await;
     let RemoteFile { content_type, name, body } = asked.map_err(|error| {
-        if error == PeerError::Refused {
+        if error == PeerError::Refused(Errcode::NOT_FOUND) {
             note_refusal(actions, key);
         }
         Failed::from(error)
