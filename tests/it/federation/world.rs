@@ -71,6 +71,28 @@ pub(crate) struct File {
 }
 
 impl World {
+    /// A room in which nothing has happened yet, and nobody is.
+    pub(crate) fn new(version: Version, room_id: OwnedRoomId, clock: u64) -> Self {
+        Self {
+            version,
+            room_id,
+            events: HashMap::new(),
+            before: HashMap::new(),
+            after: HashMap::new(),
+            signers: HashMap::new(),
+            clock,
+            withheld: HashSet::new(),
+            forged: HashMap::new(),
+            silent: BTreeSet::new(),
+            keyless: HashSet::new(),
+            expired: HashMap::new(),
+            files: HashMap::new(),
+            down: HashSet::new(),
+            asked_of: Vec::new(),
+            asked: BTreeMap::new(),
+        }
+    }
+
     pub(crate) fn add_server(&mut self, name: &str) {
         let seed = name.bytes().fold([7_u8; 32], |mut seed, byte| {
             seed[usize::from(byte) % 32] = seed[usize::from(byte) % 32].wrapping_add(byte);
