@@ -28,8 +28,8 @@ use crate::storage::{
 mod pauses;
 mod taking;
 
-pub(super) use pauses::{for_reader, is_due, next_try};
 pub use pauses::{Pauses, READER_WAIT_MAX};
+pub(super) use pauses::{for_reader, is_due, next_try};
 use taking::fill_one;
 
 /// Events that one call may ask for.
@@ -89,8 +89,7 @@ pub async fn federation_backfill(
     }
     let met = guests::find(actions, &room.id).await?.ok_or(ActionError::RoomNotFound)?;
     let others = suppliers(&met.rows()).await?.into_iter().map(|supplier| supplier.server);
-    let is_asked =
-        |server: &OwnedServerName| *server != actions.server_name && peer.is_none_or(|peer| server == peer);
+    let is_asked = |server: &OwnedServerName| *server != actions.server_name && peer.is_none_or(|peer| server == peer);
     let suppliers: Vec<OwnedServerName> = others.filter(is_asked).collect();
     let Some(first) = suppliers.first() else {
         return Err(ActionError::invalid("peer", "nobody of such a server is in the room"));

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use futures_util::{StreamExt as _, future::join_all};
 use ::federation::{Refusal, local::Directory};
+use futures_util::{StreamExt as _, future::join_all};
 use ruma::OwnedServerName;
 use serde_json::json;
 use tokio::sync::Notify;

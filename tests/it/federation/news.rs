@@ -116,7 +116,10 @@ async fn who_joins_reads_what_was_said_before_and_admins_see_what_is_held() {
     // Another room, in which much was said before anybody of the other server came.
     let old = alice.public("Old").await;
     for number in 0..30 {
-        alice.post(&format!("/v1/rooms/{}/messages", encoded(&old)), json!({ "body": format!("{number}") })).await.created();
+        alice
+            .post(&format!("/v1/rooms/{}/messages", encoded(&old)), json!({ "body": format!("{number}") }))
+            .await
+            .created();
     }
     bob.post(&format!("/v1/rooms/{}/join", encoded(&old)), json!({ "via": [ours.name()] })).await.ok();
     let there = format!("/v1/rooms/{}", encoded(&old));
@@ -128,7 +131,10 @@ async fn who_joins_reads_what_was_said_before_and_admins_see_what_is_held() {
 
     let backfill = format!("/v1/admin/rooms/{}/federation/backfill", encoded(&old));
     let filled = root.post(&backfill, json!({ "limit": 5 })).await.ok();
-    assert_eq!((&filled["peer"], &filled["stored"], &filled["complete"]), (&json!(ours.name()), &json!(5), &json!(false)));
+    assert_eq!(
+        (&filled["peer"], &filled["stored"], &filled["complete"]),
+        (&json!(ours.name()), &json!(5), &json!(false))
+    );
     root.post(&backfill, json!({ "limit": 0 })).await.refused(400, "SW_REQUEST_INVALID");
     root.post(&backfill, json!({ "peer": "elsewhere.example" })).await.refused(400, "SW_REQUEST_INVALID");
     bob.post(&backfill, json!({})).await.refused(403, "SW_AUTH_INSUFFICIENT_PERMISSION");
@@ -136,7 +142,8 @@ async fn who_joins_reads_what_was_said_before_and_admins_see_what_is_held() {
     let (mut bodies, mut from) = (Vec::new(), String::new());
     loop {
         let path = format!("{there}/messages?limit=10{from}");
-        eventually("nothing is missing on the page", async || page(&bob, &path).await["meta"]["gaps"] == json!([])).await;
+        eventually("nothing is missing on the page", async || page(&bob, &path).await["meta"]["gaps"] == json!([]))
+            .await;
         let page = page(&bob, &path).await;
         let events = page["data"].as_array().unwrap().clone();
         bodies.extend(events.iter().filter_map(|event| event["content"]["body"].as_str().map(str::to_owned)));
@@ -152,7 +159,10 @@ async fn who_joins_reads_what_was_said_before_and_admins_see_what_is_held() {
     assert_eq!(root.get(&completeness).await.ok()["complete"], json!(true));
     let acts = root.get("/v1/admin/audit?action=room.backfill").await.list();
     assert!(!acts.is_empty());
-    assert_eq!(root.get(&format!("/v1/admin/rooms/{}/completeness", encoded(&room))).await.ok()["room_id"], json!(room));
+    assert_eq!(
+        root.get(&format!("/v1/admin/rooms/{}/completeness", encoded(&room))).await.ok()["room_id"],
+        json!(room)
+    );
 
     // What nobody can give is told.
     let lost = alice.public("Lost").await;

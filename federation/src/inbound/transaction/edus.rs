@@ -159,7 +159,10 @@ mod tests {
     #[test]
     fn a_receipt_of_a_thread_names_the_event_it_hangs_from() {
         for (thread_id, thread) in [(json!("$t"), Some("$t")), (json!("main"), None)] {
-            let news = json!([receipt("@u:a.example", json!({ "event_ids": ["$e"], "data": { "ts": 5, "thread_id": thread_id } }))]);
+            let news = json!([receipt(
+                "@u:a.example",
+                json!({ "event_ids": ["$e"], "data": { "ts": 5, "thread_id": thread_id } })
+            )]);
             let read = edus(&news);
             let [Edu::Receipt { read, .. }] = read.as_slice() else { panic!("{read:?}") };
             assert_eq!(read.thread.as_ref().map(|thread| thread.as_str()), thread);
