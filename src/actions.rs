@@ -26,6 +26,7 @@ pub mod backfill;
 pub mod caller;
 pub mod capacity;
 pub mod chores;
+pub mod completeness;
 pub mod creation;
 pub mod deactivation;
 pub mod direct;
@@ -58,10 +59,12 @@ pub mod presence;
 pub mod profile;
 pub mod purge;
 pub mod quotas;
+mod receipts;
 pub mod registration;
 pub mod remote_invite;
 pub mod remote_join;
 pub mod remote_leave;
+pub mod remote_media;
 pub mod requests;
 pub mod room_passwords;
 pub mod room_state;
@@ -131,6 +134,8 @@ pub struct Inner {
     staging: incoming::Staging,
     entering: remote_join::Runs,
     quotas: quotas::Quotas,
+    remote_media: remote_media::RemoteMedia,
+    history_pauses: backfill::Pauses,
 }
 
 /// What the configuration sets for the actions of a tenant.
@@ -231,6 +236,8 @@ impl Actions {
             staging: incoming::Staging::default(),
             entering: remote_join::Runs::default(),
             quotas: quotas::Quotas::default(),
+            remote_media: remote_media::RemoteMedia::default(),
+            history_pauses: backfill::Pauses::default(),
         }));
         purge::load(&actions).await?;
         chores::finish_all(&actions).await?;

@@ -92,7 +92,7 @@ pub trait LocalRooms: Send + Sync + 'static {
         is_typing: bool,
     ) -> impl Future<Output = ()> + Send;
 
-    /// A user of the peer has read up to an event. Whatever is wrong with it, it is ignored.
+    /// A user of the peer has read up to an event, in the room or in the thread that hangs from another one. Whatever is wrong with it, it is ignored.
     /// Source: <https://spec.matrix.org/v1.19/server-server-api/#receipts>
     fn read_receipt(
         &self,
@@ -100,6 +100,7 @@ pub trait LocalRooms: Send + Sync + 'static {
         room_id: &RoomId,
         user_id: &UserId,
         event_id: &EventId,
+        thread: Option<&EventId>,
         at: MilliSecondsSinceUnixEpoch,
     ) -> impl Future<Output = ()> + Send;
 }

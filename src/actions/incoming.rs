@@ -17,7 +17,7 @@ use super::{
     append::{self, Arriving, Before, Remote, Slot},
     invites,
     members::membership,
-    remote_join, typing,
+    receipts, remote_join, typing,
 };
 use crate::storage::{
     Pending,
@@ -130,17 +130,17 @@ impl LocalRooms for Actions {
         }
     }
 
-    /// How far people of other servers have read is shown to nobody here, so there is nothing to keep.
     async fn read_receipt(
         &self,
         origin: &ServerName,
         room_id: &RoomId,
         user_id: &UserId,
         event_id: &EventId,
+        thread: Option<&EventId>,
         _at: MilliSecondsSinceUnixEpoch,
     ) {
         if speaks_for(self, origin, room_id, user_id).await {
-            tracing::trace!(room.id = %room_id, user.id = %user_id, "`{user_id}` has read up to {event_id}");
+            receipts::of_peer(self, room_id, user_id, event_id, thread).await;
         }
     }
 }

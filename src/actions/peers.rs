@@ -10,10 +10,12 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use federation::{
     Pdu,
     local::{AliasAnswer, Gap, Invite, StateBefore, Template, Wish},
 };
+use futures_util::stream::BoxStream;
 use rules::{UnixMs, keys::KeyRing};
 use ruma::{EventId, OwnedEventId, OwnedServerName, RoomAliasId, RoomId, RoomVersionId, ServerName, UserId};
 use tokio::sync::watch;
@@ -24,6 +26,7 @@ mod kept;
 mod known;
 
 pub use kept::PeerRows;
+pub(super) use known::known;
 pub use known::{KnownPeer, list, reset};
 
 /// Something that is asked of a peer.
@@ -109,6 +112,16 @@ pub struct Joined {
     pub event: Option<Pdu>,
     /// The room's state before the join, and what authorises it.
     pub before: StateBefore<Pdu>,
+}
+
+/// A file of another server on its way. Its name and type are what the server says.
+pub struct RemoteFile {
+    /// The media type, if it is told.
+    pub content_type: Option<String>,
+    /// What its uploader called it.
+    pub name: Option<String>,
+    /// Its bytes. An end before they are all here is an error.
+    pub body: BoxStream<'static, Result<Bytes, PeerError>>,
 }
 
 /// Other servers. Every answer is what one of them says: it is checked by whoever asked.
@@ -224,6 +237,12 @@ pub trait Peers: Send + Sync + 'static {
 
     /// The public profile of a user of the peer (`query/profile`).
     fn profile<'a>(&'a self, _peer: &'a ServerName, _user_id: &'a UserId) -> Asking<'a, BTreeMap<String, String>> {
+        unreachable_peer()
+    }
+
+    /// A file of the peer (`media/download`). One of more than `bytes_max` bytes, and an answer that is none, are [`PeerError::Unreadable`]; a refusal
+    /// that may pass is [`PeerError::Unreachable`].
+    fn medium<'a>(&'a self, _peer: &'a ServerName, _media_id: &'a str, _bytes_max: u64) -> Asking<'a, RemoteFile> {
         unreachable_peer()
     }
 }

@@ -13,6 +13,7 @@ mod accounts;
 mod admin;
 mod error;
 mod health;
+mod history;
 mod jobs;
 mod levels;
 mod media;
@@ -65,6 +66,8 @@ fn table() -> Vec<Route> {
         ("GET", "/v1/admin/rooms", get(admin::rooms)),
         ("DELETE", "/v1/admin/rooms/{room_id}", delete(admin::purge)),
         ("POST", "/v1/admin/rooms/{room_id}/federation/invite", post(admin::invite)),
+        ("POST", "/v1/admin/rooms/{room_id}/federation/backfill", post(history::backfill)),
+        ("GET", "/v1/admin/rooms/{room_id}/completeness", get(history::completeness)),
         ("GET", "/v1/admin/audit", get(admin::audit)),
         ("GET", "/v1/admin/jobs", get(jobs::list)),
         ("GET", "/v1/admin/peers", get(peers::list)),

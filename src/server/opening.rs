@@ -14,6 +14,7 @@ use crate::{
         images::Images,
         media::{Media, Uploading},
         passwords::Passwords,
+        remote_media::Bounds,
     },
     clock::Clock,
     config::{self, Config},
@@ -145,6 +146,7 @@ impl Common {
             images: self.images.clone(),
             upload_bytes_max: config.upload_bytes_max,
             uploading: Uploading::default(),
+            remote: Bounds { medium_bytes_max: config.remote_bytes_max, cache_bytes_max: config.cache_bytes_max },
         })
     }
 }

@@ -66,7 +66,7 @@ use super::{
     chores::Chore,
     history::{Arrivals, EventAt, Redaction, RoomListing, RoomSettings, SentUnder, Staged, StoredEvent, Summary, Tip},
     keyspace::keyspaces,
-    media::{MediumInfo, Sha256, Uploaded},
+    media::{CachedMedium, MediumInfo, Sha256, Uploaded},
     members::{InRoom, Invited, Member, Personal},
     peers::{Answered, KnownKey, PeerFacts, PeerState},
     state::NodeRow,
@@ -230,6 +230,12 @@ keyspaces! {
 
     /// The events of peers that we tell the other servers of a room, by their number, and who brought them.
     35 SENT_ON: Arrival => OwnedServerName, in Room, as Log;
+
+    /// The media of other servers that a room's events name, by the hash of their address: the members of the room can read them.
+    36 NAMED_MEDIA: (Sha256, OwnedEventId) => (), in Room, as Rows;
+
+    /// The media of other servers that are kept here for a while, by the hash of their address.
+    78 CACHED_MEDIA: Sha256 => CachedMedium, in Server, as Rows;
 
     /// The public keys that another server ever had, by key id.
     70 SERVER_KEYS: String => KnownKey, in Peer, as Rows;

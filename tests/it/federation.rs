@@ -14,7 +14,9 @@ mod history;
 mod hostile;
 mod joining;
 mod named;
+mod media;
 mod network;
+mod news;
 mod old_versions;
 mod outgoing;
 mod receiving;
@@ -97,22 +99,7 @@ impl Scene {
             ..NewRoom::default()
         };
         let room_id = creation::create(&actions, &alice, new).await.unwrap();
-        let mut world = World {
-            version: Version::parse(version).unwrap(),
-            room_id: room_id.clone(),
-            events: HashMap::new(),
-            before: HashMap::new(),
-            after: HashMap::new(),
-            signers: HashMap::new(),
-            clock: actions.now().0,
-            withheld: Default::default(),
-            forged: HashMap::new(),
-            silent: Default::default(),
-            keyless: Default::default(),
-            expired: HashMap::new(),
-            asked: Default::default(),
-            invites: Vec::new(),
-        };
+        let mut world = World::new(Version::parse(version).unwrap(), room_id.clone(), actions.now().0);
         world.add_server("peer.example");
         world.add_server("other.example");
         Self {

@@ -38,6 +38,12 @@ impl Writer {
             view.basis = Arc::new(basis);
         }
         self.changed.insert(key, present.cloned());
+        // It may have become part of the state without ever being shown.
+        if let Some((_, None, present)) = &event
+            && self.get(&REDACTIONS, present.event_id()).await?.is_none()
+        {
+            self.name_foreign(present)?;
+        }
         if event_type == "m.room.member" {
             return self.member_changed(&state_key, event).await;
         }

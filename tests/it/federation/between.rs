@@ -7,7 +7,7 @@ use ruma::OwnedRoomId;
 use yurt::actions::{
     ErrorKind, Window,
     creation::{self, NewRoom},
-    direct, members, rooms,
+    direct, members, room_state, rooms,
 };
 
 use super::engines::{Engine, Net, engine};
@@ -196,6 +196,20 @@ async fn somebody_else_of_the_server_joins_here_and_two_at_once_share_the_way() 
     net.deliver(&bob, &room_id, &[&alice]).await;
     assert_eq!(bob.state(&room_id).await, alice.state(&room_id).await);
     assert_eq!(alice.actions.room(&room_id).view().await.unwrap().unwrap().summary.joined, 5);
+}
+
+#[tokio::test]
+async fn the_state_of_a_room_that_was_entered_is_read_though_its_events_are_from_before() {
+    let (_net, alice, bob) = two().await;
+    let room_id = room(&alice, RoomKind::Public, "12").await;
+    members::join(&bob.actions, &bob.person, room_id.as_str(), &via(&alice), None).await.unwrap();
+    let page = room_state::list(&bob.actions, &bob.person, room_id.as_str(), ALL).await.unwrap();
+    assert_eq!(page.total, alice.state(&room_id).await.len());
+    let join = bob.person.user_id.as_str();
+    let own = room_state::get(&bob.actions, &bob.person, room_id.as_str(), "m.room.member", join).await.unwrap();
+    assert!(page.entries.iter().all(|view| view.place <= own.place));
+    let create = room_state::get(&bob.actions, &bob.person, room_id.as_str(), "m.room.create", "").await.unwrap();
+    assert!(create.place < own.place);
 }
 
 /// The state that a peer tells of then holds events of ours that an older key has signed.

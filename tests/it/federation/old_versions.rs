@@ -221,22 +221,7 @@ async fn far(version: &str, join_rule: Value) -> (Scene, Host) {
     let alice = Caller::local(&accounts::user_id(&actions, "alice").unwrap(), false);
     let (version, room_id) = (Version::parse(version).unwrap(), RoomId::parse("!old:peer.example").unwrap());
     let rita = UserId::parse("@rita:peer.example").unwrap();
-    let mut world = World {
-        version,
-        room_id: room_id.clone(),
-        events: Default::default(),
-        before: Default::default(),
-        after: Default::default(),
-        signers: Default::default(),
-        clock: actions.now().0,
-        withheld: Default::default(),
-        forged: Default::default(),
-        silent: Default::default(),
-        keyless: Default::default(),
-        expired: Default::default(),
-        asked: Default::default(),
-        invites: Vec::new(),
-    };
+    let mut world = World::new(version, room_id.clone(), actions.now().0);
     world.add_server(PEER);
     world.add_server("other.example");
     let ours = &actions.signer;

@@ -10,16 +10,19 @@ use std::{
 
 use federation::our_keys::{SigningKey, SigningKeys};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use yurt::{
-    actions::Actions,
+    actions::{
+        Actions,
+        accounts::{self, NewAccount},
+    },
     clock,
-    config::{Config, Tenant},
+    config::{Config, Registration, Tenant},
     server::{self, Engines, Running},
 };
 
-use crate::client::choose_cryptography;
+use crate::client::{Caller, PASSWORD, choose_cryptography, encoded, nameless_at, text};
 
 /// How long something may take that other servers have a part in.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(30);
@@ -120,6 +123,7 @@ impl Server {
         config.listen.api = "127.0.0.1:0".parse().unwrap();
         config.listen.federation = ([127, 0, 0, 1], port).into();
         config.limits.enabled = false;
+        config.accounts.registration = Registration::Open;
         config.federation.allow_addresses = vec!["127.0.0.0/8".parse().unwrap()];
         for (number, name) in names.iter().enumerate() {
             config.tenant.push(Tenant::new(&format!("t{number}"), (*name).try_into().unwrap()));
@@ -153,6 +157,28 @@ impl Server {
         &self.config.tenant[0].server_name
     }
 
+    /// A new account of its first tenant, logged in at its API. A restart of the server loses it.
+    pub(crate) async fn account(&self, name: &str) -> Caller {
+        let nameless = nameless_at(self.running().api());
+        let session = nameless.post("/v1/auth/register", json!({ "username": name, "password": PASSWORD })).await;
+        let session = session.created();
+        nameless.with_token(&text(&session["access_token"])).named(&text(&session["participant_id"]))
+    }
+
+    /// An administrator of its first tenant, logged in at its API.
+    pub(crate) async fn admin(&self, name: &str) -> Caller {
+        let new = NewAccount {
+            username: name.to_owned(),
+            password: Some(PASSWORD.to_owned()),
+            is_admin: true,
+            ..NewAccount::default()
+        };
+        accounts::create(&self.actions().await, new).await.unwrap();
+        let nameless = nameless_at(self.running().api());
+        let session = nameless.post("/v1/auth/login", json!({ "username": name, "password": PASSWORD })).await.ok();
+        nameless.with_token(&text(&session["access_token"])).named(&text(&session["participant_id"]))
+    }
+
     pub(crate) async fn actions(&self) -> Actions {
         self.actions_of("t0").await
     }
@@ -184,4 +210,15 @@ impl Server {
 pub(crate) async fn read(answer: reqwest::Response) -> (u16, Value) {
     let status = answer.status().as_u16();
     (status, serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap())
+}
+
+/// Two servers on this machine, a room of the first in which both people are.
+pub(crate) async fn together() -> (Authority, Server, Server, Caller, Caller, String) {
+    let authority = Authority::new();
+    let (ours, theirs) = (Server::new(&authority).await, Server::new(&authority).await);
+    let (alice, bob) = (ours.account("alice").await, theirs.account("bob").await);
+    let room = alice.public("Tents").await;
+    let join = json!({ "via": [ours.name()] });
+    bob.post(&format!("/v1/rooms/{}/join", encoded(&room)), join).await.ok();
+    (authority, ours, theirs, alice, bob, room)
 }

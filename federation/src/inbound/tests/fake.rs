@@ -140,6 +140,7 @@ impl LocalRooms for Fake {
         room_id: &RoomId,
         user_id: &UserId,
         event_id: &EventId,
+        _thread: Option<&EventId>,
         at: MilliSecondsSinceUnixEpoch,
     ) {
         self.note(origin, format!("read_receipt {room_id} {user_id} {event_id} {}", at.0));
