@@ -83,7 +83,7 @@ pub async fn federation_backfill(
         ));
     }
     let met = guests::find(actions, room_id).await?.ok_or(ActionError::RoomNotFound)?;
-    let servers = rows::all(&met.room.store, &SERVERS, &met.room.home, KeyRange::all()).await?;
+    let servers = suppliers(&met).await?;
     let peer = match peer {
         Some(peer) => servers.into_iter().map(|(server, _)| server).find(|server| server == peer),
         None => servers.into_iter().max_by_key(|(_, people)| *people).map(|(server, _)| server),
@@ -96,11 +96,18 @@ pub async fn federation_backfill(
     fill(actions, &met, &peer, limit.min(EVENTS_MAX), before).await
 }
 
+/// The other servers that may be asked for what is in the room, and how many people each has there.
+async fn suppliers(met: &Met) -> Result<Vec<(OwnedServerName, u64)>, ActionError> {
+    let mut servers = rows::all(&met.room.store, &SERVERS, &met.room.home, KeyRange::all()).await?;
+    servers.retain(|(server, _)| met.view.admits(server));
+    Ok(servers)
+}
+
 /// Fills the holes before a place for somebody who reads there, as far as peers answer in time. Answers whether anything came.
 pub(super) async fn for_reader(actions: &Actions, room_id: &RoomId, before: Place, limit: usize) -> bool {
     let filling = async {
         let met = guests::find(actions, room_id).await.ok().flatten()?;
-        let servers = rows::all(&met.room.store, &SERVERS, &met.room.home, KeyRange::all()).await.ok()?;
+        let servers = suppliers(&met).await.ok()?;
         let (peer, _) = servers.into_iter().max_by_key(|(_, people)| *people)?;
         fill(actions, &met, &peer, limit.min(BACKFILL_EVENTS_MAX), Some(before)).await.ok()
     };

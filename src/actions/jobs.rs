@@ -5,7 +5,7 @@ use std::time::Duration;
 use ruma::UserId;
 
 use super::{
-    ActionError, Actions, Caller, ErrorKind, Page, Window, accounts::must_be_admin, deactivation, purge, rows,
+    ActionError, Actions, Caller, ErrorKind, Page, Window, accounts::must_be_admin, deactivation, purge, resume, rows,
 };
 use crate::{
     jobs::Progress,
@@ -163,6 +163,7 @@ async fn work(actions: &Actions, id: &str, kind: &JobKind) -> Result<String, Act
     match kind {
         JobKind::Deactivate(user_id) => deactivation::leave_all(actions, id, user_id).await,
         JobKind::Purge(Some(room_id)) => purge::work(actions, id, room_id).await,
+        JobKind::Resume(room_id) => resume::work(actions, room_id).await,
         JobKind::Purge(None) => Ok("{}".to_owned()),
     }
 }

@@ -16,7 +16,6 @@ use super::{
     quotas,
     remote_join::{CLIENT_WAIT_MAX, answer, pdu_of},
     remote_leave::told,
-    summary,
 };
 
 /// People who are invited at the same time when a room is made.
@@ -46,12 +45,14 @@ pub(super) async fn invite(
     content: CanonicalJsonObject,
 ) -> Result<(), ActionError> {
     let peer = target.server_name();
-    let met = guests::find(actions, &room.id).await?.ok_or_else(|| {
-        ActionError::FederationDisabled("this server keeps the room to itself; invite local people only".to_owned())
-    })?;
-    let create = summary::content(&met.view.basis.create);
-    if create.get("m.federate").and_then(serde_json::Value::as_bool) == Some(false) {
-        return Err(ActionError::FederationDisabled("the room can never be on another server".to_owned()));
+    let disabled = |why: &str| ActionError::FederationDisabled(format!("{why}; invite local people only"));
+    let met = guests::find(actions, &room.id).await?;
+    let met = met.ok_or_else(|| disabled("this server keeps the room to itself"))?;
+    if !met.view.can_federate() {
+        return Err(disabled("the room can never be on another server"));
+    }
+    if !met.view.admits(peer) {
+        return Err(disabled(&format!("this server keeps `{peer}` out of the room")));
     }
     must_be_connected(actions, target)?;
     quotas::count(actions, caller, peer)?;

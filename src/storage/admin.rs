@@ -34,6 +34,8 @@ pub enum JobKind {
     Deactivate(OwnedUserId),
     /// A room is deleted; none: an incognito room, which nothing durable names.
     Purge(Option<OwnedRoomId>),
+    /// Other servers take part in a room again: they get what they missed, and are asked for what they have.
+    Resume(OwnedRoomId),
 }
 
 impl JobKind {
@@ -43,6 +45,7 @@ impl JobKind {
         match self {
             Self::Deactivate(_) => "deactivate",
             Self::Purge(_) => "purge",
+            Self::Resume(_) => "resume",
         }
     }
 }

@@ -66,6 +66,11 @@ pub(in crate::actions) async fn find(
         return Err(ActionError::RoomNotFound);
     }
     must_be_connected(actions, refused)?;
+    let view = actions.room(&room_id).view().await?;
+    asked.retain(|server| view.as_ref().is_none_or(|view| view.admits(server)));
+    if asked.is_empty() {
+        return Err(ActionError::FederationDisabled("this server keeps the room to itself".to_owned()));
+    }
     for server in &asked {
         quotas::count(actions, caller, server)?;
     }

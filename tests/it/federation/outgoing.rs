@@ -24,6 +24,7 @@ use super::{Scene, VERSIONS, message, servers::eventually};
 struct Noted {
     woken: Mutex<Vec<OwnedServerName>>,
     edus: Mutex<Vec<(Vec<OwnedServerName>, Edu)>>,
+    forgotten: Mutex<Vec<OwnedServerName>>,
 }
 
 impl Sending for Noted {
@@ -41,6 +42,10 @@ impl Sending for Noted {
 
     fn reset<'a>(&'a self, _: &'a ServerName) -> Asking<'a, ()> {
         Box::pin(async { Ok(()) })
+    }
+
+    fn forget(&self, servers: Vec<OwnedServerName>) {
+        self.forgotten.lock().extend(servers);
     }
 
     fn idle_handles(&self) -> Option<usize> {
