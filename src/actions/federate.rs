@@ -26,6 +26,7 @@ use super::{
     jobs,
     lane::Room,
     members::membership,
+    outgoing::Patience,
     rooms::{self, Federation},
     view::RoomView,
 };
@@ -47,7 +48,7 @@ const EVICTED_AT_A_TIME: usize = 50;
 /// Members that are looked at together.
 const MEMBERS_AT_A_TIME: usize = 500;
 /// How long servers that are about to be kept out may take to learn that.
-const TOLD_WITHIN: Duration = Duration::from_secs(10);
+const TOLD_WITHIN: Patience = Patience { time_max: Duration::from_secs(10), failures_max: 2 };
 
 /// What is asked for.
 #[derive(Clone, Debug)]

@@ -37,8 +37,6 @@ pub use reading::ever_in;
 const DONE_MAX: usize = 10_000;
 /// Time between two looks at what has to be written down.
 const KEEP_EVERY: Duration = Duration::from_secs(5);
-/// Failures in a row after which nobody waits for a peer.
-const GIVEN_UP_AFTER: u32 = 2;
 /// Pause after storage could not be read or written, and between two looks at peers that do not answer.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -94,6 +92,15 @@ struct State {
     on_disk: kept::OnDisk,
     /// Peers of whom there is something new to write down for administrators.
     touched: HashMap<OwnedServerName, ()>,
+}
+
+/// How long somebody waits for peers to take what they are owed.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// In all.
+    pub time_max: Duration,
+    /// Until so many tries in a row have failed.
+    pub failures_max: u32,
 }
 
 /// Events of a room that were committed.
@@ -229,7 +236,7 @@ impl Outgoing {
         lacks_nothing
     }
 
-    /// Waits until these peers have taken everything that was committed until now, or do not answer, at most so long. Answers those that have not.
+    /// Waits until these peers have taken everything that was committed until now, or those who wait are out of patience. Answers those that have not.
     ///
     /// # Errors
     /// When storage cannot be read.
@@ -237,11 +244,11 @@ impl Outgoing {
         &self,
         actions: &Actions,
         peers: &[OwnedServerName],
-        patience: Duration,
+        patience: Patience,
     ) -> Result<Vec<OwnedServerName>, ActionError> {
         let Some(sending) = self.sending() else { return Ok(Vec::new()) };
         self.resolve(actions).await?;
-        let deadline = tokio::time::Instant::now() + patience;
+        let deadline = tokio::time::Instant::now() + patience.time_max;
         loop {
             let taken = self.taken.notified();
             tokio::pin!(taken);
@@ -253,7 +260,7 @@ impl Outgoing {
             let mut is_over = true;
             for peer in &lacking {
                 let failures = sending.status(peer).await.map_or(0, |status| status.standing.failures);
-                is_over &= failures >= GIVEN_UP_AFTER;
+                is_over &= failures >= patience.failures_max;
             }
             let look = tokio::time::Instant::now() + PAUSE;
             if is_over || tokio::time::Instant::now() >= deadline {

@@ -1,7 +1,10 @@
 //! Taking part in a room again together with servers that were kept out of it: they get what was held back, and are asked for what they have said meanwhile.
 //! A job does it, so that it goes on after a crash; each part may be done twice.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use federation::{
     Pdu,
@@ -35,6 +38,8 @@ use crate::storage::{
 const ASKED_MAX: usize = 50;
 /// Bytes of events that are held until what is before them is known. Of more, only the last ones are taken, as from any server that was away.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Pauses after which servers are asked again that were not reached: longer than they are left alone after so many failures. In the end they tell by themselves.
+const PAUSES: [Duration; 4] = [Duration::from_secs(3), Duration::from_secs(6), Duration::from_secs(12), Duration::ZERO];
 /// Members that are looked at together.
 const MEMBERS_AT_A_TIME: usize = 500;
 
@@ -47,14 +52,24 @@ pub async fn work(actions: &Actions, room_id: &OwnedRoomId) -> Result<String, Ac
     let given = append::give_back(actions, &room, actions.settings.resume_events_max).await?;
     let mut taken = 0;
     if let Some(met) = guests::find(actions, room_id).await? {
-        for peer in suppliers(&met).await? {
-            match pull(actions, &met, &peer).await {
-                Ok(events) => taken += events,
-                Err(Trouble::Ours(error)) => return Err(error),
-                Err(Trouble::Peer(error)) => {
-                    tracing::info!(room.id = %room_id, peer = %peer, "What `{peer}` said meanwhile is not known: {error}");
+        let mut peers = suppliers(&met).await?;
+        for pause in PAUSES {
+            let mut unreached = Vec::new();
+            for peer in peers {
+                match pull(actions, &met, &peer).await {
+                    Ok(events) => taken += events,
+                    Err(Trouble::Ours(error)) => return Err(error),
+                    Err(Trouble::Peer(error)) => {
+                        tracing::info!(room.id = %room_id, peer = %peer, "What `{peer}` said meanwhile is not known: {error}");
+                        unreached.extend((error == PeerError::Unreachable).then_some(peer));
+                    }
                 }
             }
+            peers = unreached;
+            if peers.is_empty() {
+                break;
+            }
+            tokio::time::sleep(pause).await;
         }
     }
     Ok(json!({ "room_id": room_id, "servers": given, "events": taken }).to_string())

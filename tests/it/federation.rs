@@ -7,14 +7,17 @@ mod engines;
 mod gaps;
 mod handshakes;
 mod history;
+mod leaving;
 mod network;
 mod outgoing;
+mod party;
 mod receiving;
 mod redactions;
 mod servers;
 mod serving;
 mod simulation;
 mod synapse;
+mod toggles;
 mod world;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use ruma::{OwnedRoomId, OwnedServerName, RoomAliasId, RoomId, ServerName};
 
 use crate::{
-    actions::{ActionError, Actions, Caller, aliases, invites, members, peers::PeerError, quotas, rows},
+    actions::{ActionError, Actions, Caller, aliases, invites, members, peers::PeerError, purge, quotas, rows},
     storage::{KeyRange, keyspaces::SERVERS},
 };
 
@@ -50,6 +50,9 @@ pub(in crate::actions) async fn find(
         }
         (false, _) => RoomId::parse(reference).map_err(|_not_one| ActionError::RoomNotFound)?,
     };
+    if !caller.is_admin && purge::is_purged(actions, &room_id).await? {
+        return Err(ActionError::RoomNotFound);
+    }
     if let Some(invited) = invites::find(actions, &caller.user_id, &room_id).await? {
         servers.insert(0, invited.origin);
     }

@@ -87,11 +87,16 @@ pub(crate) struct Server {
 impl Server {
     /// A server with a certificate of this authority.
     pub(crate) async fn new(authority: &Authority) -> Self {
+        Self::with(Self::config_of(authority)).await
+    }
+
+    /// The configuration of a server with a certificate of this authority.
+    pub(crate) fn config_of(authority: &Authority) -> Config {
         let mut config = Self::config(&[&format!("localhost:{}", free_port())]);
         config.federation.tls_certificate = authority.at("certificate.pem");
         config.federation.tls_key = authority.at("certificate.key");
         config.federation.ca_files = vec![authority.file()];
-        Self::with(config).await
+        config
     }
 
     /// A configuration that other servers of this machine can be reached with. The port is that of the first name.
