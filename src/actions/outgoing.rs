@@ -295,17 +295,17 @@ impl Outgoing {
     /// Looks up who is in the rooms that were noted, and wakes those who send to them.
     async fn resolve(&self, actions: &Actions) -> Result<(), ActionError> {
         let _one_at_a_time = self.resolving.lock().await;
-        let mut noted = {
+        let noted = {
             let mut state = self.state.lock();
             state.is_resolving = true;
             std::mem::take(&mut state.noted)
         };
-        let last = noted.values().fold(Position::START, |last, news| later(last, news.until));
-        let mut outcome = self.is_visible(actions, last).await;
-        if outcome.is_err() {
-            noted.drain().for_each(|(room_id, news)| self.note_again(room_id, news));
+        // Hooks run before readers of the feed see the commit. An error: the store is closed, and nothing more is seen.
+        for news in noted.values() {
+            actions.store.watch_position().wait_for(|seen| seen.has_reached(news.until)).await.ok();
         }
         let mut noted = noted.into_iter();
+        let mut outcome = Ok(());
         for (room_id, news) in noted.by_ref() {
             match reading::servers_of(actions, &room_id, news.first).await {
                 Ok(servers) => {
@@ -324,13 +324,6 @@ impl Outgoing {
         noted.for_each(|(room_id, news)| self.note_again(room_id, news));
         self.state.lock().is_resolving = false;
         outcome
-    }
-
-    /// Waits until the feed has got there. What is noted is noted a moment before: who reads the feed then does not find it, and would pass over it.
-    async fn is_visible(&self, actions: &Actions, position: Position) -> Result<(), ActionError> {
-        let mut visible = actions.store.watch_position();
-        visible.wait_for(|visible| visible.has_reached(position)).await.map_err(ActionError::internal)?;
-        Ok(())
     }
 
     fn note_again(&self, room_id: OwnedRoomId, news: Noted) {

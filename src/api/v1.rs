@@ -68,6 +68,7 @@ fn table() -> Vec<Route> {
         ("PUT", "/v1/admin/rooms/{room_id}/federate", put(federate::switch)),
         ("GET", "/v1/admin/federation/policy", get(federate::policy)),
         ("PUT", "/v1/admin/federation/policy", put(federate::set_policy)),
+        ("POST", "/v1/admin/rooms/{room_id}/federation/invite", post(admin::invite)),
         ("GET", "/v1/admin/audit", get(admin::audit)),
         ("GET", "/v1/admin/jobs", get(jobs::list)),
         ("GET", "/v1/admin/peers", get(peers::list)),

@@ -2,21 +2,22 @@
 //! tell of what they know, keep things back and lie.
 #![cfg(test)]
 
+mod admin_invites;
 mod between;
 mod engines;
 mod gaps;
 mod handshakes;
 mod history;
+mod joining;
 mod leaving;
 mod network;
 mod outgoing;
 mod party;
 mod receiving;
 mod redactions;
-mod servers;
+pub(crate) mod servers;
 mod serving;
 mod simulation;
-mod synapse;
 mod toggles;
 mod world;
 
