@@ -27,16 +27,18 @@ use super::{
 };
 use crate::storage::{
     Arrival, ChangeKind, Commit, Keyspace, Pending, Place, Position, StateRoot, StateTree,
-    history::{Head, RoomSettings, SentUnder, Summary, Tip},
+    history::{Head, SentUnder, Summary, Tip},
     key::Key,
     keyspaces::{ROOM_SETTINGS, SENT_UNDER, STATE_KEYS, SUMMARY, TIP},
     members::Member,
+    room_settings::RoomSettings,
     value::Value,
 };
 
 mod effects;
 mod enter;
 mod erase;
+mod held;
 mod holes;
 mod owed;
 mod references;
@@ -46,6 +48,7 @@ mod template;
 
 pub use enter::{Entering, enter};
 pub use erase::{erase, leave};
+pub use held::{give_back, hold_back};
 pub use remote::{Arriving, Before, Remote, hand_in, outliers, remote, remote_for};
 pub use store::Slot;
 use store::Storing;

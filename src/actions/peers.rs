@@ -24,10 +24,13 @@ use super::{ActionError, Actions};
 
 mod kept;
 mod known;
+mod policy;
 
 pub use kept::PeerRows;
 pub(super) use known::known;
 pub use known::{KnownPeer, list, reset};
+pub(super) use policy::load as load_policy;
+pub use policy::{NAMES_MAX, ServerPolicy, policy, set_policy};
 
 /// Something that is asked of a peer.
 pub type Asking<'a, T> = Pin<Box<dyn Future<Output = Result<T, PeerError>> + Send + 'a>>;

@@ -12,6 +12,7 @@ use super::{ApiState, Dialect};
 mod accounts;
 mod admin;
 mod error;
+mod federate;
 mod health;
 mod history;
 mod jobs;
@@ -65,6 +66,9 @@ fn table() -> Vec<Route> {
         ("DELETE", "/v1/admin/app-tokens/{id}", delete(tokens::delete_app)),
         ("GET", "/v1/admin/rooms", get(admin::rooms)),
         ("DELETE", "/v1/admin/rooms/{room_id}", delete(admin::purge)),
+        ("PUT", "/v1/admin/rooms/{room_id}/federate", put(federate::switch)),
+        ("GET", "/v1/admin/federation/policy", get(federate::policy)),
+        ("PUT", "/v1/admin/federation/policy", put(federate::set_policy)),
         ("POST", "/v1/admin/rooms/{room_id}/federation/invite", post(admin::invite)),
         ("POST", "/v1/admin/rooms/{room_id}/federation/backfill", post(history::backfill)),
         ("GET", "/v1/admin/rooms/{room_id}/completeness", get(history::completeness)),

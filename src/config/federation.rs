@@ -30,6 +30,24 @@ pub struct Federation {
     /// Internal addresses that other servers may have all the same, as addresses or ranges such as `127.0.0.0/8`. Default: none.
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub allow_addresses: Vec<Network>,
+    /// Whether other servers may take part in a new room of which nobody says so. Default: open.
+    pub default_room_mode: RoomMode,
+    /// Events that are sent to, and taken from, each server that may take part in a room again. Of more, only the last ones. Default: 10000.
+    pub resume_events_max: u64,
+    /// Changes that another server may have missed. One that missed more gets only the newest event of each room, and asks for what it lacks. Default: 10000.
+    pub behind_rows_max: u64,
+}
+
+/// Whether other servers may take part in a room.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum RoomMode {
+    /// Every server may.
+    #[default]
+    Open,
+    /// This server keeps the room to itself.
+    Off,
 }
 
 impl Default for Federation {
@@ -41,6 +59,9 @@ impl Default for Federation {
             tls_key: PathBuf::new(),
             ca_files: Vec::new(),
             allow_addresses: Vec::new(),
+            default_room_mode: RoomMode::Open,
+            resume_events_max: 10_000,
+            behind_rows_max: 10_000,
         }
     }
 }

@@ -11,7 +11,6 @@ use ::federation::{
     discovery::{Discovery, dns::SystemResolver},
     inbound::{self, Inbound, OurServer, keys::OurKeys},
     outbound::Outbound,
-    policy::Policy,
     quotas::{Budget, Quotas, Rate},
     server_keys::ServerKeys,
 };
@@ -40,7 +39,6 @@ use sending::Sender;
 pub(super) struct Federation {
     discovery: Arc<Discovery>,
     ambient: Ambient,
-    policy: Policy,
     budget: Budget,
     gateway: Arc<Gateway>,
 }
@@ -83,13 +81,7 @@ impl Federation {
         let resolver = SystemResolver::new().map_err(|error| network(error.to_string()))?;
         let discovery = Discovery::new(addresses, &authorities?, Arc::new(resolver), ambient.clone());
         let discovery = Arc::new(discovery.map_err(|error| network(error.to_string()))?);
-        Ok(Self {
-            discovery,
-            ambient,
-            policy: Policy::default(),
-            budget: budget(&config.limits),
-            gateway: Gateway::new(),
-        })
+        Ok(Self { discovery, ambient, budget: budget(&config.limits), gateway: Gateway::new() })
     }
 
     /// What finds the tenant of a request.
@@ -105,7 +97,7 @@ impl Federation {
         let (name, rows) = (actions.server_name.clone(), Arc::new(actions.peer_rows()));
         let key = folder.keys.current().clone();
         let inside: Arc<dyn InProcess> = Arc::<Gateway>::clone(&self.gateway);
-        let connections = Arc::new(Connections::new(
+        let connections = Connections::new(
             name.clone(),
             key,
             Arc::clone(&self.discovery),
@@ -113,7 +105,8 @@ impl Federation {
             Arc::clone(&rows),
             Patience::default(),
             self.ambient.clone(),
-        ));
+        );
+        let connections = Arc::new(connections.under(actions.policy.clone()));
         let keys = Arc::new(ServerKeys::new(Arc::clone(&connections), BTreeSet::new()));
         let local = Arc::new(actions.clone());
         let (heard, outgoing) = (Arc::clone(&connections), Arc::clone(&actions.outgoing));
@@ -123,7 +116,7 @@ impl Federation {
             local: Arc::clone(&local),
             store: rows,
             keys: Arc::clone(&keys),
-            policy: self.policy.clone(),
+            policy: actions.policy.clone(),
             quotas: Quotas::new(self.budget),
             heard_from: Arc::new(move |peer| {
                 outgoing.touch(peer);

@@ -10,7 +10,7 @@ use rules::{
 use super::{ServerError, federation::Federation};
 use crate::{
     actions::{
-        ActionError, Actions, Parts, Registration, Settings,
+        ActionError, Actions, FederationMode, Parts, Registration, Settings,
         images::Images,
         media::{Media, Uploading},
         passwords::Passwords,
@@ -188,6 +188,12 @@ pub(super) fn settings(config: &Config, tenant: &config::Tenant) -> Settings {
             .filter(|seconds| *seconds > 0)
             .map(|seconds| seconds.saturating_mul(1_000)),
         reserved_aliases: config.accounts.reserved_aliases.clone(),
+        room_federation: match config.federation.default_room_mode {
+            config::RoomMode::Open => FederationMode::Open,
+            config::RoomMode::Off => FederationMode::Off,
+        },
+        resume_events_max: config.federation.resume_events_max,
+        behind_rows_max: config.federation.behind_rows_max,
     }
 }
 

@@ -69,7 +69,7 @@ async fn whom_to_ask(actions: &Actions, met: &Met, waiting: &Waiting) -> Result<
         servers.extend(others.into_iter().map(|(server, _)| server).filter(|server| *server != waiting.origin));
     }
     let turn = usize::try_from(waiting.tries).unwrap_or(usize::MAX) % servers.len();
-    Ok(servers.into_iter().nth(turn).filter(|server| *server != actions.server_name))
+    Ok(servers.into_iter().nth(turn).filter(|server| *server != actions.server_name && met.view.admits(server)))
 }
 
 async fn fill_from(

@@ -52,6 +52,7 @@ pub(super) fn told(error: FederationError) -> PeerError {
         | FederationError::Broken(_)
         | FederationError::TimedOut
         | FederationError::LeftAlone { .. }
+        | FederationError::NotAdmitted
         | FederationError::Busy
         | FederationError::Storage(_) => PeerError::Unreachable,
     }

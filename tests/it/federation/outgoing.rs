@@ -24,6 +24,7 @@ use super::{Scene, VERSIONS, message, servers::eventually};
 struct Noted {
     woken: Mutex<Vec<OwnedServerName>>,
     edus: Mutex<Vec<(Vec<OwnedServerName>, Edu)>>,
+    forgotten: Mutex<Vec<OwnedServerName>>,
 }
 
 impl Sending for Noted {
@@ -41,6 +42,10 @@ impl Sending for Noted {
 
     fn reset<'a>(&'a self, _: &'a ServerName) -> Asking<'a, ()> {
         Box::pin(async { Ok(()) })
+    }
+
+    fn forget(&self, servers: Vec<OwnedServerName>) {
+        self.forgotten.lock().extend(servers);
     }
 
     fn idle_handles(&self) -> Option<usize> {
@@ -149,6 +154,32 @@ async fn what_is_owed_survives_a_restart() {
     plugged(&scene).await;
     let outbox = scene.actions.outbox();
     assert!(taken(&outbox, peer()).await.is_empty() && taken(&outbox, other()).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_however_soon_it_is_looked_for() {
+    let scene = Scene::new("12").await;
+    plugged(&scene).await;
+    let outbox = scene.actions.outbox();
+    is_sent(&outbox, peer(), &["m.room.power_levels"]).await;
+    let said: Vec<String> = (0..400).map(|number| number.to_string()).collect();
+    let saying = async {
+        for body in &said {
+            scene.send(body).await;
+        }
+    };
+    let sent = Mutex::new(Vec::new());
+    let taking = async {
+        // Without a pause: it is looked for at every moment.
+        while sent.lock().len() < said.len() {
+            let some = taken(&outbox, peer()).await;
+            sent.lock().extend(some);
+            tokio::task::yield_now().await;
+        }
+    };
+    let both = async { tokio::join!(saying, taking) };
+    tokio::time::timeout(super::servers::WAIT_MAX, both).await.expect("everything is sent in time");
+    assert_eq!(sent.into_inner(), said);
 }
 
 #[tokio::test]

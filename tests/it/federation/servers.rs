@@ -108,12 +108,21 @@ impl Server {
 
     /// A server of this name that listens on this port.
     pub(crate) async fn behind(name: &str, port: u16, authority: &Authority) -> Self {
-        let mut config = Self::config(&[name]);
+        let mut config = Self::certified(Self::config(&[name]), authority);
         config.listen.federation.set_port(port);
+        Self::with(config).await
+    }
+
+    /// The configuration of a server with a certificate of this authority.
+    pub(crate) fn config_of(authority: &Authority) -> Config {
+        Self::certified(Self::config(&[&format!("localhost:{}", free_port())]), authority)
+    }
+
+    fn certified(mut config: Config, authority: &Authority) -> Config {
         config.federation.tls_certificate = authority.at("certificate.pem");
         config.federation.tls_key = authority.at("certificate.key");
         config.federation.ca_files = vec![authority.file()];
-        Self::with(config).await
+        config
     }
 
     /// A configuration that other servers of this machine can be reached with. The port is that of the first name.
