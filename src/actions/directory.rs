@@ -9,8 +9,11 @@ use super::{
 };
 use crate::storage::keyspaces::MEMBERS;
 
+mod elsewhere;
 mod index;
 
+pub use elsewhere::{Elsewhere, PublicRoom, of_server};
+pub(super) use index::{Position, Start};
 pub use index::{Index, Relisted, Shown};
 
 /// What is looked for.

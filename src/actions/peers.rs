@@ -11,7 +11,7 @@ use std::{
 
 use federation::{
     Pdu,
-    local::{AliasAnswer, Gap, Invite, StateBefore, Template, Wish},
+    local::{AliasAnswer, Gap, Invite, PublicRooms, PublicSearch, StateBefore, Template, Wish},
 };
 use parking_lot::RwLock;
 use rules::{UnixMs, keys::KeyRing};
@@ -162,6 +162,11 @@ pub trait Peers: Send + Sync + 'static {
 
     /// The room of an alias of the peer, and servers to join it through (`query/directory`).
     fn alias<'a>(&'a self, _peer: &'a ServerName, _alias: &'a RoomAliasId) -> Asking<'a, AliasAnswer> {
+        unreachable_peer()
+    }
+
+    /// A page of the peer's public rooms (`publicRooms`).
+    fn public_rooms<'a>(&'a self, _peer: &'a ServerName, _search: &'a PublicSearch) -> Asking<'a, PublicRooms> {
         unreachable_peer()
     }
 

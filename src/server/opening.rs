@@ -2,6 +2,11 @@
 
 use std::{path::PathBuf, pin::Pin, sync::Arc};
 
+use rules::{
+    UnixMs,
+    keys::{Key, KeyRing, Validity},
+};
+
 use super::{ServerError, federation::Federation};
 use crate::{
     actions::{
@@ -98,6 +103,7 @@ impl Common {
         let parts = Parts {
             tenant: tenant.name.clone(),
             signer: signer.map_err(|_unusable| bad_key())?,
+            own_keys: own_keys(tenant, folder),
             store,
             incognito,
             clock: Arc::clone(&self.clock),
@@ -108,7 +114,7 @@ impl Common {
         };
         let actions = Actions::open(parts).await.map_err(wrong)?;
         if let Some(federation) = &self.federation {
-            federation.plug(&actions, folder).await.map_err(wrong)?;
+            federation.plug(&actions, folder, tenant).await.map_err(wrong)?;
         }
         Ok(actions)
     }
@@ -141,6 +147,21 @@ impl Common {
             uploading: Uploading::default(),
         })
     }
+}
+
+/// The keys that this server signs or ever signed with: what it made long ago comes back to it from other servers.
+fn own_keys(tenant: &config::Tenant, folder: &TenantFolder) -> KeyRing {
+    let mut ring = KeyRing::new();
+    for (key_id, retired) in folder.retired.iter() {
+        let Ok(public) = <[u8; 32]>::try_from(retired.key.as_bytes()) else { continue };
+        let validity = Validity::Expired(UnixMs(retired.expired_ts.0.into()));
+        ring.insert(tenant.server_name.clone(), key_id, Key { public, validity });
+    }
+    for key in folder.keys.iter() {
+        let validity = Validity::Until(UnixMs(u64::MAX));
+        ring.insert(tenant.server_name.clone(), &key.key_id(), Key { public: key.public_key(), validity });
+    }
+    ring
 }
 
 /// RocksDB replays its log while opening: that is not for the threads that serve.

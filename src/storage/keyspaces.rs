@@ -68,7 +68,7 @@ use super::{
     keyspace::keyspaces,
     media::{MediumInfo, Sha256, Uploaded},
     members::{InRoom, Invited, Member, Personal},
-    peers::{Answered, KnownKey, PeerFacts, PeerState},
+    peers::{Answered, KnownDocument, KnownKey, PeerFacts, PeerState},
     state::NodeRow,
     value::Value,
 };
@@ -254,4 +254,7 @@ keyspaces! {
 
     /// Up to which position of the feed all servers have everything, but those that are behind.
     77 OUTBOX: () => String, in Server, as Rows;
+
+    /// The document in which another server published its keys last.
+    79 KEY_DOCUMENT: () => KnownDocument, in Peer, as Rows;
 }
