@@ -132,6 +132,17 @@ pub trait Handshakes: Send + Sync + 'static {
         event: Pdu,
     ) -> impl Future<Output = Result<Accepted, Refusal>> + Send;
 
+    /// The same for a join of a peer that can do without most members: in a large room the answer then leaves out the membership
+    /// events but those that a nameless room is called by, and from the auth chain what the state has.
+    /// Source: <https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv2send_joinroomideventid>
+    fn accept_join_without_members(
+        &self,
+        origin: &ServerName,
+        room_id: &RoomId,
+        event_id: &EventId,
+        event: Pdu,
+    ) -> impl Future<Output = Result<Accepted, Refusal>> + Send;
+
     /// Takes in an invite of one of our users and answers the event with our signature. The door has checked that it is an
     /// invite into this room, of a user of ours, by a user of the origin; not its id, nor its version.
     /// Source: <https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv2inviteroomideventid>
@@ -254,6 +265,8 @@ pub struct Accepted {
     pub before: StateBefore<Pdu>,
     /// The servers in the room, the peer's own left out.
     pub servers: Vec<OwnedServerName>,
+    /// The state before it lacks members.
+    pub members_omitted: bool,
 }
 
 /// An invite of a user of ours.

@@ -146,8 +146,12 @@ impl<S: PeerStore> Peer<'_, S> {
     ) -> Result<Vec<Box<RawValue>>, FederationError> {
         let target = format!("{V1}/send_knock/{}/{}", escape(room_id), escape(event_id));
         let call = Call::with(Method::PUT, &target, event);
-        let splitter = Splitter::new(&["knock_room_state"], &[], INVITE_STATE_EVENTS_MAX, PDU_TEXT_BYTES_MAX);
-        listed(&mut self.taken_apart(call, splitter, EVENTS_ANSWER_BYTES_MAX).await?, "knock_room_state")
+        let splitter = Splitter::new(&["knock_room_state"], &[], STATE_ANSWER_EVENTS_MAX, PDU_TEXT_BYTES_MAX);
+        let mut parts = self.taken_apart(call, splitter, EVENTS_ANSWER_BYTES_MAX).await?;
+        // The knock was taken: that too much is shown with it changes nothing.
+        let mut room_state = listed(&mut parts, "knock_room_state")?;
+        room_state.truncate(INVITE_STATE_EVENTS_MAX);
+        Ok(room_state)
     }
 
     /// Invites a user of the peer. The answer is the invite with the peer's signature added, if it is honest.

@@ -21,6 +21,7 @@ use super::{
     directory::Relisted,
     error::ActionError,
     lane::{Room, Working},
+    outgoing,
     rows::{Rows, state_key},
     summary::{self, Basis},
     view::RoomView,
@@ -65,6 +66,8 @@ pub struct Writer {
     last_place: Option<Place>,
     /// The number of the first event that is sent to other servers.
     owed_from: Option<u64>,
+    /// The event that was staged last is for a server that is not in the room.
+    tells_outsider: bool,
 }
 
 impl Writer {
@@ -92,6 +95,7 @@ impl Writer {
             changed: StateMap::new(),
             last_place: None,
             owed_from: None,
+            tells_outsider: false,
         })
     }
 
@@ -248,8 +252,9 @@ impl Writer {
         self.refer(&event).await?;
         // Before the event: who is removed with it is told.
         let has_peers = self.has_peers()?;
+        self.tells_outsider = false;
         self.place_at_the_end(Arc::clone(&event), before, transaction_id).await?;
-        if has_peers {
+        if has_peers || (self.tells_outsider && outgoing::federates(self.view()?)) {
             self.owe_last()?;
         }
         Ok(event)

@@ -4,16 +4,21 @@
 
 mod between;
 mod engines;
+mod finding;
 mod gaps;
 mod handshakes;
 mod history;
+mod knocking;
+mod large_rooms;
 mod network;
 mod outgoing;
 mod receiving;
 mod redactions;
 pub(crate) mod servers;
 mod serving;
+mod signing_keys;
 mod simulation;
+mod stranger;
 mod synapse;
 mod world;
 

@@ -20,7 +20,10 @@ use hyper_util::{
 use parking_lot::Mutex;
 use reqwest::Method;
 use rules::{signature::Signer, version::Version};
-use ruma::{CanonicalJsonObject, CanonicalJsonValue, MilliSecondsSinceUnixEpoch, OwnedServerName, OwnedUserId, UserId};
+use ruma::{
+    CanonicalJsonObject, CanonicalJsonValue, MilliSecondsSinceUnixEpoch, OwnedServerName, OwnedUserId, UserId,
+    serde::{Base64, base64::Standard},
+};
 use rustls::{ServerConfig, crypto::ring, pki_types::pem::PemObject as _};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -77,6 +80,11 @@ impl Stranger {
     /// What it answers; none: 404, or its keys.
     pub(crate) fn answers(&self, script: impl Fn(&Seen) -> Option<(u16, Value)> + Send + Sync + 'static) {
         *self.shared.script.lock() = Some(Box::new(script));
+    }
+
+    /// The public half of its key, as base64.
+    pub(crate) fn public_key(&self) -> String {
+        Base64::<Standard, &[u8]>::new(&self.key.public_key()).encode()
     }
 
     /// It gives its keys no more.

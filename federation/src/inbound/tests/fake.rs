@@ -175,7 +175,19 @@ impl Handshakes for Fake {
         verdict(room_id.as_str())?;
         let state = if wish == Wish::Leave { Vec::new() } else { vec![raw(&json!({ "of": "state" }))] };
         let auth_chain = if wish == Wish::Join { vec![raw(&json!({ "of": "auth_chain" }))] } else { Vec::new() };
-        Ok(Accepted { event, before: StateBefore { state, auth_chain }, servers: vec![us()] })
+        Ok(Accepted { event, before: StateBefore { state, auth_chain }, servers: vec![us()], members_omitted: false })
+    }
+
+    async fn accept_join_without_members(
+        &self,
+        origin: &ServerName,
+        room_id: &RoomId,
+        event_id: &EventId,
+        event: Pdu,
+    ) -> Result<Accepted, Refusal> {
+        self.note(origin, "without members".to_owned());
+        let accepted = self.accept_membership(origin, room_id, event_id, Wish::Join, event).await?;
+        Ok(Accepted { members_omitted: true, ..accepted })
     }
 
     async fn accept_invite(
@@ -198,7 +210,7 @@ impl Directory for Fake {
     async fn alias(&self, origin: &ServerName, alias: &RoomAliasId) -> Result<AliasAnswer, Refusal> {
         self.note(origin, format!("alias {alias}"));
         verdict(alias.as_str())?;
-        Ok(AliasAnswer { room_id: "!r:us.example".try_into().unwrap(), servers: vec![us()] })
+        Ok(AliasAnswer { room_id: "!r:us.example".try_into().unwrap(), servers: vec![us()], members_omitted: false })
     }
 
     async fn profile(&self, origin: &ServerName, user_id: &UserId) -> Result<BTreeMap<String, String>, Refusal> {
