@@ -19,7 +19,8 @@ use crate::{
     error::FederationError,
     limits::{
         BACKFILL_EVENTS_MAX, EVENTS_ANSWER_BYTES_MAX, INVITE_STATE_EVENTS_MAX, MISSING_EVENTS_MAX, PDU_TEXT_BYTES_MAX,
-        PUBLIC_ROOMS_MAX, SEARCH_BYTES_MAX, SERVERS_IN_ANSWER_MAX, SMALL_ANSWER_BYTES_MAX, STATE_ANSWER_BYTES_MAX, STATE_ANSWER_EVENTS_MAX,
+        PUBLIC_ROOMS_MAX, SEARCH_BYTES_MAX, SERVERS_IN_ANSWER_MAX, SMALL_ANSWER_BYTES_MAX, STATE_ANSWER_BYTES_MAX,
+        STATE_ANSWER_EVENTS_MAX,
     },
     local::{AliasAnswer, Gap, PublicRooms, PublicSearch, StateBefore, Template, Wish},
     request_signature::server_name,
@@ -309,6 +310,15 @@ impl<S: PeerStore> Peer<'_, S> {
             previous: answer.prev_batch.filter(|previous| previous.len() <= SEARCH_BYTES_MAX),
             total: answer.total_room_count_estimate,
         })
+    }
+
+    /// Asks a policy server to sign an event. Gives its signature, unchecked.
+    /// Source: <https://spec.matrix.org/v1.19/server-server-api/#post_matrixpolicyv1sign>
+    pub async fn policy_signature(&self, event: &CanonicalJsonObject) -> Result<String, FederationError> {
+        let mut answer: BTreeMap<String, BTreeMap<String, String>> =
+            self.small(Call::with(Method::POST, "/_matrix/policy/v1/sign", event)).await?;
+        let signature = answer.remove(self.server.as_str()).and_then(|mut keys| keys.remove("ed25519:policy_server"));
+        signature.ok_or(FederationError::BadAnswer("no signature of the policy server"))
     }
 
     /// Hands in a transaction. Gives the events that the peer did not take, with its reasons.

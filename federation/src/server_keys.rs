@@ -274,18 +274,14 @@ impl<S: PeerStore> ServerKeys<S> {
 }
 
 impl Entry {
-    fn known(
-        &self,
-        key_ids: &BTreeSet<OwnedServerSigningKeyId>,
-    ) -> BTreeMap<OwnedServerSigningKeyId, ServerKey> {
+    fn known(&self, key_ids: &BTreeSet<OwnedServerSigningKeyId>) -> BTreeMap<OwnedServerSigningKeyId, ServerKey> {
         key_ids.iter().filter_map(|key_id| Some((key_id.clone(), self.keys.get(key_id)?.clone()))).collect()
     }
 
     /// One of the keys has other bytes than the one that is known by its id.
     fn is_contradicted_by(&self, keys: &BTreeMap<OwnedServerSigningKeyId, ServerKey>) -> bool {
-        keys.iter().any(|(key_id, key)| {
-            self.keys.get(key_id).is_some_and(|known| known.key.as_bytes() != key.key.as_bytes())
-        })
+        keys.iter()
+            .any(|(key_id, key)| self.keys.get(key_id).is_some_and(|known| known.key.as_bytes() != key.key.as_bytes()))
     }
 
     fn is_worth_a_fetch(

@@ -249,15 +249,26 @@ impl Writer {
         transaction_id: Option<String>,
     ) -> Result<Arc<Event>, ActionError> {
         let (event, before) = self.build(sender, draft).await?;
+        self.place_ours(Arc::clone(&event), before, transaction_id).await?;
+        Ok(event)
+    }
+
+    /// Stages an event of a local person, and notes that other servers are told.
+    async fn place_ours(
+        &mut self,
+        event: Arc<Event>,
+        before: StateRoot,
+        transaction_id: Option<String>,
+    ) -> Result<(), ActionError> {
         self.refer(&event).await?;
         // Before the event: who is removed with it is told.
         let has_peers = self.has_peers()?;
         self.tells_outsider = false;
-        self.place_at_the_end(Arc::clone(&event), before, transaction_id).await?;
+        self.place_at_the_end(event, before, transaction_id).await?;
         if has_peers || (self.tells_outsider && outgoing::federates(self.view()?)) {
             self.owe_last()?;
         }
-        Ok(event)
+        Ok(())
     }
 
     /// Remembers under which transaction id its sender asked for the event that was staged last.

@@ -13,8 +13,8 @@ mod elsewhere;
 mod index;
 
 pub use elsewhere::{Elsewhere, PublicRoom, of_server};
-pub(super) use index::{Position, Start};
 pub use index::{Index, Relisted, Shown};
+pub(super) use index::{Position, Start};
 
 /// What is looked for.
 #[derive(Clone, Debug, Default)]

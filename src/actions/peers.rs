@@ -170,6 +170,12 @@ pub trait Peers: Send + Sync + 'static {
         unreachable_peer()
     }
 
+    /// The signature of the peer, as the policy server of a room, for an event (`policy/v1/sign`).
+    #[expect(clippy::boxed_local, reason = "networks that ask take it")]
+    fn policy_signature<'a>(&'a self, _peer: &'a ServerName, _event: Pdu) -> Asking<'a, String> {
+        unreachable_peer()
+    }
+
     /// The public profile of a user of the peer (`query/profile`).
     fn profile<'a>(&'a self, _peer: &'a ServerName, _user_id: &'a UserId) -> Asking<'a, BTreeMap<String, String>> {
         unreachable_peer()

@@ -76,6 +76,7 @@ pub(super) async fn invite(
         // Ours, and told to all others.
         peer: Some(actions.server_name.clone()),
         refused: None,
+        hidden: None,
         before: Before::Parents,
         slot: Slot::End,
         staged: None,

@@ -69,7 +69,8 @@ impl<S: PeerStore> ServerKeys<S> {
         let question = question(server, lacking, wanted.at());
         let call = Call { is_signed: false, ..Call::with(Method::POST, "/_matrix/key/v2/query", &question) };
         let text = self.connections.exchange(notary, call, SMALL_ANSWER_BYTES_MAX).await?;
-        let answer = serde_json::from_slice::<Answer>(&text).ok().ok_or(FederationError::BadAnswer("no list of keys"))?;
+        let answer =
+            serde_json::from_slice::<Answer>(&text).ok().ok_or(FederationError::BadAnswer("no list of keys"))?;
         let mut told = Vec::new();
         for text in answer.server_keys.iter().take(NOTARY_DOCUMENTS_MAX) {
             let Ok(document) = serde_json::from_str::<CanonicalJsonObject>(text.get()) else { continue };

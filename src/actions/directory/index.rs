@@ -190,11 +190,8 @@ impl Index {
         let listed = self.up_to_date(actions, &mut held).await?;
         let is_all = search.text.is_none() && search.kind.is_none();
         let matches = |shown: &Shown| is_all || shown.matches(search);
-        let total = if is_all {
-            listed.by_name.len()
-        } else {
-            listed.by_name.values().filter(|shown| matches(shown)).count()
-        };
+        let total =
+            if is_all { listed.by_name.len() } else { listed.by_name.values().filter(|shown| matches(shown)).count() };
         let found = |rows: &mut dyn Iterator<Item = (&Position, &Shown)>| {
             let rows = rows.filter(|(_, shown)| matches(shown));
             rows.take(rooms_max).map(|(position, _)| position.clone()).collect()

@@ -27,6 +27,7 @@ use crate::{
             serving,
         },
         members::membership,
+        policy_servers::{self, Said},
         remote_invite, rows,
     },
     storage::{
@@ -85,10 +86,14 @@ pub(super) async fn accept(
         }
     };
     let (event, refused) = checked.refused_by_itself();
+    let Said::Fine(event) = policy_servers::look(actions, &met, &event).await.map_err(failed)? else {
+        return Err(Refusal::Forbidden);
+    };
     let arriving = Arriving {
         event: rules::Event::clone(&event),
         peer: Some(origin.to_owned()),
         refused,
+        hidden: None,
         before: Before::Parents,
         slot: Slot::End,
         staged: None,

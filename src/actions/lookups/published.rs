@@ -23,11 +23,7 @@ use crate::actions::{
 const LOOKED_AT_MAX: usize = 500;
 
 /// A page of the rooms that everybody may find.
-pub(super) async fn page(
-    actions: &Actions,
-    origin: &ServerName,
-    search: PublicSearch,
-) -> Result<PublicRooms, Refusal> {
+pub(super) async fn page(actions: &Actions, origin: &ServerName, search: PublicSearch) -> Result<PublicRooms, Refusal> {
     let from = match &search.since {
         None => Start::Beginning,
         Some(since) => read(since).ok_or(Refusal::Invalid("since"))?,

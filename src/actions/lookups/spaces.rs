@@ -53,11 +53,7 @@ pub(super) async fn hierarchy(
     }
     let children_state = named.iter().map(|(_, event)| stripped(event)).collect::<Result<_, _>>();
     let room = describe(&met).await.map_err(failed)?;
-    Ok(Hierarchy {
-        room: Parent { room, children_state: children_state.map_err(failed)? },
-        children: below,
-        hidden,
-    })
+    Ok(Hierarchy { room: Parent { room, children_state: children_state.map_err(failed)? }, children: below, hidden })
 }
 
 /// Somebody of the peer could enter the room, or read in it, or is invited.

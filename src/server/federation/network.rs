@@ -205,6 +205,10 @@ impl Peers for Network {
         Box::pin(async move { self.connections.peer(peer).public_rooms(search).await.map_err(told) })
     }
 
+    fn policy_signature<'a>(&'a self, peer: &'a ServerName, event: Pdu) -> Asking<'a, String> {
+        Box::pin(async move { self.connections.peer(peer).policy_signature(&object(&event)?).await.map_err(told) })
+    }
+
     fn profile<'a>(&'a self, peer: &'a ServerName, user_id: &'a UserId) -> Asking<'a, BTreeMap<String, String>> {
         Box::pin(async move { self.connections.peer(peer).profile(user_id).await.map_err(told) })
     }

@@ -186,7 +186,8 @@ async fn a_space_shows_the_children_that_the_server_may_see_and_names_the_others
     assert_eq!(status, 200, "{answer}");
     let (_, answer) = scene.hierarchy(&space, "").await;
     assert_eq!(answer["inaccessible_children"], json!([closed]));
-    let child = answer["children"].as_array().unwrap().iter().find(|room| room["room_id"] == json!(restricted)).unwrap();
+    let child =
+        answer["children"].as_array().unwrap().iter().find(|room| room["room_id"] == json!(restricted)).unwrap();
     assert_eq!((&child["allowed_room_ids"], &child["room_version"]), (&json!([open]), &json!("12")));
     scene.end().await;
 }
@@ -255,9 +256,7 @@ async fn the_public_rooms_of_another_server_of_ours_are_found_and_entered() {
 #[tokio::test]
 async fn what_another_server_says_of_its_rooms_is_bounded() {
     let scene = Scene::new().await;
-    let room = |number: usize| {
-        json!({ "room_id": format!("!{number}:x.org"), "num_joined_members": 1, "world_readable": false, "guest_can_join": false })
-    };
+    let room = |number: usize| json!({ "room_id": format!("!{number}:x.org"), "num_joined_members": 1, "world_readable": false, "guest_can_join": false });
     let mut long = room(1);
     long["topic"] = json!("x".repeat(10_000));
     let mut chunk = vec![json!(5), json!({}), json!({ "room_id": "none" }), long];

@@ -186,7 +186,9 @@ async fn what_a_resident_server_proposes_and_shows_is_looked_at() {
         });
         let name = json!({ "type": "m.room.name", "state_key": "", "sender": stranger.user("rita"), "content": { "name": "Far" } });
         let mut odd = vec![json!(5), Value::Null, json!({ "type": 7 }), name];
-        odd.extend((0..1_000).map(|_| json!({ "type": "m.room.topic", "state_key": "", "sender": "x", "content": [] })));
+        odd.extend(
+            (0..1_000).map(|_| json!({ "type": "m.room.topic", "state_key": "", "sender": "x", "content": [] })),
+        );
         let answers = |template: Value, room_state: Value| {
             stranger.answers(move |seen| {
                 if seen.target.contains("/make_knock/") {

@@ -79,8 +79,7 @@ async fn who_can_do_without_members_gets_a_large_room_without_them() {
             let (_, room_id) = crowd(&actions, version, 60).await;
             let join = async |name: &str, query: &str| {
                 let user_id = stranger.user(name);
-                let (_, (status, answer)) =
-                    stranger.enters(&server, "join", room_id.as_str(), (&user_id, query)).await;
+                let (_, (status, answer)) = stranger.enters(&server, "join", room_id.as_str(), (&user_id, query)).await;
                 assert_eq!(status, 200, "{answer}");
                 answer
             };
@@ -119,8 +118,7 @@ async fn a_large_room_without_a_name_keeps_the_members_that_it_is_called_by() {
         }
         writer.commit().await.unwrap();
         let lean = stranger.user("lean");
-        let (_, (_, answer)) =
-            stranger.enters(&server, "join", room_id.as_str(), (&lean, "?omit_members=true")).await;
+        let (_, (_, answer)) = stranger.enters(&server, "join", room_id.as_str(), (&lean, "?omit_members=true")).await;
         let named: Vec<String> = (0..5).map(|number| format!("@12-{number}:{}", server.name())).collect();
         let mut kept = members_in(&answer["state"]);
         kept.sort_unstable();
@@ -138,8 +136,7 @@ async fn a_small_room_is_told_whole_whatever_the_peer_can_do_without() {
         let actions = server.actions().await;
         let (_, room_id) = crowd(&actions, "12", 3).await;
         let rose = stranger.user("rose");
-        let (_, (_, answer)) =
-            stranger.enters(&server, "join", room_id.as_str(), (&rose, "?omit_members=true")).await;
+        let (_, (_, answer)) = stranger.enters(&server, "join", room_id.as_str(), (&rose, "?omit_members=true")).await;
         assert_eq!((members_in(&answer["state"]).len(), &answer["members_omitted"]), (3, &json!(false)));
     }
     server.stop().await;

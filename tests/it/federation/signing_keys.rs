@@ -90,7 +90,10 @@ async fn a_room_outlives_the_key_of_the_server_that_made_it() {
         .await;
         members::join(&a, &alice, &room_id, &[theirs.name().to_string()], None).await.unwrap();
         say(&b, &bob, &room_id, "welcome back").await.unwrap();
-        eventually("she reads it", async || bodies(&a, &alice, &room_id).await.last().is_some_and(|last| last == "welcome back")).await;
+        eventually("she reads it", async || {
+            bodies(&a, &alice, &room_id).await.last().is_some_and(|last| last == "welcome back")
+        })
+        .await;
     }
     ours.stop().await;
     theirs.stop().await;

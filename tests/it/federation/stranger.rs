@@ -217,8 +217,10 @@ async fn answer(shared: Weak<Shared>, request: Request) -> Response {
         body: serde_json::from_slice(&body).unwrap_or(Value::Null),
     };
     if seen.target.starts_with("/_matrix/key/v2/server") {
-        let until = MilliSecondsSinceUnixEpoch::now().0.saturating_add(3_600_000_u32.into());
-        let document = key_document(&shared.name, &shared.keys, &RetiredKeys::default(), MilliSecondsSinceUnixEpoch(until)).unwrap();
+        let until = MilliSecondsSinceUnixEpoch::now().0.saturating_add(86_400_000_u32.into());
+        let document =
+            key_document(&shared.name, &shared.keys, &RetiredKeys::default(), MilliSecondsSinceUnixEpoch(until))
+                .unwrap();
         return match *shared.withholds_keys.lock() {
             true => json_answer(503, &json!({})),
             false => json_answer(200, &serde_json::to_value(&document).unwrap()),

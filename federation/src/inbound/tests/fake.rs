@@ -8,8 +8,8 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use ruma::{
-    CanonicalJsonObject, EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName, OwnedServerSigningKeyId, RoomAliasId, RoomId,
-    RoomVersionId, ServerName, UserId, serde::Base64,
+    CanonicalJsonObject, EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName, OwnedServerSigningKeyId,
+    RoomAliasId, RoomId, RoomVersionId, ServerName, UserId, serde::Base64,
 };
 use serde_json::{Value, json, value::RawValue};
 use tokio::sync::Semaphore;
@@ -210,7 +210,7 @@ impl Directory for Fake {
     async fn alias(&self, origin: &ServerName, alias: &RoomAliasId) -> Result<AliasAnswer, Refusal> {
         self.note(origin, format!("alias {alias}"));
         verdict(alias.as_str())?;
-        Ok(AliasAnswer { room_id: "!r:us.example".try_into().unwrap(), servers: vec![us()], members_omitted: false })
+        Ok(AliasAnswer { room_id: "!r:us.example".try_into().unwrap(), servers: vec![us()] })
     }
 
     async fn profile(&self, origin: &ServerName, user_id: &UserId) -> Result<BTreeMap<String, String>, Refusal> {
@@ -243,7 +243,11 @@ impl Directory for Fake {
         };
         let children_state = vec![raw(&json!({ "type": "m.space.child" }))];
         let room = Parent { room: child(room_id.as_str()), children_state };
-        Ok(Hierarchy { room, children: vec![child("!c:us.example")], hidden: vec!["!h:us.example".try_into().unwrap()] })
+        Ok(Hierarchy {
+            room,
+            children: vec![child("!c:us.example")],
+            hidden: vec!["!h:us.example".try_into().unwrap()],
+        })
     }
 
     async fn has_user(&self, user_id: &UserId) -> Result<bool, StorageUnavailable> {

@@ -227,7 +227,10 @@ async fn a_hierarchy_is_a_space_its_children_and_the_names_of_hidden_ones() {
     let answer = get(&world, "hierarchy/!s:us.example?suggested_only=true").await.ok();
     assert_eq!(answer["room"]["room_id"], "!s:us.example");
     assert_eq!(answer["room"]["children_state"], json!([{ "type": "m.space.child" }]));
-    assert_eq!((&answer["children"][0]["room_id"], &answer["children"][0]["room_version"]), (&json!("!c:us.example"), &json!("12")));
+    assert_eq!(
+        (&answer["children"][0]["room_id"], &answer["children"][0]["room_version"]),
+        (&json!("!c:us.example"), &json!("12"))
+    );
     assert_eq!(answer["inaccessible_children"], json!(["!h:us.example"]));
     get(&world, "hierarchy/!s:us.example").await.ok();
     assert_eq!(get(&world, "hierarchy/!notfound:us.example").await.error(), (404, "M_NOT_FOUND".to_owned()));
