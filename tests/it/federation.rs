@@ -2,12 +2,14 @@
 //! tell of what they know, keep things back and lie.
 #![cfg(test)]
 
+mod admin_invites;
 mod between;
 mod engines;
 mod finding;
 mod gaps;
 mod handshakes;
 mod history;
+mod joining;
 mod knocking;
 mod large_rooms;
 mod network;
@@ -21,7 +23,6 @@ mod serving;
 mod signing_keys;
 mod simulation;
 mod stranger;
-mod synapse;
 mod world;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
