@@ -44,7 +44,7 @@ pub(super) enum Said {
 }
 
 /// What is remembered of policy servers.
-pub struct PolicyServers {
+pub(super) struct PolicyServers {
     turns: Semaphore,
     refused: Mutex<(HashMap<OwnedEventId, OwnedServerName>, VecDeque<OwnedEventId>)>,
     /// Who did not answer, and until when it is left alone.

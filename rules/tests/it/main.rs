@@ -10,6 +10,7 @@ mod against_ruma;
 mod drafts;
 mod intake;
 mod pitfalls;
+mod policy_servers;
 mod resolution;
 mod rooms;
 mod scenes;
