@@ -186,7 +186,7 @@ pub struct Parts {
     pub tenant: String,
     /// Signs what this server says.
     pub signer: Signer,
-    /// The keys that it signs with or once did, to check what comes back from other servers.
+    /// What this server's keys look like, those included that sign no more.
     pub own_keys: KeyRing,
     /// The durable store.
     pub store: Store,

@@ -149,13 +149,14 @@ impl Common {
     }
 }
 
-/// The keys that this server signs or ever signed with: what it made long ago comes back to it from other servers.
+/// The keys of the tenant's file, and those that have signed before them: events of all of them come back from other servers.
 fn own_keys(tenant: &config::Tenant, folder: &TenantFolder) -> KeyRing {
     let mut ring = KeyRing::new();
-    for (key_id, retired) in folder.retired.iter() {
-        let Ok(public) = <[u8; 32]>::try_from(retired.key.as_bytes()) else { continue };
-        let validity = Validity::Expired(UnixMs(retired.expired_ts.0.into()));
-        ring.insert(tenant.server_name.clone(), key_id, Key { public, validity });
+    for (key_id, key) in folder.retired.iter() {
+        if let Ok(public) = key.key.as_bytes().try_into() {
+            let validity = Validity::Expired(UnixMs(key.expired_ts.0.into()));
+            ring.insert(tenant.server_name.clone(), key_id, Key { public, validity });
+        }
     }
     for key in folder.keys.iter() {
         let validity = Validity::Until(UnixMs(u64::MAX));

@@ -46,8 +46,7 @@ fn it_stands_beside_the_others_and_is_no_signature_of_a_server() {
     for server in ["policy.example", "a.example"] {
         let mut event = message();
         let (name, public, signature) = signed_by(server, &event);
-        let is_signed =
-            |event: &CanonicalJsonObject| is_signed_by_policy_server(event, &name, &public, &version("11"));
+        let is_signed = |event: &CanonicalJsonObject| is_signed_by_policy_server(event, &name, &public, &version("11"));
         assert!(!is_signed(&event));
         add_policy_signature(&mut event, &name, &signature);
         assert!(is_signed(&event));
