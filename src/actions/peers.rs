@@ -89,6 +89,11 @@ impl Errcode {
         known.map_or(Self::UNKNOWN, Self)
     }
 
+    /// The same question may have another answer soon.
+    pub(super) fn is_passing(self) -> bool {
+        matches!(self.0, "M_LIMIT_EXCEEDED" | "M_RESOURCE_LIMIT_EXCEEDED" | "M_UNAUTHORIZED" | "M_UNKNOWN")
+    }
+
     /// As it stands in answers.
     #[must_use]
     pub fn as_str(self) -> &'static str {

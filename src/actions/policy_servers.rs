@@ -18,7 +18,14 @@ use ruma::{
 use serde_json::{Value, value::RawValue};
 use tokio::{sync::Semaphore, time::timeout};
 
-use super::{ActionError, Actions, append::Writer, incoming::guests::Met, outgoing, peers::PeerError, summary};
+use super::{
+    ActionError, Actions,
+    append::Writer,
+    incoming::guests::Met,
+    outgoing,
+    peers::{Errcode, PeerError},
+    summary,
+};
 use crate::storage::keyspaces::SERVERS;
 
 /// How long a policy server may take for one event. Longer: as if it did not answer.
@@ -37,8 +44,8 @@ const REFUSALS_KEPT: usize = 10_000;
 pub(super) enum Said {
     /// The room has none, it need not be asked, or it signed: the event, with its signature.
     Fine(Arc<Event>),
-    /// It does not sign the event.
-    Refused,
+    /// It does not sign the event, for this reason.
+    Refused(Errcode),
     /// It was not reached, or did not answer in time.
     Nothing,
 }
@@ -137,7 +144,7 @@ async fn sign(
     }
     let known = &actions.policy_servers;
     if known.has_refused(event.event_id(), &policy.server) {
-        return Ok(Said::Refused);
+        return Ok(Said::Refused(Errcode::FORBIDDEN));
     }
     if known.is_silent(&policy.server, actions.now()) {
         return Ok(Said::Nothing);
@@ -149,11 +156,11 @@ async fn sign(
     };
     let given = match timeout(ASKING_MAX, asking).await {
         Ok(Ok(given)) => given,
-        Ok(Err(PeerError::Refused)) => {
+        Ok(Err(PeerError::Refused(errcode))) if !errcode.is_passing() => {
             known.note_refusal(event.event_id(), &policy.server);
-            return Ok(Said::Refused);
+            return Ok(Said::Refused(errcode));
         }
-        Ok(Err(PeerError::Unreachable | PeerError::Unreadable)) | Err(_) => {
+        Ok(Err(_)) | Err(_) => {
             known.note_silence(&policy.server, actions.now());
             return Ok(Said::Nothing);
         }
@@ -171,7 +178,7 @@ async fn sign(
 pub(super) fn refusal(said: &Said) -> Option<Refusal> {
     match said {
         Said::Fine(_) => None,
-        Said::Refused => Some(Refusal::new("the policy server of the room does not sign it")),
+        Said::Refused(_) => Some(Refusal::new("the policy server of the room does not sign it")),
         Said::Nothing => Some(Refusal::new("the policy server of the room has not signed it")),
     }
 }
@@ -200,7 +207,10 @@ pub(super) async fn signed(
 ) -> Result<Arc<Event>, ActionError> {
     match sign(actions, version, policy, event).await? {
         Said::Fine(event) => Ok(event),
-        Said::Refused => Err(ActionError::PeerRefused("the policy server of the room does not allow it".to_owned())),
+        Said::Refused(errcode) => Err(ActionError::PeerRefused {
+            message: "the policy server of the room does not allow it".to_owned(),
+            errcode: Some(errcode),
+        }),
         Said::Nothing => Err(ActionError::unreachable()),
     }
 }

@@ -1,15 +1,22 @@
 //! Rows `GET/POST v1/publicRooms` and `GET v1/hierarchy/{roomId}`: what a server that is in no room of ours finds here. Whole servers, signed requests.
 
+use std::sync::{Arc, RwLock};
+
 use rules::{draft::Draft, kind::RoomKind};
 use ruma::{OwnedRoomId, OwnedUserId};
 use serde_json::{Value, json};
-use yurt::actions::{
-    Actions, Caller, ErrorKind,
-    accounts::{self, NewAccount},
-    append::Writer,
-    creation::{self, NewRoom},
-    directory, members, workspaces,
+use yurt::{
+    actions::{
+        Actions, Caller, ErrorKind,
+        accounts::{self, NewAccount},
+        append::Writer,
+        creation::{self, NewRoom},
+        directory, members, workspaces,
+    },
+    config::Registration,
 };
+
+use crate::client::{self, Link, PASSWORD, choose_cryptography, encoded, text};
 
 use super::{
     servers::{Authority, Server},
@@ -229,7 +236,8 @@ async fn the_public_rooms_of_another_server_of_ours_are_found_and_entered() {
     for name in ["Boats", "Castle", "Tents"] {
         scene.room(RoomKind::Public, name).await;
     }
-    let mut theirs = Server::new(&scene.authority).await;
+    let mut theirs =
+        Server::changed(&scene.authority, |config| config.accounts.registration = Registration::Open).await;
     {
         let actions = theirs.actions().await;
         accounts::create(&actions, NewAccount { username: "bob".to_owned(), ..NewAccount::default() }).await.unwrap();
@@ -247,6 +255,25 @@ async fn the_public_rooms_of_another_server_of_ours_are_found_and_entered() {
         members::join(&actions, &bob, &room_id, &[server.clone()], None).await.unwrap();
         let own = directory::of_server(&actions, &bob, theirs.name().as_str(), None, None, 5).await;
         assert_eq!(own.unwrap_err().kind(), ErrorKind::RequestInvalid);
+
+        choose_cryptography();
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let link = Arc::new(Link { http, address: RwLock::new(theirs.running().api()) });
+        let nameless = client::Caller { link, id: String::new(), token: None, headers: Vec::new() };
+        let session = nameless.post("/v1/auth/register", json!({ "username": "carol", "password": PASSWORD })).await;
+        let carol = client::Caller { token: Some(text(&session.created()["access_token"])), ..nameless };
+        let path = |server: &str, query: &str| format!("/v1/directory/servers/{}/rooms{query}", encoded(server));
+        let page = carol.get(&path(&server, "?limit=2")).await;
+        assert_eq!((page.meta()["total"].clone(), page.meta()["has_more"].clone()), (json!(3), json!(true)));
+        let from = encoded(&text(&page.meta()["next_cursor"]));
+        let rooms = page.list();
+        assert_eq!((&rooms[0]["name"], &rooms[0]["members_count"]), (&json!("Boats"), &json!(1)));
+        let last = carol.get(&path(&server, &format!("?limit=2&from={from}"))).await.list();
+        assert_eq!((last.len(), &last[0]["name"]), (1, &json!("Tents")));
+        assert_eq!(carol.get(&path(&server, "?q=castle")).await.list()[0]["members_count"], 2);
+        carol.get(&path(theirs.name().as_str(), "")).await.invalid("server");
+        carol.get(&path("no server", "")).await.invalid("server");
+        carol.get(&path("localhost:1", "")).await.refused(502, "SW_FED_PEER_UNREACHABLE");
     }
     theirs.stop().await;
     scene.end().await;

@@ -1,8 +1,13 @@
 //! Coming into a room, by invite, by alias and by being in another one, talking there, and leaving.
 
 use serde_json::json;
+use yurt::actions::{
+    Caller,
+    accounts::{self, NewAccount},
+    members,
+};
 
-use super::{Scene, agreed, everywhere, user::Access};
+use super::{Home, Scene, agreed, everywhere, unique, user::Access};
 
 fn same(heard: &[String], said: &[String]) -> Result<(), String> {
     if heard == said { Ok(()) } else { Err(format!("heard {heard:?}, said {said:?}")) }
@@ -115,6 +120,30 @@ async fn who_is_in_one_room_joins_another_that_lets_its_members_in() {
         scene.host.sets(&room, "m.room.join_rules", "", rule).await;
         let stranger = scene.another_guest().await;
         assert!(stranger.tries_to_join(&room, scene.host.server()).await.is_err(), "who is not in the club stays out");
+        scene.guest.joins(&room, scene.host.server()).await;
+        talk(scene, &room, &[]).await;
+        scene.ends_in_agreement(&room).await;
+    })
+    .await;
+}
+
+/// Synapse asks for rooms without their members, works in them at once, and fetches the members behind that.
+#[tokio::test]
+async fn a_large_room_is_joined_without_its_members_which_are_learnt_later() {
+    everywhere(async |scene: &Scene| {
+        if scene.host.home() == Home::Theirs {
+            return;
+        }
+        let room = scene.open_room().await;
+        let actions = scene.partner.actions().await;
+        for _ in 0..60 {
+            let username = unique("crowd");
+            accounts::create(&actions, NewAccount { username: username.clone(), ..NewAccount::default() })
+                .await
+                .unwrap();
+            let person = Caller::local(&accounts::user_id(&actions, &username).unwrap(), false);
+            members::join(&actions, &person, &room, &[], None).await.unwrap();
+        }
         scene.guest.joins(&room, scene.host.server()).await;
         talk(scene, &room, &[]).await;
         scene.ends_in_agreement(&room).await;
