@@ -57,6 +57,7 @@ pub mod passwords;
 pub mod peers;
 pub mod permissions;
 pub mod personal;
+mod policy_servers;
 pub mod presence;
 pub mod profile;
 pub mod purge;
@@ -136,6 +137,7 @@ pub struct Inner {
     /// What other servers are still to be told.
     pub outgoing: Arc<outgoing::Outgoing>,
     server_acls: server_acl::ServerAcls,
+    policy_servers: policy_servers::PolicyServers,
     staging: incoming::Staging,
     entering: remote_join::Runs,
     quotas: quotas::Quotas,
@@ -247,6 +249,7 @@ impl Actions {
             network: peers::Network::default(),
             outgoing: Arc::default(),
             server_acls: server_acl::ServerAcls::default(),
+            policy_servers: policy_servers::PolicyServers::default(),
             staging: incoming::Staging::default(),
             entering: remote_join::Runs::default(),
             quotas: quotas::Quotas::default(),

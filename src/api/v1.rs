@@ -11,6 +11,7 @@ use super::{ApiState, Dialect};
 
 mod accounts;
 mod admin;
+mod directory;
 mod error;
 mod federate;
 mod health;
@@ -77,6 +78,7 @@ fn table() -> Vec<Route> {
         ("GET", "/v1/admin/peers", get(peers::list)),
         ("POST", "/v1/admin/peers/{server}/reset", post(peers::reset)),
         ("GET", "/v1/directory/rooms", get(rooms::directory)),
+        ("GET", "/v1/directory/servers/{server}/rooms", get(directory::of_server)),
         ("GET", "/v1/rooms", get(rooms::own)),
         ("POST", "/v1/rooms", post(rooms::create)),
         ("GET", "/v1/rooms/archived", get(rooms::archived)),

@@ -115,7 +115,7 @@ impl Common {
         };
         let actions = Actions::open(parts).await.map_err(wrong)?;
         if let Some(federation) = &self.federation {
-            federation.plug(&actions, folder).await.map_err(wrong)?;
+            federation.plug(&actions, folder, tenant).await.map_err(wrong)?;
         }
         Ok(actions)
     }

@@ -71,7 +71,7 @@ use super::{
     keyspace::keyspaces,
     media::{CachedMedium, MediumInfo, Sha256, Uploaded},
     members::{InRoom, Invited, Member, Personal},
-    peers::{Answered, KnownKey, PeerFacts, PeerState, PolicyMode},
+    peers::{Answered, KnownDocument, KnownKey, PeerFacts, PeerState, PolicyMode},
     room_settings::RoomSettings,
     state::NodeRow,
     value::Value,
@@ -241,8 +241,6 @@ keyspaces! {
     /// The other servers that are kept out of a room although they are owed something of it: the number of the event behind which they got nothing.
     37 HELD: OwnedServerName => u64, in Room, as Rows;
 
-    /// The media of other servers that are kept here for a while, by the hash of their address.
-    78 CACHED_MEDIA: Sha256 => CachedMedium, in Server, as Rows;
     /// The public keys that another server ever had, by key id.
     70 SERVER_KEYS: String => KnownKey, in Peer, as Rows;
 
@@ -272,4 +270,10 @@ keyspaces! {
 
     /// The names on the lists of that: allowed ones and denied ones.
     79 POLICY_NAMES: (u64, String) => (), in Server, as Rows;
+
+    /// The media of other servers that are kept here for a while, by the hash of their address.
+    80 CACHED_MEDIA: Sha256 => CachedMedium, in Server, as Rows;
+
+    /// The document in which another server published its keys last.
+    81 KEY_DOCUMENT: () => KnownDocument, in Peer, as Rows;
 }

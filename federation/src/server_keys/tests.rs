@@ -207,6 +207,22 @@ async fn the_bytes_behind_a_key_id_never_change() {
 
 /// Hard case 13.
 #[tokio::test]
+async fn the_key_of_the_specifications_examples_counts_for_nothing() {
+    let world = world();
+    let seed = Base64::<Standard, [u8; 32]>::parse("YJDBA9Xnr2sVqXD9Vj7XVUnmFZcZrlw8Md7kMW+3XA1").unwrap();
+    let published = SigningKey::new("k1", seed.as_inner()).unwrap();
+    let mut document: CanonicalJsonObject = serde_json::from_value(json!({
+        "server_name": "peer.test", "valid_until_ts": START + DAY,
+        "verify_keys": { "ed25519:k1": { "key": unpadded(&published.public_key()) } },
+    }))
+    .unwrap();
+    sign_json("peer.test", &published, &mut document).unwrap();
+    world.publish(serde_json::to_value(&document).unwrap());
+    assert_eq!((world.for_request(1).await, world.for_event(1, START).await), (None, None));
+    assert_eq!(world.fetches(), 1);
+}
+
+#[tokio::test]
 async fn published_keys_on_the_list_count_for_nothing() {
     let world = world_with([key(1).public_key()].into(), Arc::default());
     world.publish(document(&[1, 2], START + DAY, json!({})));

@@ -11,6 +11,7 @@ mod drafts;
 mod hard_cases;
 mod intake;
 mod pitfalls;
+mod policy_servers;
 mod resolution;
 mod rooms;
 mod scenes;

@@ -4,12 +4,16 @@ use std::{
     fs,
     net::TcpListener,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use federation::our_keys::{SigningKey, SigningKeys};
+use ::federation::our_keys::{SigningKey, SigningKeys};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rules::UnixMs;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use yurt::{
@@ -17,8 +21,9 @@ use yurt::{
         Actions,
         accounts::{self, NewAccount},
     },
-    clock,
+    clock::{self, Clock},
     config::{Config, Registration, Tenant},
+    data_folder::KeysOnDisk,
     server::{self, Engines, Running},
 };
 
@@ -87,10 +92,21 @@ pub(crate) fn trusting(authority: &Path) -> reqwest::Client {
     reqwest::Client::builder().no_proxy().tls_certs_only([root]).timeout(WAIT_MAX).build().unwrap()
 }
 
+/// The clock of the system, which can be set forward.
+#[derive(Default)]
+pub(crate) struct SetForward(AtomicU64);
+
+impl Clock for SetForward {
+    fn now(&self) -> UnixMs {
+        UnixMs(clock::System.now().0 + self.0.load(Ordering::SeqCst))
+    }
+}
+
 /// A server with a port of its own, which is part of its name.
 pub(crate) struct Server {
     folder: TempDir,
     config: Config,
+    clock: Arc<SetForward>,
     running: Option<Running>,
 }
 
@@ -118,6 +134,13 @@ impl Server {
         Self::certified(Self::config(&[&format!("localhost:{}", free_port())]), authority)
     }
 
+    /// A server with something otherwise than usual.
+    pub(crate) async fn changed(authority: &Authority, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Self::config_of(authority);
+        change(&mut config);
+        Self::with(config).await
+    }
+
     fn certified(mut config: Config, authority: &Authority) -> Config {
         config.federation.tls_certificate = authority.at("certificate.pem");
         config.federation.tls_key = authority.at("certificate.key");
@@ -143,14 +166,28 @@ impl Server {
     pub(crate) async fn with(mut config: Config) -> Self {
         let folder = tempfile::tempdir().unwrap();
         config.data_dir = folder.path().join("data");
-        let mut server = Self { folder, config, running: None };
+        let mut server = Self { folder, config, clock: Arc::default(), running: None };
         server.start().await;
         server
     }
 
     pub(crate) async fn start(&mut self) {
-        let started = server::start_on(self.config.clone(), Arc::new(clock::System), Engines::rocks().unwrap()).await;
+        let clock: Arc<dyn Clock> = Arc::<SetForward>::clone(&self.clock);
+        let started = server::start_on(self.config.clone(), clock, Engines::rocks().unwrap()).await;
         self.running = Some(started.unwrap());
+    }
+
+    /// Sets its clock forward.
+    pub(crate) fn advance(&self, by: Duration) {
+        self.clock.0.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+
+    /// What its first tenant signs with from the next start on, as `yurt key generate` does it.
+    pub(crate) fn generate_key(&self) -> String {
+        let key = SigningKey::from_random(&yurt::random::bytes(&yurt::random::System::default()));
+        let keys = SigningKeys::one(key);
+        KeysOnDisk::of(&self.config.data_dir, &self.config.tenant[0]).put_next(&keys).unwrap();
+        keys.current().key_id()
     }
 
     pub(crate) async fn stop(&mut self) {

@@ -82,12 +82,17 @@ async fn make_leave_and_make_knock_answer_templates() {
 async fn send_join_answers_the_state_before_and_the_event() {
     let world = World::new().await;
     let event = member("join");
-    let target = format!("{F}/v2/send_join/!r:x/$e?omit_members=true");
-    let answer = Peer::new("a.example").put(&world, &target, &event).await.ok();
-    let expected = json!({ "origin": "us.example", "event": event, "state": [{ "of": "state" }],
-        "auth_chain": [{ "of": "auth_chain" }], "members_omitted": false, "servers_in_room": ["us.example"] });
-    assert_eq!(answer, expected);
-    assert!(world.local.calls()[0].starts_with("a.example accept_membership !r:x $e Join {"));
+    for (query, members_omitted) in [("", false), ("?omit_members=false", false), ("?omit_members=true", true)] {
+        let target = format!("{F}/v2/send_join/!r:x/$e{query}");
+        let answer = Peer::new("a.example").put(&world, &target, &event).await.ok();
+        let expected = json!({ "origin": "us.example", "event": event, "state": [{ "of": "state" }],
+            "auth_chain": [{ "of": "auth_chain" }], "members_omitted": members_omitted,
+            "servers_in_room": ["us.example"] });
+        assert_eq!(answer, expected, "{query}");
+    }
+    let calls = world.local.calls();
+    assert!(calls[0].starts_with("a.example accept_membership !r:x $e Join {"));
+    assert_eq!((calls.len(), calls[2].as_str()), (4, "a.example without members"));
 }
 
 /// Rows `PUT v2/send_leave/{roomId}/{eventId}` and `PUT v1/send_knock/{roomId}/{eventId}`.
