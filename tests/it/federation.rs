@@ -14,6 +14,7 @@ mod redactions;
 mod servers;
 mod serving;
 mod simulation;
+mod storm;
 mod synapse;
 mod world;
 
