@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rules::state::change_of;
+use rules::{event::Event, state::change_of};
 use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName};
 use yurt::{
     actions::{Actions, Caller, backfill, rows::Rows},
-    storage::{Arrival, StateTree, history::EventStanding, keyspaces::EVENTS},
+    storage::{Arrival, Place, StateTree, history::EventStanding, keyspaces::EVENTS},
 };
 
 /// How often one server is asked for more history.
@@ -25,6 +25,8 @@ pub(super) struct Opinion {
     pub(super) rejected: BTreeMap<OwnedEventId, String>,
     /// Events that are known only because others lean on them.
     pub(super) outliers: BTreeSet<OwnedEventId>,
+    /// What each of them is.
+    pub(super) events: BTreeMap<OwnedEventId, String>,
 }
 
 impl Opinion {
@@ -46,6 +48,8 @@ impl Opinion {
         for number in 1..view.tip.next_arrival.get() {
             let Some(stored) = rows.get(&EVENTS, &Arrival::new(number).unwrap()).await.unwrap() else { continue };
             let id = stored.event_id.clone();
+            let event = yurt::actions::rows::read(&stored, &room.home, &view.basis.version).unwrap();
+            opinion.events.insert(id.clone(), told(number, stored.place, &event));
             match stored.standing {
                 EventStanding::Accepted => drop(opinion.accepted.insert(id)),
                 EventStanding::SoftFailed { .. } => drop(opinion.soft_failed.insert(id)),
@@ -94,6 +98,12 @@ impl Opinion {
         };
         format!("{id} ({standing})")
     }
+}
+
+fn told(number: u64, place: Option<Place>, event: &Event) -> String {
+    let (kind, sender, key) = (event.type_str(), event.sender(), event.state_key());
+    let (depth, before, content) = (event.depth(), event.prev_events(), event.content().get());
+    format!("{number} {place:?} {kind} {key:?} of {sender}, depth {depth}, behind {before:?}: {content}")
 }
 
 /// Asks servers for the history that is not held, as an admin does.

@@ -316,7 +316,15 @@ impl Courier {
                 let _ = tokio::time::timeout(LOOK_EVERY, bell.notified()).await;
                 while !life.is_over() {
                     let pdus_max = usize::try_from(1 + world.below(8)).unwrap();
-                    let Ok(Some(batch)) = outbox.next(&to, pdus_max).await else { break };
+                    let batch = match outbox.next(&to, pdus_max).await {
+                        Ok(Some(batch)) => batch,
+                        Ok(None) => break,
+                        Err(error) => {
+                            world.log(|| format!("{from} cannot read what it owes {to}: {error}"));
+                            break;
+                        }
+                    };
+                    world.log(|| format!("{from} owes {to} {} events, up to {:?}", batch.pdus.len(), batch.up_to));
                     if carry(&world, &from, &to, batch.pdus).await.is_ok() {
                         // What cannot be written down is sent again.
                         let _ = outbox.delivered(&to, batch.up_to).await;
