@@ -98,6 +98,7 @@ impl Scene {
             withheld: Default::default(),
             forged: HashMap::new(),
             silent: Default::default(),
+            refused: Default::default(),
             keyless: Default::default(),
             expired: HashMap::new(),
             asked: Default::default(),

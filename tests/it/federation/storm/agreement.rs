@@ -22,6 +22,8 @@ pub(super) struct Opinion {
     pub(super) accepted: BTreeSet<OwnedEventId>,
     /// Events that are right in their place and came too late.
     pub(super) soft_failed: BTreeSet<OwnedEventId>,
+    /// Those of them that are of this server itself.
+    pub(super) kept_back: BTreeSet<OwnedEventId>,
     pub(super) rejected: BTreeMap<OwnedEventId, String>,
     /// Events that are known only because others lean on them.
     pub(super) outliers: BTreeSet<OwnedEventId>,
@@ -50,6 +52,10 @@ impl Opinion {
             let id = stored.event_id.clone();
             let event = yurt::actions::rows::read(&stored, &room.home, &view.basis.version).unwrap();
             opinion.events.insert(id.clone(), told(number, stored.place, &event));
+            let is_own = event.sender().server_name() == actions.server_name;
+            if is_own && matches!(stored.standing, EventStanding::SoftFailed { .. }) {
+                opinion.kept_back.insert(id.clone());
+            }
             match stored.standing {
                 EventStanding::Accepted => drop(opinion.accepted.insert(id)),
                 EventStanding::SoftFailed { .. } => drop(opinion.soft_failed.insert(id)),
@@ -77,7 +83,12 @@ impl Opinion {
             }
         }
         let (ours, theirs) = (self.not_rejected(), other.not_rejected());
-        for id in ours.symmetric_difference(&theirs) {
+        // What came too late for its own server is told to nobody.
+        let is_kept_back = |id: &OwnedEventId| {
+            (self.kept_back.contains(id) && !other.events.contains_key(id))
+                || (other.kept_back.contains(id) && !self.events.contains_key(id))
+        };
+        for id in ours.symmetric_difference(&theirs).filter(|id| !is_kept_back(id)) {
             found.push(format!("event: {} or {}", self.name(Some(id)), other.name(Some(id))));
         }
         found
