@@ -190,7 +190,7 @@ pub(in crate::actions) async fn gather_events(
 
 /// Events that were checked and not judged yet.
 #[derive(Default)]
-struct Pool(HashMap<OwnedEventId, Checked>);
+struct Pool(BTreeMap<OwnedEventId, Checked>);
 
 impl Pool {
     async fn add(

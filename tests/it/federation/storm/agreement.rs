@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rules::{event::Event, state::change_of};
-use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, UserId};
 use yurt::{
     actions::{Actions, Caller, backfill, rows::Rows},
     storage::{Arrival, Place, StateTree, history::EventStanding, keyspaces::EVENTS},
@@ -27,7 +27,9 @@ pub(super) struct Opinion {
     pub(super) rejected: BTreeMap<OwnedEventId, String>,
     /// Events that are known only because others lean on them.
     pub(super) outliers: BTreeSet<OwnedEventId>,
-    /// What each of them is.
+    /// Servers whose people are in the room.
+    pub(super) servers: BTreeSet<OwnedServerName>,
+    /// What all these events are.
     pub(super) events: BTreeMap<OwnedEventId, String>,
 }
 
@@ -44,6 +46,10 @@ impl Opinion {
         for (_, arrival) in StateTree::new(&room.store, room.home.clone()).walk(view.tip.state, 0, 100_000).await.unwrap() {
             let event = rows.event(&view.basis.version, arrival).await.unwrap().1;
             let (kind, key) = change_of(&event).unwrap();
+            if kind.to_string() == "m.room.member" && event.content().get().contains("\"membership\":\"join\"") {
+                let user = <&UserId>::try_from(&*key).unwrap();
+                opinion.servers.insert(user.server_name().to_owned());
+            }
             opinion.state.insert((kind.to_string(), key), event.event_id().clone());
         }
         opinion.heads = view.tip.heads.iter().map(|head| head.event_id.clone()).collect();

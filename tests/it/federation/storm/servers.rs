@@ -34,7 +34,7 @@ use yurt::{
 };
 
 /// 2026-01-01T00:00:00.000Z, where each storm begins.
-const START: u64 = 1_767_225_600_000;
+pub(super) const START: u64 = 1_767_225_600_000;
 /// Longer than any storm: a process that lives until it is ended.
 pub(super) const FOR_EVER: u64 = u64::MAX;
 

@@ -16,7 +16,7 @@ use yurt::actions::{Actions, peers::PeerError};
 
 use super::{
     links::{Courier, Line},
-    servers::{Life, Machine, pass},
+    servers::{Life, Machine, START, pass},
 };
 
 /// How long one waits for an answer that does not come.
@@ -41,6 +41,8 @@ pub(super) struct Weather {
     pub(super) delay_max: u64,
     /// From whom to whom nothing goes.
     pub(super) cut: BTreeSet<(OwnedServerName, OwnedServerName)>,
+    /// The storm is over.
+    pub(super) is_calm: bool,
 }
 
 pub(super) struct World {
@@ -51,6 +53,8 @@ pub(super) struct World {
     pub(super) running: Mutex<BTreeMap<OwnedServerName, Running>>,
     pub(super) signers: BTreeMap<OwnedServerName, Signer>,
     pub(super) room_id: Mutex<Option<OwnedRoomId>>,
+    /// The version of the room.
+    pub(super) version: Mutex<String>,
     /// Who lies.
     pub(super) liar: Option<OwnedServerName>,
     /// Events that were ever seen on a link, in that order, for lies to be made of.
@@ -81,6 +85,7 @@ impl World {
             running: Mutex::default(),
             signers,
             room_id: Mutex::default(),
+            version: Mutex::default(),
             liar: names.last().filter(|_| has_liar).cloned(),
             seen: Mutex::default(),
             dice: Mutex::new(dice),
@@ -91,6 +96,15 @@ impl World {
     /// A number below another.
     pub(super) fn below(&self, end: u64) -> u64 {
         self.dice.lock().random_range(0..end.max(1))
+    }
+
+    pub(super) fn is_calm(&self) -> bool {
+        self.weather.lock().is_calm
+    }
+
+    /// The time, without any server's error, in milliseconds.
+    pub(super) fn now(&self) -> u64 {
+        START + u64::try_from(self.start.elapsed().as_millis()).unwrap()
     }
 
     /// True in so many of a hundred cases.
