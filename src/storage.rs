@@ -139,7 +139,9 @@ impl Default for StoreOptions {
         Self {
             effects: EffectMode::default(),
             committing: Committing::default(),
-            state_cache: StateCache::default(), feed_rows_max: FEED_ROWS_MAX }
+            state_cache: StateCache::default(),
+            feed_rows_max: FEED_ROWS_MAX,
+        }
     }
 }
 
@@ -159,8 +161,13 @@ impl Store {
     /// # Errors
     /// When the engine cannot be read, or left-over effects cannot be written.
     pub async fn open(engine: Arc<dyn Engine>, options: StoreOptions) -> Result<Self, StorageError> {
-        let committer =
-            Committer::open(Arc::clone(&engine), (options.effects, options.committing), options.feed_rows_max, StreamId::ONLY).await?;
+        let committer = Committer::open(
+            Arc::clone(&engine),
+            (options.effects, options.committing),
+            options.feed_rows_max,
+            StreamId::ONLY,
+        )
+        .await?;
         Ok(Self(Arc::new(Inner { engine, committer, state_cache: options.state_cache.with_own_rows() })))
     }
 

@@ -89,8 +89,7 @@ impl Common {
             }
             Engines::StrictMemory(engine_of) => (Arc::new(engine_of(&tenant.name)), EffectMode::Deferred),
         };
-        let options =
-            |effects, feed_rows_max| StoreOptions {
+        let options = |effects, feed_rows_max| StoreOptions {
             effects,
             feed_rows_max,
             state_cache: self.state_cache.clone(),

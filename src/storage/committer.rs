@@ -107,7 +107,8 @@ impl Committer {
         let (last, epoch) = engine.last(stream).await?;
         let (publish, position) = watch::channel(Position::new(stream, last));
         let counting = Arc::<Counting>::default();
-        let mut stream = Stream::new(engine, (effects, feed_rows_max), (stream, epoch + 1), publish, Arc::clone(&counting));
+        let mut stream =
+            Stream::new(engine, (effects, feed_rows_max), (stream, epoch + 1), publish, Arc::clone(&counting));
         let stream = match committing {
             Committing::Thread => opened(stream).await?,
             Committing::Task => stream.open().map(|()| stream)?,

@@ -193,13 +193,7 @@ pub(in crate::actions) async fn gather_events(
 struct Pool(BTreeMap<OwnedEventId, Checked>);
 
 impl Pool {
-    async fn add(
-        &mut self,
-        actions: &Actions,
-        met: &Met,
-        raw: RawPdu,
-        is_wanted: impl Fn(&OwnedEventId) -> bool,
-    ) {
+    async fn add(&mut self, actions: &Actions, met: &Met, raw: RawPdu, is_wanted: impl Fn(&OwnedEventId) -> bool) {
         let Some(shape) = judging::shape(&raw, &met.version(), Purpose::AuthChain) else { return };
         if !is_wanted(shape.event_id()) || *shape.room_id() != met.room.id || self.0.contains_key(shape.event_id()) {
             return;

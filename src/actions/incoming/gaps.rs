@@ -178,12 +178,7 @@ async fn bridge(
 }
 
 /// Asks peers, one after the other, for the events before an event, until they reach what is held or are too many.
-async fn ask(
-    actions: &Actions,
-    met: &Met,
-    helpers: &Helpers,
-    event: &WellFormedPdu,
-) -> Result<Vec<Given>, NotGiven> {
+async fn ask(actions: &Actions, met: &Met, helpers: &Helpers, event: &WellFormedPdu) -> Result<Vec<Given>, NotGiven> {
     let mut given = AllGiven::new();
     let mut trouble = None;
     for peer in &helpers.peers {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rules::{event::Event, state::change_of};
-use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, UserId};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, ServerName, UserId};
 use yurt::{
     actions::{Actions, Caller, backfill, rows::Rows},
     storage::{Arrival, Place, StateTree, history::EventStanding, keyspaces::EVENTS},
@@ -22,7 +22,7 @@ pub(super) struct Opinion {
     pub(super) accepted: BTreeSet<OwnedEventId>,
     /// Events that are right in their place and came too late.
     pub(super) soft_failed: BTreeSet<OwnedEventId>,
-    /// Those of them that are of this server itself.
+    /// Those of them that are of this server itself, which tells nobody of them, or of the liar, who may have told nobody else.
     pub(super) kept_back: BTreeSet<OwnedEventId>,
     pub(super) rejected: BTreeMap<OwnedEventId, String>,
     /// Events that are known only because others lean on them.
@@ -35,7 +35,7 @@ pub(super) struct Opinion {
 
 impl Opinion {
     /// None: nobody of the server is in the room.
-    pub(super) async fn of(actions: &Actions, room_id: &OwnedRoomId) -> Option<Self> {
+    pub(super) async fn of(actions: &Actions, room_id: &OwnedRoomId, liar: Option<&ServerName>) -> Option<Self> {
         let room = actions.room(room_id);
         let view = room.view().await.unwrap()?;
         if view.summary.local_joined() == 0 {
@@ -43,7 +43,9 @@ impl Opinion {
         }
         let rows = Rows::on_disk(&room.store, &room.home);
         let mut opinion = Self::default();
-        for (_, arrival) in StateTree::new(&room.store, room.home.clone()).walk(view.tip.state, 0, 100_000).await.unwrap() {
+        for (_, arrival) in
+            StateTree::new(&room.store, room.home.clone()).walk(view.tip.state, 0, 100_000).await.unwrap()
+        {
             let event = rows.event(&view.basis.version, arrival).await.unwrap().1;
             let (kind, key) = change_of(&event).unwrap();
             if kind.to_string() == "m.room.member" && event.content().get().contains("\"membership\":\"join\"") {
@@ -58,8 +60,9 @@ impl Opinion {
             let id = stored.event_id.clone();
             let event = yurt::actions::rows::read(&stored, &room.home, &view.basis.version).unwrap();
             opinion.events.insert(id.clone(), told(number, stored.place, &event));
-            let is_own = event.sender().server_name() == actions.server_name;
-            if is_own && matches!(stored.standing, EventStanding::SoftFailed { .. }) {
+            let server = event.sender().server_name();
+            let is_untold = server == actions.server_name || Some(server) == liar;
+            if is_untold && matches!(stored.standing, EventStanding::SoftFailed { .. }) {
                 opinion.kept_back.insert(id.clone());
             }
             match stored.standing {
@@ -89,7 +92,7 @@ impl Opinion {
             }
         }
         let (ours, theirs) = (self.not_rejected(), other.not_rejected());
-        // What came too late for its own server is told to nobody.
+        // Nobody passes on what came too late.
         let is_kept_back = |id: &OwnedEventId| {
             (self.kept_back.contains(id) && !other.events.contains_key(id))
                 || (other.kept_back.contains(id) && !self.events.contains_key(id))

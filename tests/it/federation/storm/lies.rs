@@ -2,9 +2,8 @@
 
 use ::federation::{Pdu, local::StateBefore};
 use rules::{
-    Version,
+    UnixMs, Version,
     draft::{self, Around, Draft},
-    UnixMs,
     signature::Signer,
 };
 use ruma::{CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, OwnedUserId, ServerName, UserId};
@@ -118,7 +117,8 @@ fn altered(world: &World, pdu: &Pdu) -> Pdu {
 /// In somebody else's name, signed by the liar.
 fn misattributed(world: &World, pdu: &Pdu) -> Pdu {
     let mut object = object_of(pdu);
-    let victims: Vec<OwnedUserId> = world.signers.keys().map(|name| UserId::parse(format!("@{}0:{name}", &name.as_str()[..1])).unwrap()).collect();
+    let victims: Vec<OwnedUserId> =
+        world.signers.keys().map(|name| UserId::parse(format!("@{}0:{name}", &name.as_str()[..1])).unwrap()).collect();
     let victim = world.pick(&victims).to_string();
     object.insert("sender".to_owned(), CanonicalJsonValue::String(victim));
     let (signer, version) = signer(world);

@@ -77,7 +77,8 @@ impl Line {
             let answer = async {
                 world.travel(&self.from, peer).await?;
                 let actions = world.actions(peer).ok_or(PeerError::Unreachable)?;
-                let answer = tokio::spawn(call(actions, self.from.clone())).await.map_err(|_broken| PeerError::Unreachable)?;
+                let answer =
+                    tokio::spawn(call(actions, self.from.clone())).await.map_err(|_broken| PeerError::Unreachable)?;
                 if world.actions(peer).is_none() {
                     return Err(PeerError::Unreachable);
                 }
@@ -105,13 +106,16 @@ impl Line {
 impl Peers for Line {
     fn event<'a>(&'a self, peer: &'a ServerName, event_id: &'a EventId) -> Asking<'a, Pdu> {
         let id = event_id.to_owned();
-        let call = move |actions: Actions, from: OwnedServerName| async move { LocalRooms::event(&actions, &from, &id).await };
+        let call =
+            move |actions: Actions, from: OwnedServerName| async move { LocalRooms::event(&actions, &from, &id).await };
         self.ask(peer, format!("event {event_id}"), call, |world, pdu| lies::event(world, &pdu))
     }
 
     fn missing_events<'a>(&'a self, peer: &'a ServerName, room_id: &'a RoomId, gap: Gap) -> Asking<'a, Vec<Pdu>> {
         let (what, room) = (format!("events before {:?}", gap.latest), room_id.to_owned());
-        let call = move |actions: Actions, from: OwnedServerName| async move { actions.missing_events(&from, &room, gap).await };
+        let call = move |actions: Actions, from: OwnedServerName| async move {
+            actions.missing_events(&from, &room, gap).await
+        };
         self.ask(peer, what, call, lies::events)
     }
 
@@ -122,7 +126,9 @@ impl Peers for Line {
         event_id: &'a EventId,
     ) -> Asking<'a, StateBefore<OwnedEventId>> {
         let (room, id) = (room_id.to_owned(), event_id.to_owned());
-        let call = move |actions: Actions, from: OwnedServerName| async move { actions.state_ids_before(&from, &room, &id).await };
+        let call = move |actions: Actions, from: OwnedServerName| async move {
+            actions.state_ids_before(&from, &room, &id).await
+        };
         self.ask(peer, format!("state before {event_id}"), call, lies::state_ids)
     }
 
@@ -133,7 +139,8 @@ impl Peers for Line {
         event_id: &'a EventId,
     ) -> Asking<'a, StateBefore<Pdu>> {
         let (room, id) = (room_id.to_owned(), event_id.to_owned());
-        let call = move |actions: Actions, from: OwnedServerName| async move { actions.state_before(&from, &room, &id).await };
+        let call =
+            move |actions: Actions, from: OwnedServerName| async move { actions.state_before(&from, &room, &id).await };
         self.ask(peer, format!("whole state before {event_id}"), call, lies::state)
     }
 
@@ -145,7 +152,9 @@ impl Peers for Line {
         events_max: usize,
     ) -> Asking<'a, Vec<Pdu>> {
         let (what, room, behind) = (format!("history before {behind:?}"), room_id.to_owned(), behind.to_vec());
-        let call = move |actions: Actions, from: OwnedServerName| async move { actions.backfill(&from, &room, behind, events_max).await };
+        let call = move |actions: Actions, from: OwnedServerName| async move {
+            actions.backfill(&from, &room, behind, events_max).await
+        };
         self.ask(peer, what, call, lies::events)
     }
 
@@ -156,7 +165,8 @@ impl Peers for Line {
         event_id: &'a EventId,
     ) -> Asking<'a, Vec<Pdu>> {
         let (room, id) = (room_id.to_owned(), event_id.to_owned());
-        let call = move |actions: Actions, from: OwnedServerName| async move { actions.auth_chain(&from, &room, &id).await };
+        let call =
+            move |actions: Actions, from: OwnedServerName| async move { actions.auth_chain(&from, &room, &id).await };
         self.ask(peer, format!("what authorises {event_id}"), call, lies::events)
     }
 

@@ -22,9 +22,8 @@ use yurt::{
     clock::Clock,
     random::Seeded,
     storage::{
-        Committing, EffectMode, Engine, Reading, Store, StoreOptions,
+        Committing, EffectMode, Engine, Reading, StorageError, Store, StoreOptions,
         changes::StreamId,
-        StorageError,
         engine::{ApplyError, Group, RowPage, RowRange},
         keyspace::RowKey,
         media::{MediaPlace, MediaStore},
