@@ -95,8 +95,12 @@ impl Common {
             }
             Engines::StrictMemory(engine_of) => (Arc::new(engine_of(&tenant.name)), EffectMode::Deferred),
         };
-        let options =
-            |effects, feed_rows_max| StoreOptions { effects, state_cache: self.state_cache.clone(), feed_rows_max };
+        let options = |effects, feed_rows_max| StoreOptions {
+            effects,
+            feed_rows_max,
+            state_cache: self.state_cache.clone(),
+            ..StoreOptions::default()
+        };
         let store = Store::open(engine, options(effects, FEED_ROWS_MAX)).await?;
         let in_memory = options(EffectMode::Inline, INCOGNITO_FEED_ROWS_MAX);
         let incognito = Store::open(Arc::new(MemoryEngine::new()), in_memory).await?;

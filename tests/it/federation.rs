@@ -38,6 +38,7 @@ mod vectors;
 mod wire;
 mod toggles;
 mod stranger;
+mod storm;
 mod world;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};

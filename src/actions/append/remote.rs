@@ -47,8 +47,9 @@ pub struct Arriving {
 pub enum Before {
     /// What the states after its previous events make together; they are held.
     Parents,
-    /// What a peer says: numbers of state keys, and the events, all of them held. There is a hole in the history before the event.
-    Claimed(Vec<(u32, Arrival)>),
+    /// What peers say, each of them: numbers of state keys, and the events, all of them held. What differs is merged. There is a hole in the history before
+    /// the event.
+    Claimed(Vec<Vec<(u32, Arrival)>>),
 }
 
 impl From<Event> for Arriving {
@@ -313,7 +314,13 @@ impl Writer {
     async fn state_before(&mut self, event: &Event, before: Before) -> Result<StateRoot, ActionError> {
         let version = self.version()?;
         match before {
-            Before::Claimed(entries) => self.state_of(entries).await,
+            Before::Claimed(claims) => {
+                let mut states = Vec::with_capacity(claims.len());
+                for entries in claims {
+                    states.push(self.state_of(entries).await?);
+                }
+                self.merged(&version, &states).await
+            }
             Before::Parents => {
                 let mut states = Vec::with_capacity(event.prev_events().len());
                 for id in event.prev_events() {

@@ -45,6 +45,8 @@ pub(crate) struct World {
     pub(crate) forged: HashMap<OwnedEventId, String>,
     /// They do not answer this.
     pub(crate) silent: BTreeSet<&'static str>,
+    /// They answer that they do not give this.
+    pub(crate) refused: BTreeSet<&'static str>,
     /// Whose keys are not to be found.
     pub(crate) keyless: HashSet<OwnedServerName>,
     /// Whose keys are given up, and when.
@@ -205,7 +207,11 @@ impl World {
 
     fn is_asked(&mut self, what: &'static str) -> Result<(), PeerError> {
         *self.asked.entry(what).or_default() += 1;
-        if self.silent.contains(what) { Err(PeerError::Unreachable) } else { Ok(()) }
+        match what {
+            what if self.silent.contains(what) => Err(PeerError::Unreachable),
+            what if self.refused.contains(what) => Err(PeerError::Refused),
+            _ => Ok(()),
+        }
     }
 
     fn state_ids(&self, event_id: &EventId) -> Option<StateBefore<OwnedEventId>> {
