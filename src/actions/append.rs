@@ -21,7 +21,6 @@ use super::{
     directory::Relisted,
     error::ActionError,
     lane::{Room, Working},
-    outgoing,
     rows::{Rows, state_key},
     summary::{self, Basis},
     view::RoomView,
@@ -273,7 +272,7 @@ impl Writer {
         let has_peers = self.has_peers()?;
         self.tells_outsider = false;
         self.place_at_the_end(event, before, transaction_id).await?;
-        if has_peers || (self.tells_outsider && outgoing::federates(self.view()?)) {
+        if has_peers || (self.tells_outsider && self.view()?.takes_part()) {
             self.owe_last()?;
         }
         Ok(())

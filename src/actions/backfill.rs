@@ -90,7 +90,9 @@ pub async fn federation_backfill(
     }
     let met = guests::find(actions, &room.id).await?.ok_or(ActionError::RoomNotFound)?;
     let others = suppliers(&met.rows()).await?.into_iter().map(|supplier| supplier.server);
-    let is_asked = |server: &OwnedServerName| met.view.admits(server) && *server != actions.server_name && peer.is_none_or(|peer| server == peer);
+    let is_asked = |server: &OwnedServerName| {
+        met.view.admits(server) && *server != actions.server_name && peer.is_none_or(|peer| server == peer)
+    };
     let suppliers: Vec<OwnedServerName> = others.filter(is_asked).collect();
     let Some(first) = suppliers.first() else {
         return Err(ActionError::invalid("peer", "nobody of such a server is in the room"));

@@ -22,7 +22,6 @@ use super::{
     ActionError, Actions,
     append::Writer,
     incoming::guests::Met,
-    outgoing,
     peers::{Errcode, PeerError},
     summary,
 };
@@ -190,7 +189,7 @@ pub(super) fn refusal(said: &Said) -> Option<Refusal> {
 pub(super) async fn to_ask(actions: &Actions, writer: &mut Writer) -> Result<Option<PolicyServer>, ActionError> {
     let event = writer.state_event("m.room.policy", "").await?;
     let Some(named) = event.as_deref().and_then(read) else { return Ok(None) };
-    let takes_part = actions.is_connected() && outgoing::federates(writer.view()?);
+    let takes_part = actions.is_connected() && writer.view()?.admits(&named.server);
     let is_joined = writer.get(&SERVERS, &named.server).await?.is_some();
     Ok(Some(named).filter(|_| takes_part && is_joined))
 }

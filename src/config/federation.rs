@@ -41,6 +41,11 @@ pub struct Federation {
     pub resume_events_max: u64,
     /// Changes that another server may have missed. One that missed more gets only the newest event of each room, and asks for what it lacks. Default: 10000.
     pub behind_rows_max: u64,
+    /// Servers that are asked, in turn, for the signing keys of another one that does not give them itself. Default: none.
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
+    pub notaries: Vec<OwnedServerName>,
+    /// Public signing keys that count for nothing, as base64 of 32 bytes: keys whose secret half was published or stolen. Default: none.
+    pub refused_keys: Vec<String>,
 }
 
 /// Whether other servers may take part in a room.
@@ -53,11 +58,6 @@ pub enum RoomMode {
     Open,
     /// This server keeps the room to itself.
     Off,
-    /// Servers that are asked, in turn, for the signing keys of another one that does not give them itself. Default: none.
-    #[cfg_attr(test, schemars(with = "Vec<String>"))]
-    pub notaries: Vec<OwnedServerName>,
-    /// Public signing keys that count for nothing, as base64 of 32 bytes: keys whose secret half was published or stolen. Default: none.
-    pub refused_keys: Vec<String>,
 }
 
 impl Default for Federation {

@@ -88,6 +88,7 @@ impl World {
             withheld: HashSet::new(),
             forged: HashMap::new(),
             silent: BTreeSet::new(),
+            refused: BTreeSet::new(),
             keyless: HashSet::new(),
             expired: HashMap::new(),
             files: HashMap::new(),
@@ -209,7 +210,7 @@ impl World {
         *self.asked.entry(what).or_default() += 1;
         match what {
             what if self.silent.contains(what) => Err(PeerError::Unreachable),
-            what if self.refused.contains(what) => Err(PeerError::Refused),
+            what if self.refused.contains(what) => Err(PeerError::Refused(Errcode::NOT_FOUND)),
             _ => Ok(()),
         }
     }

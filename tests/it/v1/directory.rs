@@ -457,5 +457,5 @@ async fn without_federation_other_servers_are_not_asked_for_their_rooms() {
     let alice = server.account("alice").await;
     alice.get("/v1/directory/servers/other.example/rooms").await.refused(409, "SW_FED_DISABLED");
     alice.get("/v1/directory/servers/other.example/rooms?limit=0").await.invalid("limit");
-    alice.get(&format!("/v1/directory/servers/{}/rooms", crate::client::SERVER_NAME)).await.invalid("server");
+    alice.get(&format!("/v1/directory/servers/{}/rooms", SERVER_NAME)).await.invalid("server");
 }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use rules::{UnixMs, signature::Signer};
+use rules::{UnixMs, keys::KeyRing, signature::Signer};
 use ruma::{OwnedServerName, ServerName};
 use tokio::time::Instant;
 use yurt::{
@@ -18,6 +18,7 @@ use yurt::{
         images::Images,
         media::{Media, Uploading},
         passwords::Passwords,
+        remote_media::Bounds,
     },
     clock::Clock,
     random::Seeded,
@@ -29,6 +30,7 @@ use yurt::{
         media::{MediaPlace, MediaStore},
         memory::MemoryEngine,
         range::{Direction, Limit},
+        room_settings::FederationMode,
     },
 };
 
@@ -175,6 +177,9 @@ impl Machine {
                 registration: Registration::Closed,
                 token_lifetime_ms: None,
                 reserved_aliases: Vec::new(),
+                room_federation: FederationMode::Open,
+                resume_events_max: 10_000,
+                behind_rows_max: 10_000,
             },
             passwords: Passwords::default(),
             media: Media {
@@ -182,7 +187,9 @@ impl Machine {
                 images: Images::default(),
                 upload_bytes_max: 1,
                 uploading: Uploading::default(),
+                remote: Bounds { medium_bytes_max: 1, cache_bytes_max: 1 },
             },
+            own_keys: KeyRing::new(),
         };
         (Actions::open(parts).await.unwrap(), life)
     }
