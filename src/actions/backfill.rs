@@ -23,6 +23,7 @@ use crate::storage::{
     Arrival, Commit, Direction, Home, KeyRange, Limit, Place,
     history::Arrivals,
     keyspaces::{EVENTS, MEMBERS, MISSING, SERVERS},
+    room_settings::FederationMode,
 };
 
 mod pauses;
@@ -84,12 +85,14 @@ pub async fn federation_backfill(
     must_be_admin(caller)?;
     let room = rooms::locate(actions, reference).await?;
     let view = room.view().await?.filter(|view| view.summary.kind != RoomKind::Incognito);
-    if view.ok_or(ActionError::RoomNotFound)?.settings.federation_off {
+    if view.ok_or(ActionError::RoomNotFound)?.settings.federation == FederationMode::Off {
         return Err(ActionError::FederationDisabled("the room does not take part in federation".to_owned()));
     }
     let met = guests::find(actions, &room.id).await?.ok_or(ActionError::RoomNotFound)?;
     let others = suppliers(&met.rows()).await?.into_iter().map(|supplier| supplier.server);
-    let is_asked = |server: &OwnedServerName| *server != actions.server_name && peer.is_none_or(|peer| server == peer);
+    let is_asked = |server: &OwnedServerName| {
+        met.view.admits(server) && *server != actions.server_name && peer.is_none_or(|peer| server == peer)
+    };
     let suppliers: Vec<OwnedServerName> = others.filter(is_asked).collect();
     let Some(first) = suppliers.first() else {
         return Err(ActionError::invalid("peer", "nobody of such a server is in the room"));

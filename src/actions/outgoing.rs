@@ -20,11 +20,10 @@ use federation::{
     outbound::{Edu, PeerStatus},
 };
 use parking_lot::{Mutex, RwLock};
-use rules::kind::RoomKind;
 use ruma::{OwnedRoomId, OwnedServerName, ServerName};
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 
-use super::{ActionError, Actions, Inner, peers::Asking, summary, view::RoomView};
+use super::{ActionError, Actions, Inner, peers::Asking};
 use crate::storage::Position;
 
 mod edus;
@@ -34,14 +33,11 @@ mod reading;
 pub use edus::{has_read, types};
 pub use reading::ever_in;
 
-/// Rows of the feed that a peer may be behind. One that is further behind gets only the newest event of each room, and asks for what is before that.
-/// Source: <https://spec.matrix.org/v1.19/server-server-api/#transactions>
-pub const BEHIND_ROWS_MAX: u64 = 10_000;
 /// Peers of which is remembered what they have, though they lack nothing.
 const DONE_MAX: usize = 10_000;
 /// Time between two looks at what has to be written down.
 const KEEP_EVERY: Duration = Duration::from_secs(5);
-/// Pause after storage could not be read or written.
+/// Pause after storage could not be read or written, and between two looks at peers that do not answer.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Something that is done while others wait.
@@ -61,6 +57,9 @@ pub trait Sending: Send + Sync + 'static {
     /// Tries a server again now.
     fn reset<'a>(&'a self, peer: &'a ServerName) -> Asking<'a, ()>;
 
+    /// What these servers were about to get is asked for anew, and typing notices and read receipts for them are dropped. Returns at once.
+    fn forget(&self, servers: Vec<OwnedServerName>);
+
     /// How many handles of the actions it holds while nothing is asked of it; none: something is.
     fn idle_handles(&self) -> Option<usize>;
 
@@ -75,6 +74,8 @@ pub struct Outgoing {
     /// Held while is looked up who is in the rooms that were noted.
     resolving: AsyncMutex<()>,
     noted: Notify,
+    /// Some peer has taken something.
+    taken: Notify,
     sending: RwLock<Option<Arc<dyn Sending>>>,
 }
 
@@ -91,6 +92,15 @@ struct State {
     on_disk: kept::OnDisk,
     /// Peers of whom there is something new to write down for administrators.
     touched: HashMap<OwnedServerName, ()>,
+}
+
+/// How long somebody waits for peers to take what they are owed.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// In all.
+    pub time_max: Duration,
+    /// Until so many tries in a row have failed.
+    pub failures_max: u32,
 }
 
 /// Events of a room that were committed.
@@ -130,15 +140,12 @@ pub enum Taken {
     Rooms(Option<OwnedRoomId>),
 }
 
-/// Events of the room may be sent to other servers.
-pub fn federates(view: &RoomView) -> bool {
-    let is_closed_off =
-        || summary::content(&view.basis.create).get("m.federate").and_then(serde_json::Value::as_bool) == Some(false);
-    view.summary.kind != RoomKind::Incognito && !view.settings.federation_off && !is_closed_off()
-}
-
 fn later(one: Position, other: Position) -> Position {
     if one.has_reached(other) { one } else { other }
+}
+
+fn earlier(one: Position, other: Position) -> Position {
+    if one.has_reached(other) { other } else { one }
 }
 
 impl Outgoing {
@@ -197,19 +204,25 @@ impl Outgoing {
         self.state.lock().behind.get(peer).cloned()
     }
 
-    /// These peers may lack what is noted.
-    fn add(&self, servers: &[OwnedServerName], noted: Noted) {
+    /// These peers may lack what is noted. All that was noted at one time comes together: each peer is read for from the first that it may lack.
+    fn add(&self, news: &[(Vec<OwnedServerName>, Noted)]) {
+        let mut lacking: HashMap<&OwnedServerName, (Position, Position)> = HashMap::new();
+        for (servers, noted) in news {
+            for server in servers {
+                let (from, until) = lacking.entry(server).or_insert((noted.from, noted.until));
+                (*from, *until) = (earlier(*from, noted.from), later(*until, noted.until));
+            }
+        }
         let mut state = self.state.lock();
         let state = &mut *state;
-        for server in servers {
+        for (server, (from, until)) in lacking {
             let done = state.done.get(server).copied().unwrap_or_default();
-            if done.has_reached(noted.until) {
+            if done.has_reached(until) {
                 continue;
             }
-            let from = later(noted.from.before(), done);
-            let fresh = Behind { from, until: noted.until, catching_up: None };
+            let fresh = Behind { from: later(from.before(), done), until, catching_up: None };
             let behind = state.behind.entry(server.clone()).or_insert(fresh);
-            behind.until = later(behind.until, noted.until);
+            behind.until = later(behind.until, until);
             state.is_changed = true;
         }
     }
@@ -228,8 +241,43 @@ impl Outgoing {
             }
             state.done.insert(peer.to_owned(), behind.from);
             state.behind.remove(peer);
+            self.taken.notify_waiters();
         }
         lacks_nothing
+    }
+
+    /// Waits until these peers have taken everything that was committed until now, or those who wait are out of patience. Answers those that have not.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub async fn settled(
+        &self,
+        actions: &Actions,
+        peers: &[OwnedServerName],
+        patience: Patience,
+    ) -> Result<Vec<OwnedServerName>, ActionError> {
+        let Some(sending) = self.sending() else { return Ok(Vec::new()) };
+        self.resolve(actions).await?;
+        let deadline = tokio::time::Instant::now() + patience.time_max;
+        loop {
+            let taken = self.taken.notified();
+            tokio::pin!(taken);
+            taken.as_mut().enable();
+            let lacking: Vec<OwnedServerName> = {
+                let state = self.state.lock();
+                peers.iter().filter(|peer| state.behind.contains_key(*peer)).cloned().collect()
+            };
+            let mut is_over = true;
+            for peer in &lacking {
+                let failures = sending.status(peer).await.map_or(0, |status| status.standing.failures);
+                is_over &= failures >= patience.failures_max;
+            }
+            let look = tokio::time::Instant::now() + PAUSE;
+            if is_over || tokio::time::Instant::now() >= deadline {
+                return Ok(lacking);
+            }
+            tokio::time::timeout_at(look.min(deadline), taken).await.ok();
+        }
     }
 
     /// The peer is too far behind.
@@ -266,24 +314,25 @@ impl Outgoing {
         for news in noted.values() {
             actions.store.watch_position().wait_for(|seen| seen.has_reached(news.until)).await.ok();
         }
-        let mut noted = noted.into_iter();
+        let mut news = Vec::with_capacity(noted.len());
         let mut outcome = Ok(());
-        for (room_id, news) in noted.by_ref() {
-            match reading::servers_of(actions, &room_id, news.first).await {
-                Ok(servers) => {
-                    self.add(&servers, news);
-                    if let Some(sending) = self.sending().filter(|_| !servers.is_empty()) {
-                        sending.wake(servers);
-                    }
-                }
-                Err(error) => {
-                    outcome = Err(error);
-                    self.note_again(room_id, news);
-                    break;
-                }
+        for (room_id, noted) in &noted {
+            match reading::servers_of(actions, room_id, noted.first).await {
+                Ok(servers) => news.push((servers, *noted)),
+                Err(error) => outcome = Err(error),
             }
         }
-        noted.for_each(|(room_id, news)| self.note_again(room_id, news));
+        if outcome.is_ok() {
+            self.add(&news);
+            if let Some(sending) = self.sending() {
+                news.into_iter()
+                    .map(|(servers, _)| servers)
+                    .filter(|servers| !servers.is_empty())
+                    .for_each(|servers| sending.wake(servers));
+            }
+        } else {
+            noted.into_iter().for_each(|(room_id, noted)| self.note_again(room_id, noted));
+        }
         self.state.lock().is_resolving = false;
         outcome
     }
@@ -383,5 +432,31 @@ impl Outbox for TenantOutbox {
             Taken::Rooms(after) => inner.outgoing.caught_up(peer, after),
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::owned_server_name;
+
+    use super::*;
+
+    #[test]
+    fn a_peer_is_read_for_from_the_first_event_that_it_may_lack_in_whichever_room() {
+        let place = |number: u64| Position::from_token(&format!("p1_{number}")).unwrap();
+        let at = |number| Noted { from: place(number), until: place(number + 1), first: 1 };
+        let (peer, other) = (owned_server_name!("peer.example"), owned_server_name!("other.example"));
+        let outgoing = Outgoing::default();
+        outgoing.add(&[
+            (vec![peer.clone()], at(9)),
+            (vec![peer.clone(), other.clone()], at(5)),
+            (vec![peer.clone()], at(7)),
+        ]);
+        let behind = |peer| outgoing.behind(peer).map(|behind| (behind.from, behind.until));
+        assert_eq!(behind(&peer), Some((place(4), place(10))));
+        assert_eq!(behind(&other), Some((place(4), place(6))));
+        assert!(outgoing.moved(&peer, place(10)));
+        outgoing.add(&[(vec![peer.clone()], at(11))]);
+        assert_eq!(behind(&peer), Some((place(10), place(12))));
     }
 }

@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use federation::{
     Pdu,
-    local::{AliasAnswer, Gap, Invite, StateBefore, Template, Wish},
+    local::{AliasAnswer, Gap, Invite, PublicRooms, PublicSearch, StateBefore, Template, Wish},
 };
 use futures_util::stream::BoxStream;
 use rules::{UnixMs, keys::KeyRing};
@@ -24,10 +24,13 @@ use super::{ActionError, Actions};
 
 mod kept;
 mod known;
+mod policy;
 
 pub use kept::PeerRows;
 pub(super) use known::known;
 pub use known::{KnownPeer, list, reset};
+pub(super) use policy::load as load_policy;
+pub use policy::{NAMES_MAX, ServerPolicy, policy, set_policy};
 
 /// Something that is asked of a peer.
 pub type Asking<'a, T> = Pin<Box<dyn Future<Output = Result<T, PeerError>> + Send + 'a>>;
@@ -90,6 +93,11 @@ impl Errcode {
         let named = [Self::FORBIDDEN, Self::NOT_FOUND, Self::INCOMPATIBLE_ROOM_VERSION].map(|code| code.0);
         let known = named.into_iter().chain(Self::OTHERS).find(|known| Some(*known) == text);
         known.map_or(Self::UNKNOWN, Self)
+    }
+
+    /// The same question may have another answer soon.
+    pub(super) fn is_passing(self) -> bool {
+        matches!(self.0, "M_LIMIT_EXCEEDED" | "M_RESOURCE_LIMIT_EXCEEDED" | "M_UNAUTHORIZED" | "M_UNKNOWN")
     }
 
     /// As it stands in answers.
@@ -232,6 +240,17 @@ pub trait Peers: Send + Sync + 'static {
 
     /// The room of an alias of the peer, and servers to join it through (`query/directory`).
     fn alias<'a>(&'a self, _peer: &'a ServerName, _alias: &'a RoomAliasId) -> Asking<'a, AliasAnswer> {
+        unreachable_peer()
+    }
+
+    /// A page of the peer's public rooms (`publicRooms`).
+    fn public_rooms<'a>(&'a self, _peer: &'a ServerName, _search: &'a PublicSearch) -> Asking<'a, PublicRooms> {
+        unreachable_peer()
+    }
+
+    /// The signature of the peer, as the policy server of a room, for an event (`policy/v1/sign`).
+    #[expect(clippy::boxed_local, reason = "networks that ask take it")]
+    fn policy_signature<'a>(&'a self, _peer: &'a ServerName, _event: Pdu) -> Asking<'a, String> {
         unreachable_peer()
     }
 

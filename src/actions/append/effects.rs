@@ -184,7 +184,12 @@ impl Writer {
         let joined = |membership| u64::from(membership == Membership::Join);
         let server = user_id.server_name().to_owned();
         if joined(was) == joined(is) {
-            if was == Membership::Invite && was != is {
+            let is_over = match was {
+                Membership::Invite => is != was,
+                Membership::Knock => matches!(is, Membership::Leave | Membership::Ban),
+                _ => false,
+            };
+            if is_over {
                 self.invite_ended(&server).await?;
             }
             return Ok(());

@@ -82,7 +82,7 @@ fn begin(actions: &Actions, room_id: OwnedRoomId, before: Place, limit: usize) -
 async fn ask(actions: &Actions, room_id: &RoomId, before: Place, limit: usize) -> Result<(), ActionError> {
     let Some(met) = guests::find(actions, room_id).await? else { return Ok(()) };
     let others = suppliers(&met.rows()).await?.into_iter().map(|supplier| supplier.server);
-    let suppliers = others.filter(|server| *server != actions.server_name).collect();
+    let suppliers = others.filter(|server| met.view.admits(server) && *server != actions.server_name).collect();
     fill(actions, &met, Asking { suppliers, limit, before: Some(before), only_due: true }).await?;
     Ok(())
 }

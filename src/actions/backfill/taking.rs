@@ -14,7 +14,7 @@ use crate::{
         append::{Before, Remote, Slot},
         incoming::{
             Taken,
-            claims::{self, NotGiven},
+            claims::{self, Helpers, NotGiven},
             guests::Met,
             is_in_room,
             judging::{self, Purpose},
@@ -118,11 +118,11 @@ async fn take_one(
         if *states_asked > ENDS_MAX {
             return Ok(());
         }
-        before = Before::Claimed(claims::claim(actions, met, peer, pdu.event_id()).await?);
+        before = Before::Claimed(claims::claim(actions, met, &Helpers::only(peer), pdu.event_id()).await?);
     }
     let mut taken = take(actions, met, peer, raw.clone(), before.clone(), slot, None).await?;
     if let Taken::Judged(Remote::Missing(missing)) = taken {
-        claims::gather_events(actions, met, peer, missing).await?;
+        claims::gather_events(actions, met, &Helpers::only(peer), missing).await?;
         taken = take(actions, met, peer, raw, before, slot, None).await?;
     }
     let refused = match taken {

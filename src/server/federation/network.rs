@@ -9,7 +9,7 @@ use federation::{
     Pdu, Validity,
     connection::Connections,
     error::FederationError,
-    local::{AliasAnswer, Gap, Invite, StateBefore, Template, Wish},
+    local::{AliasAnswer, Gap, Invite, PublicRooms, PublicSearch, StateBefore, Template, Wish},
     server_keys::ServerKeys,
 };
 use futures_util::{StreamExt as _, stream};
@@ -52,6 +52,7 @@ pub(super) fn told(error: FederationError) -> PeerError {
         | FederationError::Broken(_)
         | FederationError::TimedOut
         | FederationError::LeftAlone { .. }
+        | FederationError::NotAdmitted
         | FederationError::Busy
         | FederationError::Storage(_) => PeerError::Unreachable,
     }
@@ -202,6 +203,14 @@ impl Peers for Network {
 
     fn alias<'a>(&'a self, peer: &'a ServerName, alias: &'a RoomAliasId) -> Asking<'a, AliasAnswer> {
         Box::pin(async move { self.connections.peer(peer).alias(alias).await.map_err(told) })
+    }
+
+    fn public_rooms<'a>(&'a self, peer: &'a ServerName, search: &'a PublicSearch) -> Asking<'a, PublicRooms> {
+        Box::pin(async move { self.connections.peer(peer).public_rooms(search).await.map_err(told) })
+    }
+
+    fn policy_signature<'a>(&'a self, peer: &'a ServerName, event: Pdu) -> Asking<'a, String> {
+        Box::pin(async move { self.connections.peer(peer).policy_signature(&object(&event)?).await.map_err(told) })
     }
 
     fn profile<'a>(&'a self, peer: &'a ServerName, user_id: &'a UserId) -> Asking<'a, BTreeMap<String, String>> {

@@ -24,6 +24,7 @@ async fn back(scene: &Scene, from: Option<yurt::actions::Place>, limit: usize) -
     page.await.unwrap()
 }
 
+/// S2S 17 backfill.
 #[tokio::test]
 async fn a_hole_is_filled_in_order_and_nothing_of_it_is_news() {
     for_each_version(|version| async move {
@@ -94,6 +95,7 @@ async fn a_hole_that_nobody_fills_is_told() {
 }
 
 /// Hard case 45.
+/// S2S 8 both bounds count for news and not for history. S2S 17 backfill.
 #[tokio::test]
 async fn too_many_previous_events_are_refused_as_news_and_taken_as_history() {
     let scene = Scene::new("12").await;
@@ -110,6 +112,7 @@ async fn too_many_previous_events_are_refused_as_news_and_taken_as_history() {
     assert!(scene.is_accepted(&wide).await);
 }
 
+/// Hard case 6. S2S 11 check 2. S2S 17 backfill.
 #[tokio::test]
 async fn forged_history_is_left_out() {
     let scene = Scene::new("12").await;

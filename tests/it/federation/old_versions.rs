@@ -280,6 +280,7 @@ impl Scene {
     }
 }
 
+/// S2S 15 our event is hashed and signed.
 #[tokio::test]
 async fn rooms_of_all_older_versions_are_joined_spoken_in_and_left() {
     for version in ["6", "7", "8", "9"] {

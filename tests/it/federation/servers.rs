@@ -4,11 +4,16 @@ use std::{
     fs,
     net::TcpListener,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
+use ::federation::our_keys::{SigningKey, SigningKeys};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rules::UnixMs;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use yurt::{
@@ -16,8 +21,9 @@ use yurt::{
         Actions,
         accounts::{self, NewAccount},
     },
-    clock,
+    clock::{self, Clock},
     config::{Config, Registration, Tenant},
+    data_folder::KeysOnDisk,
     server::{self, Engines, Running},
 };
 
@@ -67,6 +73,11 @@ impl Authority {
         self.folder.path().join(name)
     }
 
+    /// The files of its certificate for this machine, and of the key.
+    pub(crate) fn certificate(&self) -> (PathBuf, PathBuf) {
+        (self.at("certificate.pem"), self.at("certificate.key"))
+    }
+
     /// The file that makes others trust it.
     pub(crate) fn file(&self) -> PathBuf {
         self.at("ca.pem")
@@ -81,21 +92,60 @@ pub(crate) fn trusting(authority: &Path) -> reqwest::Client {
     reqwest::Client::builder().no_proxy().tls_certs_only([root]).timeout(WAIT_MAX).build().unwrap()
 }
 
+/// The clock of the system, which can be set forward.
+#[derive(Default)]
+pub(crate) struct SetForward(AtomicU64);
+
+impl Clock for SetForward {
+    fn now(&self) -> UnixMs {
+        UnixMs(clock::System.now().0 + self.0.load(Ordering::SeqCst))
+    }
+}
+
 /// A server with a port of its own, which is part of its name.
 pub(crate) struct Server {
     folder: TempDir,
     config: Config,
+    clock: Arc<SetForward>,
     running: Option<Running>,
 }
 
 impl Server {
     /// A server with a certificate of this authority.
     pub(crate) async fn new(authority: &Authority) -> Self {
-        let mut config = Self::config(&[&format!("localhost:{}", free_port())]);
+        Self::on("localhost", authority).await
+    }
+
+    /// The same under another name of this machine.
+    pub(crate) async fn on(host: &str, authority: &Authority) -> Self {
+        let port = free_port();
+        Self::behind(&format!("{host}:{port}"), port, authority).await
+    }
+
+    /// A server of this name that listens on this port.
+    pub(crate) async fn behind(name: &str, port: u16, authority: &Authority) -> Self {
+        let mut config = Self::certified(Self::config(&[name]), authority);
+        config.listen.federation.set_port(port);
+        Self::with(config).await
+    }
+
+    /// The configuration of a server with a certificate of this authority.
+    pub(crate) fn config_of(authority: &Authority) -> Config {
+        Self::certified(Self::config(&[&format!("localhost:{}", free_port())]), authority)
+    }
+
+    /// A server with something otherwise than usual.
+    pub(crate) async fn changed(authority: &Authority, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Self::config_of(authority);
+        change(&mut config);
+        Self::with(config).await
+    }
+
+    fn certified(mut config: Config, authority: &Authority) -> Config {
         config.federation.tls_certificate = authority.at("certificate.pem");
         config.federation.tls_key = authority.at("certificate.key");
         config.federation.ca_files = vec![authority.file()];
-        Self::with(config).await
+        config
     }
 
     /// A configuration that other servers of this machine can be reached with. The port is that of the first name.
@@ -116,14 +166,28 @@ impl Server {
     pub(crate) async fn with(mut config: Config) -> Self {
         let folder = tempfile::tempdir().unwrap();
         config.data_dir = folder.path().join("data");
-        let mut server = Self { folder, config, running: None };
+        let mut server = Self { folder, config, clock: Arc::default(), running: None };
         server.start().await;
         server
     }
 
     pub(crate) async fn start(&mut self) {
-        let started = server::start_on(self.config.clone(), Arc::new(clock::System), Engines::rocks().unwrap()).await;
+        let clock: Arc<dyn Clock> = Arc::<SetForward>::clone(&self.clock);
+        let started = server::start_on(self.config.clone(), clock, Engines::rocks().unwrap()).await;
         self.running = Some(started.unwrap());
+    }
+
+    /// Sets its clock forward.
+    pub(crate) fn advance(&self, by: Duration) {
+        self.clock.0.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+
+    /// What its first tenant signs with from the next start on, as `yurt key generate` does it.
+    pub(crate) fn generate_key(&self) -> String {
+        let key = SigningKey::from_random(&yurt::random::bytes(&yurt::random::System::default()));
+        let keys = SigningKeys::one(key);
+        KeysOnDisk::of(&self.config.data_dir, &self.config.tenant[0]).put_next(&keys).unwrap();
+        keys.current().key_id()
     }
 
     pub(crate) async fn stop(&mut self) {
@@ -167,6 +231,12 @@ impl Server {
 
     pub(crate) async fn actions_of(&self, tenant: &str) -> Actions {
         self.running().tenants().named(tenant).unwrap().actions().await.unwrap()
+    }
+
+    /// The key with which its first tenant signs.
+    pub(crate) fn signing_key(&self) -> SigningKey {
+        let file = self.folder.path().join("data/tenants/t0/signing.key");
+        SigningKeys::parse(&fs::read_to_string(file).unwrap()).unwrap().current().clone()
     }
 
     /// The authority that it made for this machine.

@@ -7,7 +7,7 @@ use std::{
 
 use ::federation::{
     Pdu,
-    local::{Gap, StateBefore},
+    local::{Gap, Invite, StateBefore},
 };
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
@@ -45,6 +45,8 @@ pub(crate) struct World {
     pub(crate) forged: HashMap<OwnedEventId, String>,
     /// They do not answer this.
     pub(crate) silent: BTreeSet<&'static str>,
+    /// They answer that they do not give this.
+    pub(crate) refused: BTreeSet<&'static str>,
     /// Whose keys are not to be found.
     pub(crate) keyless: HashSet<OwnedServerName>,
     /// Whose keys are given up, and when.
@@ -57,6 +59,8 @@ pub(crate) struct World {
     pub(crate) asked_of: Vec<OwnedServerName>,
     /// How often they were asked.
     pub(crate) asked: BTreeMap<&'static str, usize>,
+    /// The invites of their people. They are taken.
+    pub(crate) invites: Vec<Invite>,
 }
 
 /// A file of another server: its type and name, its pieces as they come, and what ends it.
@@ -84,12 +88,14 @@ impl World {
             withheld: HashSet::new(),
             forged: HashMap::new(),
             silent: BTreeSet::new(),
+            refused: BTreeSet::new(),
             keyless: HashSet::new(),
             expired: HashMap::new(),
             files: HashMap::new(),
             down: HashSet::new(),
             asked_of: Vec::new(),
             asked: BTreeMap::new(),
+            invites: Vec::new(),
         }
     }
 
@@ -202,7 +208,11 @@ impl World {
 
     fn is_asked(&mut self, what: &'static str) -> Result<(), PeerError> {
         *self.asked.entry(what).or_default() += 1;
-        if self.silent.contains(what) { Err(PeerError::Unreachable) } else { Ok(()) }
+        match what {
+            what if self.silent.contains(what) => Err(PeerError::Unreachable),
+            what if self.refused.contains(what) => Err(PeerError::Refused(Errcode::NOT_FOUND)),
+            _ => Ok(()),
+        }
     }
 
     fn state_ids(&self, event_id: &EventId) -> Option<StateBefore<OwnedEventId>> {
@@ -322,6 +332,20 @@ impl Peers for Others {
         answer(self.ask("event_auth", |world| {
             Some(world.chain([event_id.to_owned()]).iter().filter_map(|id| world.pdu(id)).collect())
         }))
+    }
+
+    fn invite<'a>(
+        &'a self,
+        peer: &'a ServerName,
+        _room_id: &'a RoomId,
+        _event_id: &'a EventId,
+        invite: Invite,
+    ) -> Asking<'a, Pdu> {
+        let mut world = self.0.lock();
+        let mut event: CanonicalJsonObject = serde_json::from_str(invite.event.get()).unwrap();
+        world.signers[peer].sign_event(&mut event, &world.version);
+        world.invites.push(invite);
+        answer(Ok(RawValue::from_string(rules::canonical::to_string(&event)).unwrap()))
     }
 
     fn medium<'a>(&'a self, _peer: &'a ServerName, media_id: &'a str, _bytes_max: u64) -> Asking<'a, RemoteFile> {

@@ -116,6 +116,7 @@ mod tests {
         json!({ "edu_type": "m.receipt", "content": { "!r:a.example": { "m.read": { user: rest } } } })
     }
 
+    /// Hard case 15. S2S 10 the envelope.
     #[test]
     fn a_server_speaks_for_its_own_users_only() {
         let good = json!({ "event_ids": ["$e"], "data": { "ts": 5 } });
@@ -131,6 +132,7 @@ mod tests {
         assert_eq!(edus(&news), []);
     }
 
+    /// S2S 10 m.receipt.
     #[test]
     fn a_bad_receipt_drops_itself_only() {
         let bad = [
@@ -156,6 +158,7 @@ mod tests {
         }
     }
 
+    /// S2S 10 the envelope.
     #[test]
     fn a_receipt_of_a_thread_names_the_event_it_hangs_from() {
         for (thread_id, thread) in [(json!("$t"), Some("$t")), (json!("main"), None)] {
@@ -177,6 +180,7 @@ mod tests {
         assert_eq!(edus(&news), []);
     }
 
+    /// S2S 10 m.receipt.
     #[test]
     fn receipts_are_bounded() {
         let users: serde_json::Map<String, Value> = (0..TRANSACTION_RECEIPTS_MAX)
