@@ -44,7 +44,7 @@ mod remote;
 mod store;
 mod template;
 
-pub use enter::{Entering, enter};
+pub use enter::{Entering, Told, enter, rank};
 pub use erase::{erase, leave};
 pub use remote::{Arriving, Before, Remote, hand_in, outliers, remote, remote_for};
 pub use store::Slot;

@@ -14,6 +14,7 @@ use federation::{
     Pdu,
     local::{AliasAnswer, Gap, Invite, StateBefore, Template, Wish},
 };
+use futures_util::stream::{self, Stream};
 use rules::{UnixMs, keys::KeyRing};
 use ruma::{EventId, OwnedEventId, OwnedServerName, RoomAliasId, RoomId, RoomVersionId, ServerName, UserId};
 use tokio::sync::watch;
@@ -23,6 +24,7 @@ use super::{ActionError, Actions};
 mod kept;
 mod known;
 
+pub use federation::peer::JoinPiece as Piece;
 pub use kept::PeerRows;
 pub use known::{KnownPeer, list, reset};
 
@@ -102,13 +104,21 @@ impl std::fmt::Display for Errcode {
     }
 }
 
-/// What a peer says when our user has joined its room.
-#[derive(Debug)]
+/// What a peer says when our user has joined its room, piece by piece while it comes.
 pub struct Joined {
-    /// The join as the peer keeps it, with its own signature where the room's rules ask for one.
-    pub event: Option<Pdu>,
-    /// The room's state before the join, and what authorises it.
-    pub before: StateBefore<Pdu>,
+    /// The pieces, in any order. An error is the last one.
+    pub pieces: Pin<Box<dyn Stream<Item = Result<Piece, PeerError>> + Send>>,
+}
+
+impl Joined {
+    /// An answer that is there as a whole.
+    #[must_use]
+    pub fn of(event: Option<Pdu>, before: StateBefore<Pdu>) -> Self {
+        let auth_chain = before.auth_chain.into_iter().map(Piece::AuthChain);
+        let pieces = event.into_iter().map(Piece::Event).chain(auth_chain);
+        let pieces = pieces.chain(before.state.into_iter().map(Piece::State));
+        Self { pieces: Box::pin(stream::iter(pieces.map(Ok).collect::<Vec<_>>())) }
+    }
 }
 
 /// Other servers. Every answer is what one of them says: it is checked by whoever asked.

@@ -15,6 +15,7 @@
 //! | `room_settings` | room | → settings of this server for it |
 //! | `workspace_rooms` | room (a space) | room → |
 //! | `staged` | room | number → event of a peer that cannot be judged yet |
+//! | `entering` | room | event that another server tells of while the room is entered → its text |
 //! | `missing` | room | event that is not held → shown events that name it |
 //! | `servers` | room | other server → its joined people |
 //! | `come_again` | room | number in the order of arrival → arrival that an outlier had before |
@@ -45,6 +46,7 @@
 //! | `app_tokens` | server | hash of a token → the server that has it |
 //! | `purged` | server | room → when it was purged |
 //! | `staged_rooms` | server | room that has `staged` rows → |
+//! | `entering_rooms` | server | room that has rows in `entering` → |
 //! | `since` | room | other server with joined people → the event behind which it gets what happens |
 //! | `left` | room | last event that it gets, other server → as `since` |
 //! | `sent_on` | room | number of an event of a peer that we tell the others → who brought it |
@@ -230,6 +232,12 @@ keyspaces! {
 
     /// The events of peers that we tell the other servers of a room, by their number, and who brought them.
     35 SENT_ON: Arrival => OwnedServerName, in Room, as Log;
+
+    /// Events of a room that is being entered, as another server tells of them, until they are part of the room.
+    37 ENTERING: OwnedEventId => String, in Room, as Rows;
+
+    /// The rooms that have such events.
+    79 ENTERING_ROOMS: OwnedRoomId => (), in Server, as Rows;
 
     /// The public keys that another server ever had, by key id.
     70 SERVER_KEYS: String => KnownKey, in Peer, as Rows;

@@ -4,9 +4,11 @@
 
 mod admin_invites;
 mod between;
+mod big_rooms;
 mod engines;
 mod gaps;
 mod handshakes;
+mod hard_cases;
 mod history;
 mod joining;
 mod network;
