@@ -11,6 +11,7 @@ mod partner;
 mod people;
 mod relay;
 mod signatures;
+mod storm;
 mod synapse;
 mod user;
 
