@@ -26,7 +26,7 @@ use super::{
     view::RoomView,
 };
 use crate::storage::{
-    Arrival, ChangeKind, Commit, Keyspace, Place, Position, StateRoot, StateTree,
+    Arrival, ChangeKind, Commit, Keyspace, Pending, Place, Position, StateRoot, StateTree,
     history::{Head, RoomSettings, SentUnder, Summary, Tip},
     key::Key,
     keyspaces::{ROOM_SETTINGS, SENT_UNDER, STATE_KEYS, SUMMARY, TIP},
@@ -46,7 +46,7 @@ mod template;
 
 pub use enter::{Entering, enter};
 pub use erase::{erase, leave};
-pub use remote::{Arriving, Before, Remote, outliers, remote};
+pub use remote::{Arriving, Before, Remote, hand_in, outliers, remote, remote_for};
 pub use store::Slot;
 use store::Storing;
 
@@ -189,6 +189,11 @@ impl Writer {
             staged: Some(&self.commit),
             pending: Some(&self.working.pending),
         }
+    }
+
+    /// Everything that the lane has seen is on disk.
+    fn is_settled(&self) -> bool {
+        self.working.pending.is_empty()
     }
 
     /// The commit under way: rows of the room, effects on other homes, changes for the feed.
@@ -346,7 +351,14 @@ impl Writer {
     ///
     /// # Errors
     /// [`ActionError::Busy`] when nothing was written and a repeat may succeed.
-    pub async fn commit(mut self) -> Result<Arc<RoomView>, ActionError> {
+    pub async fn commit(self) -> Result<Arc<RoomView>, ActionError> {
+        let (view, durable) = self.hand_over().await?;
+        durable.await?;
+        Ok(view)
+    }
+
+    /// [`Writer::commit`] without the wait: nobody is told of it before the answer is there.
+    async fn hand_over(mut self) -> Result<(Arc<RoomView>, Pending), ActionError> {
         let permit = self.room.store.reserve().await?;
         let view = self.seal()?;
         self.tell_senders();
@@ -368,8 +380,7 @@ impl Writer {
         });
         let pending = permit.submit(self.commit);
         drop(self.working);
-        pending.await?;
-        Ok(view)
+        Ok((view, pending))
     }
 
     /// The last rows of the commit, and the condition that it rests on.

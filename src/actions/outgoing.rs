@@ -262,6 +262,10 @@ impl Outgoing {
             state.is_resolving = true;
             std::mem::take(&mut state.noted)
         };
+        // Hooks run before readers of the feed see the commit. An error: the store is closed, and nothing more is seen.
+        for news in noted.values() {
+            actions.store.watch_position().wait_for(|seen| seen.has_reached(news.until)).await.ok();
+        }
         let mut noted = noted.into_iter();
         let mut outcome = Ok(());
         for (room_id, news) in noted.by_ref() {

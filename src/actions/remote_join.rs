@@ -1,5 +1,5 @@
-//! Entering rooms through other servers. One task for each room does it, whoever waits: a client that waits too long is told to ask again, and a repeat finds
-//! the task or the room. What other servers send of the room meanwhile waits in a bounded queue.
+//! Entering rooms through other servers. One task for each room does it, whoever waits: for a client that waits too long it becomes a job, which goes on after a
+//! restart as well. What other servers send of the room meanwhile waits in a bounded queue.
 //!
 //! The servers that may help are asked one after the other. Why none of them did is told in no more words than that.
 
@@ -17,7 +17,10 @@ use parking_lot::Mutex;
 use rules::{event::RawPdu, permission::Membership, version::Version};
 use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, RoomVersionId, ServerName, UserId};
 use serde_json::value::RawValue;
-use tokio::sync::{Semaphore, watch};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::{Instant, timeout_at},
+};
 
 use super::{
     ActionError, Actions, Caller, append, capacity,
@@ -27,19 +30,22 @@ use super::{
     },
     invites,
     members::{self, membership, profile_of},
-    peers::PeerError,
+    peers::{Errcode, PeerError},
     rooms::{self, RoomDetails},
 };
 use crate::storage::keyspaces::MEMBERS;
 
 pub(super) mod answer;
 pub(super) mod candidates;
+pub(super) mod promised;
 pub(super) mod template;
 
 /// How long a client waits for a room of another server.
 pub const CLIENT_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Rooms that are entered at the same time, those that wait for their turn included.
 const RUNS_MAX: usize = 64;
+/// Those of them that one account has begun.
+const RUNS_OF_ACCOUNT_MAX: usize = 8;
 /// Rooms whose state is in memory at the same time.
 const RUNS_AT_ONCE: usize = 4;
 /// Events of one room that wait until it is entered, and their bytes.
@@ -55,11 +61,12 @@ pub(super) const ELSEWHERE: &str = "elsewhere";
 pub struct Runs {
     runs: Mutex<HashMap<OwnedRoomId, Arc<Run>>>,
     turns: Semaphore,
+    promised: promised::Promised,
 }
 
 impl Default for Runs {
     fn default() -> Self {
-        Self { runs: Mutex::default(), turns: Semaphore::new(RUNS_AT_ONCE) }
+        Self { runs: Mutex::default(), turns: Semaphore::new(RUNS_AT_ONCE), promised: promised::Promised::default() }
     }
 }
 
@@ -81,17 +88,40 @@ struct Queue {
 #[derive(Clone, Debug)]
 enum Failed {
     Unreachable,
-    Refused,
+    /// By a code; none: what came was no use.
+    Refused(Option<Errcode>),
     Busy,
     Capacity(String),
+    Inactive,
+}
+
+impl Failed {
+    /// Of what two servers said, the one that says more.
+    fn or(self, other: Self) -> Self {
+        let weight = |failed: &Self| match failed {
+            Self::Unreachable => 0,
+            Self::Refused(None) => 1,
+            Self::Refused(Some(Errcode::NOT_FOUND)) => 2,
+            Self::Refused(Some(Errcode::INCOMPATIBLE_ROOM_VERSION)) => 4,
+            Self::Refused(Some(_)) => 3,
+            Self::Busy | Self::Capacity(_) | Self::Inactive => 5,
+        };
+        if weight(&other) > weight(&self) { other } else { self }
+    }
 }
 
 impl From<Failed> for ActionError {
     fn from(failed: Failed) -> Self {
         match failed {
             Failed::Unreachable => Self::unreachable(),
-            Failed::Refused => Self::PeerRefused("no other server lets you into this room".to_owned()),
+            Failed::Refused(Some(errcode @ (Errcode::INCOMPATIBLE_ROOM_VERSION | Errcode::NOT_FOUND))) => {
+                Self::peer_refused(errcode)
+            }
+            Failed::Refused(errcode) => {
+                Self::PeerRefused { message: "no other server lets you into this room".to_owned(), errcode }
+            }
             Failed::Busy => Self::Busy,
+            Failed::Inactive => Self::InsufficientPermission("the account is not active any more".to_owned()),
             Failed::Capacity(message) => Self::TenantCapacity(message),
         }
     }
@@ -120,35 +150,56 @@ pub(super) async fn join(
     reference: &str,
     via: &[String],
 ) -> Result<RoomDetails, ActionError> {
-    let found = candidates::find(actions, caller, reference, via).await?;
-    let room_id = found.room_id;
+    let until = Instant::now() + CLIENT_WAIT_MAX;
+    if let Ok(room_id) = RoomId::parse(reference) {
+        promised::none_yet(actions, &caller.user_id, &room_id)?;
+    }
+    let found = candidates::find(actions, caller, reference, via);
+    let found = timeout_at(until, found).await.map_err(|_too_long| ActionError::unreachable())??;
+    let (user_id, room_id) = (&caller.user_id, &found.room_id);
+    promised::none_yet(actions, user_id, room_id)?;
+    match timeout_at(until, enter(actions, user_id, room_id, &found.servers, Asker::Client)).await {
+        Ok(entered) => entered?,
+        Err(_too_long) => return Err(promised::promise(actions, user_id, found).await?),
+    }
+    rooms::details(actions, caller, room_id.as_str()).await
+}
+
+/// Who wants a room to be entered.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Asker {
+    /// Somebody who waits. Of one account only so many rooms are entered at the same time.
+    Client,
+    /// A job, which was counted when it was promised.
+    Job,
+}
+
+/// Enters a room, alone or with the help of somebody else's entry, however long it takes.
+async fn enter(
+    actions: &Actions,
+    user_id: &OwnedUserId,
+    room_id: &OwnedRoomId,
+    servers: &[OwnedServerName],
+    asker: Asker,
+) -> Result<(), ActionError> {
     for _ in 0..TRIES_MAX {
-        let (run, is_own) = start(actions, &room_id, &caller.user_id, &found.servers)?;
+        let (run, is_own) = start(actions, room_id, user_id, servers, asker)?;
         let mut outcome = run.outcome.subscribe();
         drop(run);
-        match wait(&mut outcome).await? {
-            Ok(()) if is_own => return rooms::details(actions, caller, room_id.as_str()).await,
+        let done = outcome.wait_for(Option::is_some).await.ok().and_then(|done| done.clone());
+        match done.ok_or(ActionError::Busy)? {
+            Ok(()) if is_own => return Ok(()),
             Err(failed) if is_own => return Err(failed.into()),
             // Somebody else's entry is over: the room may be here now.
             _ => {}
         }
-        match members::join_here(actions, caller, room_id.as_str()).await {
+        match members::join_here(actions, &Caller::local(user_id, false), room_id.as_str()).await {
             Err(ActionError::RoomNotFound) => {}
-            Err(ActionError::RoomForbidden { .. }) if !is_joined(actions, &room_id, &caller.user_id).await? => {}
-            joined => return joined,
+            Err(ActionError::RoomForbidden { .. }) if !is_joined(actions, room_id, user_id).await? => {}
+            joined => return joined.map(drop),
         }
     }
     Err(ActionError::Busy)
-}
-
-/// Waits for the end of a task, no longer than a client does.
-async fn wait(outcome: &mut watch::Receiver<Option<Result<(), Failed>>>) -> Result<Result<(), Failed>, ActionError> {
-    let done = tokio::time::timeout(CLIENT_WAIT_MAX, outcome.wait_for(Option::is_some)).await;
-    let Ok(done) = done else {
-        let message = "entering this room takes long and goes on; ask again in a while".to_owned();
-        return Err(ActionError::Underway(message));
-    };
-    done.ok().and_then(|done| done.clone()).ok_or(ActionError::Busy)
 }
 
 async fn is_joined(actions: &Actions, room_id: &RoomId, user_id: &UserId) -> Result<bool, ActionError> {
@@ -163,6 +214,7 @@ fn start(
     room_id: &OwnedRoomId,
     user_id: &OwnedUserId,
     servers: &[OwnedServerName],
+    asker: Asker,
 ) -> Result<(Arc<Run>, bool), ActionError> {
     let mut runs = actions.entering.runs.lock();
     if let Some(run) = runs.get(room_id) {
@@ -170,6 +222,10 @@ fn start(
     }
     if runs.len() >= RUNS_MAX {
         return Err(ActionError::Busy);
+    }
+    let own = runs.values().filter(|run| run.user_id == *user_id).count();
+    if asker == Asker::Client && own >= RUNS_OF_ACCOUNT_MAX {
+        return Err(ActionError::RateLimited { retry_after: CLIENT_WAIT_MAX });
     }
     let run = Arc::new(Run {
         user_id: user_id.clone(),
@@ -223,11 +279,24 @@ async fn work(actions: &Actions, room_id: &OwnedRoomId, run: &Run, servers: &[Ow
         match trouble {
             Trouble::Peer(PeerError::Unreachable) => {}
             Trouble::Ours(ActionError::Busy) => return Err(Failed::Busy),
+            Trouble::Ours(ActionError::InsufficientPermission(_)) => return Err(Failed::Inactive),
             Trouble::Ours(error) => {
                 tracing::error!(room.id = %room_id, %error, "`{room_id}` was not stored: {error}");
                 return Err(Failed::Busy);
             }
-            Trouble::Peer(_) | Trouble::Template(_) | Trouble::Answer(_) => failed = Failed::Refused,
+            Trouble::Peer(PeerError::Refused(errcode)) => failed = failed.or(Failed::Refused(Some(errcode))),
+            Trouble::Template(template::BadTemplate::Version) => {
+                failed = failed.or(Failed::Refused(Some(Errcode::INCOMPATIBLE_ROOM_VERSION)));
+            }
+            Trouble::Template(template::BadTemplate::Failed(error)) => {
+                tracing::error!(room.id = %room_id, %error, "No join was made for `{room_id}`: {error}");
+                return Err(Failed::Busy);
+            }
+            Trouble::Peer(PeerError::Unreadable)
+            | Trouble::Template(template::BadTemplate::Wrong(_))
+            | Trouble::Answer(_) => {
+                failed = failed.or(Failed::Refused(None));
+            }
         }
     }
     Err(failed)
@@ -245,6 +314,7 @@ async fn through(actions: &Actions, room_id: &OwnedRoomId, run: &Run, peer: &Ser
     let profile = profile_of(actions, user_id).await?;
     let made = template::make(actions, peer, (room_id, user_id, Wish::Join), &template, profile)?;
     run.version.get_or_init(|| made.version);
+    promised::must_be_active(actions, user_id).await?;
     let joined = peers.send_join(peer, room_id, made.event.event_id(), pdu_of(&made.event)?).await?;
     let mut entering = answer::read(actions, room_id, peer, &made, joined).await?;
     let room = actions.room(room_id);

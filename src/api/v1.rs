@@ -64,6 +64,7 @@ fn table() -> Vec<Route> {
         ("DELETE", "/v1/admin/app-tokens/{id}", delete(tokens::delete_app)),
         ("GET", "/v1/admin/rooms", get(admin::rooms)),
         ("DELETE", "/v1/admin/rooms/{room_id}", delete(admin::purge)),
+        ("POST", "/v1/admin/rooms/{room_id}/federation/invite", post(admin::invite)),
         ("GET", "/v1/admin/audit", get(admin::audit)),
         ("GET", "/v1/admin/jobs", get(jobs::list)),
         ("GET", "/v1/admin/peers", get(peers::list)),

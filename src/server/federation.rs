@@ -2,7 +2,7 @@
 //!
 //! May import: everything. `gateway` finds the tenant of a request, `network` is what actions ask peers through, `sending` what they are sent with.
 
-use std::{collections::BTreeSet, fs, io, path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, fs, io, num::NonZeroU32, path::PathBuf, sync::Arc};
 
 use ::federation::{
     addresses::Addresses,
@@ -12,7 +12,7 @@ use ::federation::{
     inbound::{self, Inbound, OurServer, keys::OurKeys},
     outbound::Outbound,
     policy::Policy,
-    quotas::{Budget, Quotas},
+    quotas::{Budget, Quotas, Rate},
     server_keys::ServerKeys,
 };
 use rules::UnixMs;
@@ -22,7 +22,7 @@ use super::ServerError;
 use crate::{
     actions::{ActionError, Actions},
     clock::Clock,
-    config::Config,
+    config::{Config, Limits},
     data_folder::TenantFolder,
     random::{self, Random},
 };
@@ -41,7 +41,21 @@ pub(super) struct Federation {
     discovery: Arc<Discovery>,
     ambient: Ambient,
     policy: Policy,
+    budget: Budget,
     gateway: Arc<Gateway>,
+}
+
+/// What one other server may use, as the configuration says.
+fn budget(limits: &Limits) -> Budget {
+    if !limits.enabled {
+        return Budget::UNBOUNDED;
+    }
+    let rate = |per_second: NonZeroU32, burst: NonZeroU32| Rate { per_second: per_second.get(), burst: burst.get() };
+    Budget {
+        requests: rate(limits.peer_requests_per_second, limits.peer_requests_burst),
+        pdus: rate(limits.peer_events_per_second, limits.peer_events_burst),
+        ..Budget::default()
+    }
 }
 
 /// What this program calls itself to other servers.
@@ -69,7 +83,13 @@ impl Federation {
         let resolver = SystemResolver::new().map_err(|error| network(error.to_string()))?;
         let discovery = Discovery::new(addresses, &authorities?, Arc::new(resolver), ambient.clone());
         let discovery = Arc::new(discovery.map_err(|error| network(error.to_string()))?);
-        Ok(Self { discovery, ambient, policy: Policy::default(), gateway: Gateway::new() })
+        Ok(Self {
+            discovery,
+            ambient,
+            policy: Policy::default(),
+            budget: budget(&config.limits),
+            gateway: Gateway::new(),
+        })
     }
 
     /// What finds the tenant of a request.
@@ -104,7 +124,7 @@ impl Federation {
             store: rows,
             keys: Arc::clone(&keys),
             policy: self.policy.clone(),
-            quotas: Quotas::new(Budget::default()),
+            quotas: Quotas::new(self.budget),
             heard_from: Arc::new(move |peer| {
                 outgoing.touch(peer);
                 let (connections, peer) = (Arc::clone(&heard), peer.to_owned());

@@ -2,20 +2,23 @@
 //! tell of what they know, keep things back and lie.
 #![cfg(test)]
 
+mod admin_invites;
 mod between;
 mod engines;
 mod gaps;
 mod handshakes;
 mod history;
+mod joining;
 mod network;
+mod old_versions;
 mod outgoing;
 mod receiving;
 mod redactions;
-mod servers;
+mod refusals;
+pub(crate) mod servers;
 mod serving;
 mod simulation;
 mod storm;
-mod synapse;
 mod world;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};

@@ -1,9 +1,9 @@
 //! The tour of the README, run as a reader would: each shell block in one shell against the built program, its output compared with what the page shows.
 #![cfg(test)]
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, io::Write as _, path::Path, process::Command};
 
-use crate::process::Home;
+use crate::{federation::servers::free_port, process::Home};
 
 /// Marks the end of one block's output.
 const MARK: &str = "--- end of block ---";
@@ -47,38 +47,94 @@ fn normalised(output: &str) -> String {
     text
 }
 
-#[test]
-fn the_tour_of_the_readme_shows_what_the_program_answers() {
+/// A section of the page, by its heading.
+fn section(heading: &str) -> Vec<Step> {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let steps = steps(&page);
-    assert!(steps.len() >= 6, "the tour has its blocks");
-    let home = Home::new("");
-    let server = home.serve();
+    let (_, from) = page.split_once(&format!("\n## {heading}\n")).expect("the page has the section");
+    steps(from.split_once("\n## ").map_or(from, |(section, _)| section))
+}
+
+/// Runs the blocks in one shell, and answers what each printed. The page finds the program in the build folder and servers at fixed addresses: those are replaced.
+fn run(home: &Home, steps: &[Step], replaced: &[(&str, &str)]) -> Vec<String> {
+    let program = format!("yurt() {{ '{}' \"$@\" 2>/dev/null; }}", env!("CARGO_BIN_EXE_yurt"));
     let mut script = String::from("exec 2>&1\n");
-    for step in &steps {
-        // The page finds the program in the build folder and the server at its default address; here both are known.
-        let program = format!("yurt() {{ '{}' \"$@\" 2>/dev/null; }}", env!("CARGO_BIN_EXE_yurt"));
+    for step in steps {
         for line in step.commands.lines() {
             let line = if line.starts_with("yurt()") { program.clone() } else { line.to_owned() };
-            script.push_str(&line.replace("http://127.0.0.1:8080", &server.api));
+            script.push_str(&replaced.iter().fold(line, |line, (old, new)| line.replace(old, new)));
             script.push('\n');
         }
         script.push_str(&format!("echo '{MARK}'\n"));
     }
-    let done = Command::new("bash")
-        .arg("-c")
-        .arg(&script)
+    let done = Command::new("timeout")
+        .args(["120", "bash", "-c", &script])
         .current_dir(home.path())
         .env("NO_PROXY", "*")
         .env("no_proxy", "*")
         .output()
         .unwrap();
     let printed = String::from_utf8(done.stdout).unwrap();
-    let outputs: Vec<&str> = printed.split(&format!("{MARK}\n")).collect();
-    for (number, step) in steps.iter().enumerate() {
-        let output = outputs.get(number).unwrap_or_else(|| panic!("block {number} printed nothing:\n{printed}"));
-        assert_eq!(normalised(output), step.shown, "block {number} of the tour:\n{}", step.commands);
+    let outputs: Vec<String> = printed.split(&format!("{MARK}\n")).map(str::to_owned).collect();
+    assert_eq!(outputs.len(), steps.len() + 1, "not every block came to its end:\n{printed}");
+    outputs
+}
+
+#[test]
+fn the_tour_of_the_readme_shows_what_the_program_answers() {
+    let steps = section("A tour in five minutes");
+    assert!(steps.len() >= 6, "the tour has its blocks");
+    let home = Home::new("");
+    let server = home.serve();
+    let outputs = run(&home, &steps, &[("http://127.0.0.1:8080", &server.api)]);
+    for (number, (step, output)) in steps.iter().zip(outputs).enumerate() {
+        assert_eq!(normalised(&output), step.shown, "block {number} of the tour:\n{}", step.commands);
     }
+}
+
+#[test]
+fn the_readmes_chat_with_a_synapse_goes_as_it_shows() {
+    if std::env::var("YURT_TEST_PEER").as_deref() == Ok("none") {
+        writeln!(std::io::stdout(), "YURT_TEST_PEER=none: the README's chat with a Synapse is left out").ok();
+        return;
+    }
+    let ports = [free_port(), free_port(), free_port()].map(|port| port.to_string());
+    let [ours, theirs, clients] = &ports;
+    let home = Home::new("");
+    let configure = |more: &str| {
+        home.write_config(&format!(
+            "listen.federation = \"127.0.0.1:{ours}\"\nfederation.allow_addresses = [\"127.0.0.0/8\"]\n{more}[[tenant]]\nserver_name = \"localhost:{ours}\"\n"
+        ));
+    };
+    configure("");
+    drop(home.serve());
+    // The order matters: the other server's name and port hold ours.
+    let name = format!(":localhost:{ours}");
+    let replaced = [
+        ("localhost:18448", "@PEER@"),
+        (":localhost", name.as_str()),
+        ("@PEER@", "localhost:18448"),
+        ("18448", theirs.as_str()),
+        ("18008", clients.as_str()),
+        ("tests/peers", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers")),
+    ];
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let (_, launch) = page.split_once("    tests/peers/synapse/start ").expect("the page starts a Synapse");
+    let (launch, _) = launch.split_once("\n    YURT_").expect("and then Yurt");
+    let launch = format!("tests/peers/synapse/start {} --watch-pid {}", launch.replace("\\\n", ""), std::process::id());
+    run(&home, &[Step { commands: launch, shown: String::new() }], &replaced);
+    configure("federation.ca_files = [\"target/synapse/ca/ca.pem\"]\n");
+    let server = home.serve();
+    let mut steps = section("A tour in five minutes");
+    steps.truncate(2);
+    steps.extend(section("Together with a Synapse"));
+    assert_eq!(steps.len(), 4);
+    let with_api = [&[("http://127.0.0.1:8080", server.api.as_str())], &replaced[..]].concat();
+    let outputs = run(&home, &steps, &with_api);
+    for (step, output) in steps.iter().zip(outputs).skip(2) {
+        assert_eq!(normalised(&output), step.shown, "{}", step.commands);
+    }
+    let stop = Step { commands: "tests/peers/synapse/stop target/synapse".to_owned(), shown: String::new() };
+    run(&home, &[stop], &replaced);
 }
 
 #[test]

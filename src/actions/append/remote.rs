@@ -13,9 +13,9 @@ use ruma::{EventId, OwnedEventId, OwnedServerName, events::TimelineEventType};
 
 use super::{ActionError, Actions, Slot, Storing, Writer};
 use crate::{
-    actions::{lane::Room, merge, purge, rows::Rows},
+    actions::{audit::Act, lane::Room, merge, purge, rows::Rows},
     storage::{
-        Arrival, Direction, KeyRange, Limit, Place, StateRoot,
+        Arrival, Direction, KeyRange, Limit, Pending, Place, StateRoot,
         history::{EventStanding, Head},
         keyspaces::{STAGED, TIMELINE},
     },
@@ -86,11 +86,46 @@ pub enum Remote {
 /// # Errors
 /// [`ActionError::RoomNotFound`]; [`ActionError::Busy`]; when storage fails.
 pub async fn remote(actions: &Actions, room: &Arc<Room>, arriving: impl Into<Arriving>) -> Result<Remote, ActionError> {
-    let mut arriving = arriving.into();
+    remote_for(actions, room, arriving.into(), None).await
+}
+
+/// [`remote`]; where the event comes about by an act of an admin, that is written down with it.
+///
+/// # Errors
+/// As [`remote`].
+pub async fn remote_for(
+    actions: &Actions,
+    room: &Arc<Room>,
+    arriving: Arriving,
+    act: Option<Act<'_>>,
+) -> Result<Remote, ActionError> {
+    let (outcome, durable) = hand_in(actions, room, arriving, act).await?;
+    if let Some(durable) = durable {
+        durable.await?;
+    }
+    Ok(outcome)
+}
+
+/// [`remote_for`] without the wait for the disk: nobody is told of the outcome before it is durable. The next event can be judged meanwhile.
+///
+/// # Errors
+/// As [`remote`].
+pub async fn hand_in(
+    actions: &Actions,
+    room: &Arc<Room>,
+    mut arriving: Arriving,
+    act: Option<Act<'_>>,
+) -> Result<(Remote, Option<Pending>), ActionError> {
     let Some(mut writer) = Writer::enter(actions, room).await? else {
         let is_purged = purge::is_purged(actions, &room.id).await?;
-        return if is_purged { Ok(Remote::Ignored) } else { Err(ActionError::RoomNotFound) };
+        return if is_purged { Ok((Remote::Ignored, None)) } else { Err(ActionError::RoomNotFound) };
     };
+    // Where an event of the past is shown is found by scanning, which sees only what is on disk.
+    let is_of_the_past = arriving.slot != Slot::End || !writer.children_of(arriving.event.event_id()).await?.is_empty();
+    if is_of_the_past && !writer.is_settled() {
+        writer.commit().await?;
+        writer = Writer::enter(actions, room).await?.ok_or(ActionError::RoomNotFound)?;
+    }
     if let Some(staged) = arriving.staged {
         writer.commit_mut().delete(&STAGED, &staged);
     }
@@ -99,8 +134,8 @@ pub async fn remote(actions: &Actions, room: &Arc<Room>, arriving: impl Into<Arr
     let is_beginning =
         former.is_some() && arriving.slot == Slot::End && *arriving.event.kind() == TimelineEventType::RoomCreate;
     if is_beginning || former.as_ref().is_some_and(|(_, stored)| stored.standing.is_in_room()) {
-        writer.commit().await?;
-        return Ok(Remote::Known);
+        let (_, durable) = writer.hand_over().await?;
+        return Ok((Remote::Known, Some(durable)));
     }
     let mut missing = writer.missing_parents(&arriving).await?;
     if arriving.refused.is_none() {
@@ -115,11 +150,14 @@ pub async fn remote(actions: &Actions, room: &Arc<Room>, arriving: impl Into<Arr
         }
     };
     if !missing.is_empty() {
-        return Ok(Remote::Missing(missing));
+        return Ok((Remote::Missing(missing), None));
     }
     let outcome = writer.take_in(arriving, &auth_events, former.map(|(arrival, _)| arrival)).await?;
-    writer.commit().await?;
-    Ok(outcome)
+    if let Some(act) = act.filter(|_| outcome == Remote::Accepted) {
+        act.record(actions, writer.commit_mut());
+    }
+    let (_, durable) = writer.hand_over().await?;
+    Ok((outcome, Some(durable)))
 }
 
 /// Keeps events to judge others by. They were judged by their auth events, and their auth events are held or come before them in the list.

@@ -286,7 +286,7 @@ async fn fetch_checked(
     for peer in &helpers.peers {
         let raw = match actions.peers().event(peer, id).await {
             Ok(pdu) => RawPdu(pdu),
-            Err(PeerError::Refused) => continue,
+            Err(PeerError::Refused(_)) => continue,
             Err(error) => {
                 trouble = Some(error.into());
                 continue;

@@ -222,7 +222,7 @@ async fn ask_one(
         let count = given.len();
         match actions.peers().missing_events(peer, &met.room.id, gap).await {
             Ok(pdus) => pdus.into_iter().take(MISSING_EVENTS_MAX).for_each(|pdu| add(met, peer, event, pdu, given)),
-            Err(PeerError::Refused) => {}
+            Err(PeerError::Refused(_)) => {}
             Err(error) => return Err(error.into()),
         }
         let (_, unknown) = before(met, event, given).await?;
@@ -234,7 +234,7 @@ async fn ask_one(
             for (id, _) in unknown.iter().take(ENDS_MAX) {
                 match actions.peers().event(peer, id).await {
                     Ok(pdu) => add(met, peer, event, pdu, given),
-                    Err(PeerError::Refused) => {}
+                    Err(PeerError::Refused(_)) => {}
                     Err(error) => return Err(error.into()),
                 }
             }

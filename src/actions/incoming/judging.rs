@@ -12,7 +12,7 @@ use rules::{
     event::{Event, RawPdu},
     format::{self, Caps},
     intake::{Facts, Intake, Need, Step, Verdict},
-    keys::{Key, KeyRing, Validity},
+    keys::KeyRing,
     version::Version,
 };
 use ruma::{OwnedEventId, OwnedServerName, events::TimelineEventType};
@@ -51,27 +51,51 @@ pub(in crate::actions) fn shape(raw: &RawPdu, version: &Version, purpose: Purpos
     format::parse(raw, version, caps).ok()
 }
 
-/// Steps 1 to 3.
-pub(in crate::actions) async fn check(actions: &Actions, version: Version, raw: RawPdu, purpose: Purpose) -> First {
-    let at = shape(&raw, &version, Purpose::History).map(|pdu| pdu.origin_server_ts());
+/// An event whose form is right.
+pub(in crate::actions) struct Formed {
+    intake: Intake,
+    needed: BTreeSet<(OwnedServerName, String)>,
+}
+
+impl Formed {
+    /// What the event says of itself. None of it is proven yet.
+    pub(in crate::actions) fn pdu(&self) -> Option<&rules::WellFormedPdu> {
+        self.intake.formed()
+    }
+
+    /// Steps 2 and 3.
+    pub(in crate::actions) async fn check(mut self, actions: &Actions) -> First {
+        let at = self.pdu().map_or_else(|| Clock::now(&*actions.clock), rules::WellFormedPdu::origin_server_ts);
+        let keys = keys(actions, self.needed, at).await;
+        match self.intake.step(Facts::Keys(keys)) {
+            Step::Done(verdict) => over(verdict),
+            Step::Need(_) => match self.intake.event().cloned() {
+                Some(event) => First::Checked(Box::new(Checked { event, intake: self.intake })),
+                None => First::Held("it has no event".to_owned()),
+            },
+        }
+    }
+}
+
+/// Step 1; or what became of the event.
+pub(in crate::actions) fn form(version: Version, raw: RawPdu, purpose: Purpose) -> Result<Formed, First> {
     let mut intake = match purpose {
         Purpose::Timeline => Intake::new(version, raw, Caps::Enforced),
         Purpose::History => Intake::of_history(version, raw),
         Purpose::AuthChain => Intake::of_auth_chain(version, raw),
     };
-    let needed = match intake.step(Facts::Start) {
-        Step::Need(Need::Keys(needed)) => needed,
-        Step::Need(_) => return First::Held("it asked for something else than keys".to_owned()),
-        Step::Done(verdict) => return over(verdict),
-    };
-    let at = at.unwrap_or_else(|| Clock::now(&*actions.clock));
-    let keys = keys(actions, needed, at).await;
-    match intake.step(Facts::Keys(keys)) {
-        Step::Done(verdict) => over(verdict),
-        Step::Need(_) => match intake.event().cloned() {
-            Some(event) => First::Checked(Box::new(Checked { event, intake })),
-            None => First::Held("it has no event".to_owned()),
-        },
+    match intake.step(Facts::Start) {
+        Step::Need(Need::Keys(needed)) => Ok(Formed { intake, needed }),
+        Step::Need(_) => Err(First::Held("it asked for something else than keys".to_owned())),
+        Step::Done(verdict) => Err(over(verdict)),
+    }
+}
+
+/// Steps 1 to 3.
+pub(in crate::actions) async fn check(actions: &Actions, version: Version, raw: RawPdu, purpose: Purpose) -> First {
+    match form(version, raw, purpose) {
+        Ok(formed) => formed.check(actions).await,
+        Err(first) => first,
     }
 }
 
@@ -81,14 +105,9 @@ pub(in crate::actions) async fn keys(
     needed: BTreeSet<(OwnedServerName, String)>,
     at: UnixMs,
 ) -> KeyRing {
-    let signer = &actions.signer;
     let (own, foreign): (BTreeSet<_>, BTreeSet<_>) =
-        needed.into_iter().partition(|(server, _)| server == signer.server_name());
-    let mut keys = KeyRing::new();
-    if own.contains(&(signer.server_name().clone(), signer.key_id().to_owned())) {
-        let validity = Validity::Until(UnixMs(u64::MAX));
-        keys.insert(signer.server_name().clone(), signer.key_id(), Key { public: signer.public_key(), validity });
-    }
+        needed.into_iter().partition(|(server, _)| *server == actions.server_name);
+    let mut keys = actions.own_keys.only(&own);
     if !foreign.is_empty() {
         keys.extend(actions.peers().keys(&foreign, at).await);
     }

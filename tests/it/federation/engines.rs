@@ -24,10 +24,11 @@ use yurt::{
         Actions, Caller,
         accounts::{self, NewAccount},
         incoming, messages,
-        peers::{Asking, Joined, Keys, PeerError, Peers},
+        peers::{Asking, Errcode, Joined, Keys, PeerError, Peers},
         rooms,
         rows::Rows,
     },
+    control::{Answer as Answered, Command},
     storage::{Arrival, StateTree, history::EventStanding, keyspaces::EVENTS},
 };
 
@@ -40,6 +41,10 @@ pub(crate) struct Net {
     engines: Mutex<HashMap<OwnedServerName, Actions>>,
     /// Who does not answer.
     pub(crate) down: Mutex<HashSet<OwnedServerName>>,
+    /// Whose answers to joins leave everything out.
+    pub(crate) spoilt: Mutex<HashSet<OwnedServerName>>,
+    /// Whoever writes it keeps all answers to joins back.
+    pub(crate) joins: tokio::sync::RwLock<()>,
     delivered: Mutex<HashMap<(OwnedServerName, OwnedRoomId), u64>>,
 }
 
@@ -51,7 +56,7 @@ struct Line {
 
 /// One of the servers, with a person.
 pub(crate) struct Engine {
-    _server: TestServer,
+    pub(crate) server: TestServer,
     pub(crate) actions: Actions,
     pub(crate) person: Caller,
     pub(crate) name: OwnedServerName,
@@ -64,7 +69,7 @@ pub(crate) async fn engine(net: &Arc<Net>, name: &str, person: &str) -> Engine {
     net.engines.lock().insert(name.clone(), actions.clone());
     actions.connect(Arc::new(Line { from: name.clone(), net: Arc::clone(net) }));
     let person = caller(&actions, person).await;
-    Engine { _server: server, actions, person, name }
+    Engine { server, actions, person, name }
 }
 
 pub(crate) async fn caller(actions: &Actions, name: &str) -> Caller {
@@ -73,6 +78,32 @@ pub(crate) async fn caller(actions: &Actions, name: &str) -> Caller {
 }
 
 impl Engine {
+    /// Its person as a client of the API.
+    pub(crate) async fn client(&self) -> crate::client::Caller {
+        let command = Command::IssueToken { username: self.person.user_id.localpart().to_owned() };
+        let Answered::Token { access_token } = self.server.commands(command).await else { panic!("no token was made") };
+        let id = self.person.user_id.to_string();
+        crate::client::Caller { id, ..self.server.nameless().with_token(&access_token.0) }
+    }
+
+    /// The same server after a restart at which another key took its place.
+    pub(crate) async fn with_a_new_key(mut self, net: &Arc<Net>) -> Self {
+        let Self { person, name, .. } = &self;
+        let (person, name) = (person.clone(), name.clone());
+        drop(self.actions);
+        self.server.stop().await;
+        let is_key = |file: &&(std::path::PathBuf, Vec<u8>)| file.0.ends_with("signing.key");
+        let written = self.server.written();
+        let (file, _) = written.iter().find(is_key).unwrap();
+        let seed = "CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk";
+        std::fs::write(file.with_file_name("signing.key.next"), format!("ed25519 second {seed}\n")).unwrap();
+        self.server.start_as(name.as_str()).await.unwrap();
+        let actions = self.server.actions().await;
+        net.engines.lock().insert(name.clone(), actions.clone());
+        actions.connect(Arc::new(Line { from: name.clone(), net: Arc::clone(net) }));
+        Self { server: self.server, actions, person, name }
+    }
+
     pub(crate) async fn say(&self, room_id: &RoomId, body: &str) -> OwnedEventId {
         let message = messages::NewMessage {
             event_type: "m.room.message".to_owned(),
@@ -150,7 +181,12 @@ impl Net {
 fn told<T>(answer: Result<T, Refusal>) -> Result<T, PeerError> {
     answer.map_err(|refusal| match refusal {
         Refusal::Unavailable => PeerError::Unreachable,
-        _ => PeerError::Refused,
+        Refusal::NotFound => PeerError::Refused(Errcode::NOT_FOUND),
+        Refusal::Forbidden => PeerError::Refused(Errcode::FORBIDDEN),
+        Refusal::IncompatibleRoomVersion(_) => PeerError::Refused(Errcode::INCOMPATIBLE_ROOM_VERSION),
+        Refusal::Invalid(_) => PeerError::Refused(Errcode::read(Some("M_INVALID_PARAM"))),
+        Refusal::UnableToAuthoriseJoin => PeerError::Refused(Errcode::read(Some("M_UNABLE_TO_AUTHORISE_JOIN"))),
+        Refusal::UnableToGrantJoin => PeerError::Refused(Errcode::read(Some("M_UNABLE_TO_GRANT_JOIN"))),
     })
 }
 
@@ -244,6 +280,10 @@ impl Peers for Line {
         Box::pin(async move {
             let actions = self.net.ask(peer)?;
             let accepted = told(actions.accept_membership(&self.from, room_id, event_id, Wish::Join, event).await)?;
+            let _answers = self.net.joins.read().await;
+            if self.net.spoilt.lock().contains(peer) {
+                return Ok(Joined { event: None, before: StateBefore { state: Vec::new(), auth_chain: Vec::new() } });
+            }
             Ok(Joined { event: Some(accepted.event), before: accepted.before })
         })
     }

@@ -8,7 +8,7 @@ use rules::{
 };
 use ruma::{CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, OwnedUserId, ServerName, UserId};
 use serde_json::{json, value::RawValue};
-use yurt::actions::peers::PeerError;
+use yurt::actions::peers::{Errcode, PeerError};
 
 use super::world::World;
 
@@ -20,7 +20,7 @@ pub(super) fn event(world: &World, pdu: &Pdu) -> Result<Pdu, PeerError> {
         return Ok(pdu.clone());
     }
     match world.below(4) {
-        0 => Err(PeerError::Refused),
+        0 => Err(PeerError::Refused(Errcode::NOT_FOUND)),
         1 => Ok(altered(world, pdu)),
         2 => Ok(misattributed(world, pdu)),
         _ => Ok(invented(world, std::slice::from_ref(pdu)).unwrap_or_else(|| pdu.clone())),
@@ -32,7 +32,7 @@ pub(super) fn events(world: &World, mut pdus: Vec<Pdu>) -> Result<Vec<Pdu>, Peer
         return Ok(pdus);
     }
     if world.chance(20) {
-        return Err(PeerError::Refused);
+        return Err(PeerError::Refused(Errcode::NOT_FOUND));
     }
     bend(world, &mut pdus);
     Ok(pdus)

@@ -23,7 +23,7 @@ use tokio::{sync::Notify, task::AbortHandle};
 use yurt::actions::{
     Actions,
     outgoing::{Doing, Sending},
-    peers::{Asking, Joined, Keys, PeerError, Peers},
+    peers::{Asking, Errcode, Joined, Keys, PeerError, Peers},
 };
 
 use super::{
@@ -48,7 +48,7 @@ pub(super) struct Line {
 fn told<T>(answer: Result<T, Refusal>) -> Result<T, PeerError> {
     answer.map_err(|refusal| match refusal {
         Refusal::Unavailable => PeerError::Unreachable,
-        _ => PeerError::Refused,
+        _ => PeerError::Refused(Errcode::FORBIDDEN),
     })
 }
 
