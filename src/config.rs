@@ -26,7 +26,7 @@ mod reading;
 mod sections;
 mod tenant;
 
-pub use federation::{Federation, is_of_this_machine};
+pub use federation::{Federation, RoomMode, is_of_this_machine};
 pub use limits::Limits;
 pub use media::{Media, Secret};
 pub use network::Network;

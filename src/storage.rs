@@ -27,6 +27,7 @@ pub mod memory;
 pub mod peers;
 pub mod range;
 pub mod rocksdb;
+pub mod room_settings;
 pub mod state;
 #[cfg(test)]
 mod suite;

@@ -6,7 +6,7 @@ use ruma::UserId;
 
 use super::{
     ActionError, Actions, Caller, ErrorKind, Page, Window, accounts::must_be_admin, deactivation, purge,
-    remote_join::promised, rows,
+    remote_join::promised, resume, rows,
 };
 use crate::{
     jobs::Progress,
@@ -172,6 +172,7 @@ async fn work(actions: &Actions, id: &str, kind: &JobKind) -> Result<String, Act
     match kind {
         JobKind::Deactivate(user_id) => deactivation::leave_all(actions, id, user_id).await,
         JobKind::Purge(Some(room_id)) => purge::work(actions, id, room_id).await,
+        JobKind::Resume(room_id) => resume::work(actions, room_id).await,
         JobKind::Purge(None) => Ok("{}".to_owned()),
         JobKind::Join { user_id, room_id, servers } => promised::work(actions, user_id, room_id, servers).await,
     }

@@ -20,11 +20,10 @@ use federation::{
     outbound::{Edu, PeerStatus},
 };
 use parking_lot::{Mutex, RwLock};
-use rules::kind::RoomKind;
 use ruma::{OwnedRoomId, OwnedServerName, ServerName};
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 
-use super::{ActionError, Actions, Inner, peers::Asking, summary, view::RoomView};
+use super::{ActionError, Actions, Inner, peers::Asking};
 use crate::storage::Position;
 
 mod edus;
@@ -34,14 +33,11 @@ mod reading;
 pub use edus::{has_read, types};
 pub use reading::ever_in;
 
-/// Rows of the feed that a peer may be behind. One that is further behind gets only the newest event of each room, and asks for what is before that.
-/// Source: <https://spec.matrix.org/v1.19/server-server-api/#transactions>
-pub const BEHIND_ROWS_MAX: u64 = 10_000;
 /// Peers of which is remembered what they have, though they lack nothing.
 const DONE_MAX: usize = 10_000;
 /// Time between two looks at what has to be written down.
 const KEEP_EVERY: Duration = Duration::from_secs(5);
-/// Pause after storage could not be read or written.
+/// Pause after storage could not be read or written, and between two looks at peers that do not answer.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Something that is done while others wait.
@@ -61,6 +57,9 @@ pub trait Sending: Send + Sync + 'static {
     /// Tries a server again now.
     fn reset<'a>(&'a self, peer: &'a ServerName) -> Asking<'a, ()>;
 
+    /// What these servers were about to get is asked for anew, and typing notices and read receipts for them are dropped. Returns at once.
+    fn forget(&self, servers: Vec<OwnedServerName>);
+
     /// How many handles of the actions it holds while nothing is asked of it; none: something is.
     fn idle_handles(&self) -> Option<usize>;
 
@@ -75,6 +74,8 @@ pub struct Outgoing {
     /// Held while is looked up who is in the rooms that were noted.
     resolving: AsyncMutex<()>,
     noted: Notify,
+    /// Some peer has taken something.
+    taken: Notify,
     sending: RwLock<Option<Arc<dyn Sending>>>,
 }
 
@@ -91,6 +92,15 @@ struct State {
     on_disk: kept::OnDisk,
     /// Peers of whom there is something new to write down for administrators.
     touched: HashMap<OwnedServerName, ()>,
+}
+
+/// How long somebody waits for peers to take what they are owed.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// In all.
+    pub time_max: Duration,
+    /// Until so many tries in a row have failed.
+    pub failures_max: u32,
 }
 
 /// Events of a room that were committed.
@@ -128,13 +138,6 @@ pub enum Taken {
     Through(Position),
     /// The newest events of the rooms up to this one; of all rooms, where there is none.
     Rooms(Option<OwnedRoomId>),
-}
-
-/// Events of the room may be sent to other servers.
-pub fn federates(view: &RoomView) -> bool {
-    let is_closed_off =
-        || summary::content(&view.basis.create).get("m.federate").and_then(serde_json::Value::as_bool) == Some(false);
-    view.summary.kind != RoomKind::Incognito && !view.settings.federation_off && !is_closed_off()
 }
 
 fn later(one: Position, other: Position) -> Position {
@@ -228,8 +231,43 @@ impl Outgoing {
             }
             state.done.insert(peer.to_owned(), behind.from);
             state.behind.remove(peer);
+            self.taken.notify_waiters();
         }
         lacks_nothing
+    }
+
+    /// Waits until these peers have taken everything that was committed until now, or those who wait are out of patience. Answers those that have not.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub async fn settled(
+        &self,
+        actions: &Actions,
+        peers: &[OwnedServerName],
+        patience: Patience,
+    ) -> Result<Vec<OwnedServerName>, ActionError> {
+        let Some(sending) = self.sending() else { return Ok(Vec::new()) };
+        self.resolve(actions).await?;
+        let deadline = tokio::time::Instant::now() + patience.time_max;
+        loop {
+            let taken = self.taken.notified();
+            tokio::pin!(taken);
+            taken.as_mut().enable();
+            let lacking: Vec<OwnedServerName> = {
+                let state = self.state.lock();
+                peers.iter().filter(|peer| state.behind.contains_key(*peer)).cloned().collect()
+            };
+            let mut is_over = true;
+            for peer in &lacking {
+                let failures = sending.status(peer).await.map_or(0, |status| status.standing.failures);
+                is_over &= failures >= patience.failures_max;
+            }
+            let look = tokio::time::Instant::now() + PAUSE;
+            if is_over || tokio::time::Instant::now() >= deadline {
+                return Ok(lacking);
+            }
+            tokio::time::timeout_at(look.min(deadline), taken).await.ok();
+        }
     }
 
     /// The peer is too far behind.

@@ -10,10 +10,11 @@ use rules::{
 use super::{ServerError, federation::Federation};
 use crate::{
     actions::{
-        ActionError, Actions, Parts, Registration, Settings,
+        ActionError, Actions, FederationMode, Parts, Registration, Settings,
         images::Images,
         media::{Media, Uploading},
         passwords::Passwords,
+        remote_media::Bounds,
     },
     clock::Clock,
     config::{self, Config},
@@ -118,7 +119,7 @@ impl Common {
         };
         let actions = Actions::open(parts).await.map_err(wrong)?;
         if let Some(federation) = &self.federation {
-            federation.plug(&actions, folder).await.map_err(wrong)?;
+            federation.plug(&actions, folder, tenant).await.map_err(wrong)?;
         }
         Ok(actions)
     }
@@ -149,6 +150,7 @@ impl Common {
             images: self.images.clone(),
             upload_bytes_max: config.upload_bytes_max,
             uploading: Uploading::default(),
+            remote: Bounds { medium_bytes_max: config.remote_bytes_max, cache_bytes_max: config.cache_bytes_max },
         })
     }
 }
@@ -190,6 +192,12 @@ pub(super) fn settings(config: &Config, tenant: &config::Tenant) -> Settings {
             .filter(|seconds| *seconds > 0)
             .map(|seconds| seconds.saturating_mul(1_000)),
         reserved_aliases: config.accounts.reserved_aliases.clone(),
+        room_federation: match config.federation.default_room_mode {
+            config::RoomMode::Open => FederationMode::Open,
+            config::RoomMode::Off => FederationMode::Off,
+        },
+        resume_events_max: config.federation.resume_events_max,
+        behind_rows_max: config.federation.behind_rows_max,
     }
 }
 

@@ -43,6 +43,8 @@ pub enum JobKind {
         /// The servers that may help, the likeliest first.
         servers: Vec<OwnedServerName>,
     },
+    /// Other servers take part in a room again: they get what they missed, and are asked for what they have.
+    Resume(OwnedRoomId),
 }
 
 impl JobKind {
@@ -50,7 +52,7 @@ impl JobKind {
     #[must_use]
     pub fn takes_a_turn(&self) -> bool {
         match self {
-            Self::Deactivate(_) | Self::Purge(_) => true,
+            Self::Deactivate(_) | Self::Purge(_) | Self::Resume(_) => true,
             Self::Join { .. } => false,
         }
     }
@@ -62,6 +64,7 @@ impl JobKind {
             Self::Deactivate(_) => "deactivate",
             Self::Purge(_) => "purge",
             Self::Join { .. } => "join",
+            Self::Resume(_) => "resume",
         }
     }
 }

@@ -47,6 +47,7 @@
 //! | `staged_rooms` | server | room that has `staged` rows → |
 //! | `since` | room | other server with joined people → the event behind which it gets what happens |
 //! | `left` | room | last event that it gets, other server → as `since` |
+//! | `held` | room | other server that is kept out → the event behind which it got nothing |
 //! | `sent_on` | room | number of an event of a peer that we tell the others → who brought it |
 //! | `server_keys` | peer | key id → public key |
 //! | `peer_state` | peer | → failures, when it is tried again |
@@ -56,6 +57,8 @@
 //! | `peer_rooms` | peer | room that its people were in → |
 //! | `behind` | server | other server that lacks something → how far in the feed it is |
 //! | `outbox` | server | → how far in the feed everybody else is |
+//! | `policy` | server | → which other servers this one has to do with |
+//! | `policy_names` | server | list, name of a server → |
 
 use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId};
 
@@ -64,11 +67,12 @@ use super::{
     accounts::{Account, Reservation, Session, StoredAnswer},
     admin::{AppToken, AuditRow, Job, Purge, RegistrationToken},
     chores::Chore,
-    history::{Arrivals, EventAt, Redaction, RoomListing, RoomSettings, SentUnder, Staged, StoredEvent, Summary, Tip},
+    history::{Arrivals, EventAt, Redaction, RoomListing, SentUnder, Staged, StoredEvent, Summary, Tip},
     keyspace::keyspaces,
-    media::{MediumInfo, Sha256, Uploaded},
+    media::{CachedMedium, MediumInfo, Sha256, Uploaded},
     members::{InRoom, Invited, Member, Personal},
-    peers::{Answered, KnownKey, PeerFacts, PeerState},
+    peers::{Answered, KnownDocument, KnownKey, PeerFacts, PeerState, PolicyMode},
+    room_settings::RoomSettings,
     state::NodeRow,
     value::Value,
 };
@@ -231,6 +235,12 @@ keyspaces! {
     /// The events of peers that we tell the other servers of a room, by their number, and who brought them.
     35 SENT_ON: Arrival => OwnedServerName, in Room, as Log;
 
+    /// The media of other servers that a room's events name, by the hash of their address: the members of the room can read them.
+    36 NAMED_MEDIA: (Sha256, OwnedEventId) => (), in Room, as Rows;
+
+    /// The other servers that are kept out of a room although they are owed something of it: the number of the event behind which they got nothing.
+    37 HELD: OwnedServerName => u64, in Room, as Rows;
+
     /// The public keys that another server ever had, by key id.
     70 SERVER_KEYS: String => KnownKey, in Peer, as Rows;
 
@@ -254,4 +264,16 @@ keyspaces! {
 
     /// Up to which position of the feed all servers have everything, but those that are behind.
     77 OUTBOX: () => String, in Server, as Rows;
+
+    /// Which other servers this one has to do with.
+    78 POLICY: () => PolicyMode, in Server, as Rows;
+
+    /// The names on the lists of that: allowed ones and denied ones.
+    79 POLICY_NAMES: (u64, String) => (), in Server, as Rows;
+
+    /// The media of other servers that are kept here for a while, by the hash of their address.
+    80 CACHED_MEDIA: Sha256 => CachedMedium, in Server, as Rows;
+
+    /// The document in which another server published its keys last.
+    81 KEY_DOCUMENT: () => KnownDocument, in Peer, as Rows;
 }

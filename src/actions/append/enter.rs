@@ -10,11 +10,11 @@ use ruma::{OwnedServerName, OwnedUserId, UserId};
 
 use super::{ActionError, Actions, Slot, Writer, store::Storing};
 use crate::{
-    actions::{lane::Room, summary, summary::Basis, view::RoomView},
+    actions::{lane::Room, purge, summary, summary::Basis, view::RoomView},
     storage::{
         Arrival, Effect, Home, Place, StateRoot, StateTree,
         history::{EventStanding, Head, Tip},
-        keyspaces::INVITES,
+        keyspaces::{INVITES, PURGED},
     },
 };
 
@@ -68,6 +68,10 @@ pub async fn enter(actions: &Actions, room: &Arc<Room>, entering: Entering) -> R
     drop_the_rest(actions, room, &numbers).await?;
     let mut writer = Writer::enter(actions, room).await?.ok_or(ActionError::RoomNotFound)?;
     writer.come_in(&join, direct_with).await?;
+    if purge::is_purged(actions, &room.id).await? {
+        // An admin has brought it back.
+        writer.commit.effect(Effect::new(Home::server()).delete(&PURGED, &room.id));
+    }
     writer.commit().await?;
     Ok(())
 }

@@ -79,7 +79,7 @@ async fn whom_to_ask(
     let mut servers = vec![origin.clone()];
     let others = rows::all(&met.room.store, &SERVERS, &met.room.home, KeyRange::all()).await?;
     servers.extend(others.into_iter().map(|(server, _)| server).filter(|server| server != origin));
-    servers.retain(|server| *server != actions.server_name);
+    servers.retain(|server| *server != actions.server_name && met.view.admits(server));
     if !servers.is_empty() {
         let first = usize::try_from(tries).unwrap_or(usize::MAX) % servers.len();
         servers.rotate_left(first);

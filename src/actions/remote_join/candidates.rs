@@ -8,7 +8,7 @@ use crate::{
     actions::{
         ActionError, Actions, Caller, aliases, invites, members,
         peers::{Errcode, PeerError},
-        quotas,
+        purge, quotas,
         remote_leave::told,
         rows,
     },
@@ -56,6 +56,9 @@ pub(in crate::actions) async fn find(
         }
         (false, _) => RoomId::parse(reference).map_err(|_not_one| ActionError::RoomNotFound)?,
     };
+    if !caller.is_admin && purge::is_purged(actions, &room_id).await? {
+        return Err(ActionError::RoomNotFound);
+    }
     if let Some(invited) = invites::find(actions, &caller.user_id, &room_id).await? {
         servers.insert(0, invited.origin);
     }
@@ -72,6 +75,11 @@ pub(in crate::actions) async fn find(
         return Err(ActionError::RoomNotFound);
     }
     must_be_connected(actions, refused)?;
+    let view = actions.room(&room_id).view().await?;
+    asked.retain(|server| view.as_ref().is_none_or(|view| view.admits(server)));
+    if asked.is_empty() {
+        return Err(ActionError::FederationDisabled("this server keeps the room to itself".to_owned()));
+    }
     for server in &asked {
         quotas::count(actions, caller, server)?;
     }

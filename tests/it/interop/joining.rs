@@ -2,8 +2,13 @@
 
 use futures_util::future::join_all;
 use serde_json::json;
+use yurt::actions::{
+    Caller,
+    accounts::{self, NewAccount},
+    members,
+};
 
-use super::{Scene, agreed, everywhere, user::Access};
+use super::{Home, Scene, agreed, everywhere, unique, user::Access};
 
 fn same(heard: &[String], said: &[String]) -> Result<(), String> {
     if heard == said { Ok(()) } else { Err(format!("heard {heard:?}, said {said:?}")) }
@@ -169,6 +174,30 @@ async fn what_both_say_and_change_at_the_same_time_is_heard_by_both() {
         scene.host.sees(room, &said[1]).await;
         scene.guest.sees(room, &said[0]).await;
         scene.ends_in_agreement(room).await;
+    })
+    .await;
+}
+
+/// Synapse asks for rooms without their members, works in them at once, and fetches the members behind that.
+#[tokio::test]
+async fn a_large_room_is_joined_without_its_members_which_are_learnt_later() {
+    everywhere(async |scene: &Scene| {
+        if scene.host.home() == Home::Theirs {
+            return;
+        }
+        let room = scene.open_room().await;
+        let actions = scene.partner.actions().await;
+        for _ in 0..60 {
+            let username = unique("crowd");
+            accounts::create(&actions, NewAccount { username: username.clone(), ..NewAccount::default() })
+                .await
+                .unwrap();
+            let person = Caller::local(&accounts::user_id(&actions, &username).unwrap(), false);
+            members::join(&actions, &person, &room, &[], None).await.unwrap();
+        }
+        scene.guest.joins(&room, scene.host.server()).await;
+        talk(scene, &room, &[]).await;
+        scene.ends_in_agreement(&room).await;
     })
     .await;
 }

@@ -131,7 +131,8 @@ pub(super) async fn fill_holes(actions: &Actions, admin: &Caller, room_id: &Owne
     for peer in peers.iter().filter(|peer| **peer != actions.server_name) {
         for _ in 0..CALLS_MAX {
             let filled =
-                backfill::federation_backfill(actions, admin, room_id, Some(peer), backfill::EVENTS_MAX, None).await;
+                backfill::federation_backfill(actions, admin, room_id.as_str(), Some(peer), backfill::EVENTS_MAX, None)
+                    .await;
             if filled.is_ok_and(|filled| filled.complete || filled.stored == 0) {
                 break;
             }

@@ -297,6 +297,8 @@ impl Sending for Courier {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    fn forget(&self, _servers: Vec<OwnedServerName>) {}
+
     fn idle_handles(&self) -> Option<usize> {
         None
     }

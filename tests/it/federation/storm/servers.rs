@@ -9,11 +9,7 @@ use std::{
     time::Duration,
 };
 
-use rules::{
-    UnixMs,
-    keys::{Key, KeyRing, Validity},
-    signature::Signer,
-};
+use rules::{UnixMs, keys::KeyRing, signature::Signer};
 use ruma::{OwnedServerName, ServerName};
 use tokio::time::Instant;
 use yurt::{
@@ -22,6 +18,7 @@ use yurt::{
         images::Images,
         media::{Media, Uploading},
         passwords::Passwords,
+        remote_media::Bounds,
     },
     clock::Clock,
     random::Seeded,
@@ -33,6 +30,7 @@ use yurt::{
         media::{MediaPlace, MediaStore},
         memory::MemoryEngine,
         range::{Direction, Limit},
+        room_settings::FederationMode,
     },
 };
 
@@ -165,14 +163,9 @@ impl Machine {
         let options =
             StoreOptions { effects: EffectMode::Deferred, committing: Committing::Task, ..StoreOptions::default() };
         let in_memory = StoreOptions { committing: Committing::Task, ..StoreOptions::default() };
-        let signer = self.signer();
-        let mut own_keys = KeyRing::new();
-        let key = Key { public: signer.public_key(), validity: Validity::Until(UnixMs(u64::MAX)) };
-        own_keys.insert(self.name.clone(), signer.key_id(), key);
         let parts = Parts {
             tenant: "storm".to_owned(),
-            signer,
-            own_keys,
+            signer: self.signer(),
             store: Store::open(Arc::new(disk), options).await.unwrap(),
             incognito: Store::open(Arc::new(MemoryEngine::new()), in_memory).await.unwrap(),
             clock: Arc::new(Watch { start: self.start, ahead: self.ahead }),
@@ -184,6 +177,9 @@ impl Machine {
                 registration: Registration::Closed,
                 token_lifetime_ms: None,
                 reserved_aliases: Vec::new(),
+                room_federation: FederationMode::Open,
+                resume_events_max: 10_000,
+                behind_rows_max: 10_000,
             },
             passwords: Passwords::default(),
             media: Media {
@@ -191,7 +187,9 @@ impl Machine {
                 images: Images::default(),
                 upload_bytes_max: 1,
                 uploading: Uploading::default(),
+                remote: Bounds { medium_bytes_max: 1, cache_bytes_max: 1 },
             },
+            own_keys: KeyRing::new(),
         };
         (Actions::open(parts).await.unwrap(), life)
     }
