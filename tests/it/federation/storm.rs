@@ -35,7 +35,7 @@ use servers::pass;
 use world::{Weather, World};
 
 /// Seeds of one run, where nothing else is said.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 100;
 /// Seeds that are run twice, to see that they do the same.
 const REPLAYED: u64 = 10;
 /// How often is looked whether the servers agree, and the time between, in milliseconds.
