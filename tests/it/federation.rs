@@ -36,7 +36,6 @@ mod serving;
 mod signing_keys;
 mod simulation;
 mod specification;
-mod storm;
 mod stranger;
 mod toggles;
 mod vectors;
