@@ -53,6 +53,7 @@ MORE_THAN_A_SCHEMA = {
     "allow": "as via",
     "peer": "somebody of it is in the room",
     "as": "of this server's name",
+    "mode": "goes without enabled, and with servers where they are listed",
 }
 
 
