@@ -48,7 +48,7 @@ run: dependencies
 	@$(OPTIMISED) $(CARGO) run --locked --bin yurt -- serve --config $(CONFIG)
 
 test: dependencies peer
-	$(CARGO) test --locked --workspace
+	$(CARGO) test --locked --workspace --no-fail-fast
 	YURT_TEST_STORE=memory $(CARGO) test --locked --test it -- v1:: engine:: --skip leaves_no_byte_behind
 
 lint: dependencies rust-components api-lint
