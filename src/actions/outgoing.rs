@@ -106,7 +106,8 @@ pub struct Patience {
 /// Events of a room that were committed.
 #[derive(Clone, Copy)]
 struct Noted {
-    from: Position,
+    /// Their rows of the feed are behind this.
+    behind: Position,
     until: Position,
     /// The number of the first of them.
     first: u64,
@@ -146,10 +147,10 @@ fn later(one: Position, other: Position) -> Position {
 
 impl Outgoing {
     /// A commit with events for other servers is on disk. `first` is the number of the first of them.
-    pub(super) fn note(&self, position: Position, room_id: OwnedRoomId, first: u64) {
+    pub(super) fn note(&self, (behind, position): (Position, Position), room_id: OwnedRoomId, first: u64) {
         let mut state = self.state.lock();
         if state.is_on {
-            let noted = state.noted.entry(room_id).or_insert(Noted { from: position, until: position, first });
+            let noted = state.noted.entry(room_id).or_insert(Noted { behind, until: position, first });
             noted.until = later(noted.until, position);
             noted.first = noted.first.min(first);
             drop(state);
@@ -209,7 +210,7 @@ impl Outgoing {
             if done.has_reached(noted.until) {
                 continue;
             }
-            let from = later(noted.from.before(), done);
+            let from = later(noted.behind, done);
             let fresh = Behind { from, until: noted.until, catching_up: None };
             let behind = state.behind.entry(server.clone()).or_insert(fresh);
             behind.until = later(behind.until, noted.until);
@@ -327,9 +328,9 @@ impl Outgoing {
     }
 
     fn note_again(&self, room_id: OwnedRoomId, news: Noted) {
-        self.note(news.until, room_id.clone(), news.first);
+        self.note((news.behind, news.until), room_id.clone(), news.first);
         if let Some(noted) = self.state.lock().noted.get_mut(&room_id) {
-            noted.from = news.from;
+            noted.behind = news.behind;
         }
     }
 }
