@@ -141,7 +141,9 @@ pub(super) async fn backfill(
         }
         Ok(found)
     };
-    give.await.map_err(failed)
+    let found = give.await.map_err(failed)?;
+    // An empty answer would end the search of a server that asks one after the other.
+    if found.is_empty() { Err(Refusal::NotFound) } else { Ok(found) }
 }
 
 /// The state before an event and what authorises it.

@@ -55,7 +55,8 @@ async fn an_event_of_another_room_is_not_found_through_this_one() {
     assert_eq!(LocalRooms::state_before(actions, &rita, room, &foreign).await.map(|_| ()), Err(Refusal::NotFound));
     assert_eq!(LocalRooms::state_ids_before(actions, &rita, room, &foreign).await.map(|_| ()), Err(Refusal::NotFound));
     assert_eq!(LocalRooms::auth_chain(actions, &rita, room, &foreign).await.map(|_| ()), Err(Refusal::NotFound));
-    assert!(LocalRooms::backfill(actions, &rita, room, vec![foreign], 10).await.unwrap().is_empty());
+    let backfill = LocalRooms::backfill(actions, &rita, room, vec![foreign], 10).await;
+    assert_eq!(backfill.map(|_| ()), Err(Refusal::NotFound));
 }
 
 /// Hard case 22.
