@@ -29,12 +29,17 @@ fn versions() -> Vec<RoomVersionId> {
 }
 
 impl Scene {
-    async fn template(&self, user_id: &UserId, wish: Wish) -> Result<Template, Refusal> {
+    pub(super) async fn template(&self, user_id: &UserId, wish: Wish) -> Result<Template, Refusal> {
         self.actions.membership_template(&peer(), &self.room_id, user_id, wish, &versions()).await
     }
 
     /// The template, completed and signed as its server would, with something changed before.
-    async fn completed(&self, user_id: &UserId, wish: Wish, change: impl FnOnce(&mut Value)) -> (OwnedEventId, Pdu) {
+    pub(super) async fn completed(
+        &self,
+        user_id: &UserId,
+        wish: Wish,
+        change: impl FnOnce(&mut Value),
+    ) -> (OwnedEventId, Pdu) {
         let template = self.template(user_id, wish).await.unwrap();
         let mut event: Value = serde_json::from_str(template.event.get()).unwrap();
         change(&mut event);
@@ -46,7 +51,11 @@ impl Scene {
         (event_id, pdu(&canonical::to_string(&object)))
     }
 
-    async fn hand_in(&self, (event_id, event): (OwnedEventId, Pdu), wish: Wish) -> Result<OwnedEventId, Refusal> {
+    pub(super) async fn hand_in(
+        &self,
+        (event_id, event): (OwnedEventId, Pdu),
+        wish: Wish,
+    ) -> Result<OwnedEventId, Refusal> {
         let accepted = self.actions.accept_membership(&peer(), &self.room_id, &event_id, wish, event).await;
         accepted.map(|_| event_id)
     }
@@ -273,9 +282,9 @@ impl Peers for Liar {
         self.handed_in.lock().push(event.get().to_owned());
         let answer = self.answer.lock().clone();
         let read = |texts: Vec<String>| texts.iter().map(|text| pdu(text)).collect();
-        let joined = answer.map(|(event, state, auth_chain)| Joined {
-            event: event.map(|text| pdu(&text)),
-            before: StateBefore { state: read(state), auth_chain: read(auth_chain) },
+        let joined = answer.map(|(event, state, auth_chain)| {
+            let before = StateBefore { state: read(state), auth_chain: read(auth_chain) };
+            Joined::of(event.map(|text| pdu(&text)), before)
         });
         Box::pin(std::future::ready(joined.ok_or(PeerError::Refused(Errcode::FORBIDDEN))))
     }

@@ -38,9 +38,9 @@ const PEER: &str = "peer.example";
 
 /// A server that has a room, and lets people into it.
 #[derive(Clone)]
-struct Host {
+pub(super) struct Host {
     others: Others,
-    heads: Arc<Mutex<Vec<OwnedEventId>>>,
+    pub(super) heads: Arc<Mutex<Vec<OwnedEventId>>>,
     /// What it writes into templates of joins.
     voucher: Option<&'static str>,
 }
@@ -99,6 +99,34 @@ impl Host {
         authorization::check(&version, &event, &state).unwrap();
         *self.heads.lock() = vec![event.event_id().clone()];
         world.learn(event, before)
+    }
+
+    /// Many more people are in the room, each by an event of this many bytes or so.
+    pub(super) fn fills(&self, people: usize, event_bytes: usize) {
+        let mut world = self.others.0.lock();
+        let (version, room_id, heads) = (world.version, world.room_id.clone(), self.heads.lock().clone());
+        let signer = world.signers[<&ServerName>::try_from(PEER).unwrap()].clone();
+        let mut state = world.after[&heads[0]].clone();
+        let leans_on = |kind: &str| state[&(kind.into(), String::new())].clone();
+        let auth_events =
+            vec![leans_on("m.room.create"), leans_on("m.room.power_levels"), leans_on("m.room.join_rules")];
+        for number in 0..people {
+            let user_id = UserId::parse(format!("@member{number}:{PEER}")).unwrap();
+            let content = object(json!({ "displayname": format!("{number} {}", "x".repeat(event_bytes)) }));
+            let around = rules::draft::Around {
+                room_id: Some(&room_id),
+                sender: &user_id,
+                prev_events: heads.clone(),
+                auth_events: auth_events.clone(),
+                depth: 7,
+                now: UnixMs(world.clock),
+            };
+            let event = rules::draft::complete(Draft::member(&user_id, "join", content), around, &version, &signer);
+            let event = Arc::new(event.unwrap());
+            state.insert(rules::state::change_of(&event).unwrap(), event.event_id().clone());
+            world.events.insert(event.event_id().clone(), event);
+        }
+        world.after.insert(heads[0].clone(), state);
     }
 
     fn makes(&self, sender: &UserId, draft: Draft) -> Arc<Event> {
@@ -185,7 +213,7 @@ impl Peers for Host {
         let state: Vec<OwnedEventId> = world.before[join.event_id()].values().cloned().collect();
         let texts = |ids: &[OwnedEventId]| ids.iter().map(|id| pdu(world.events[id].json())).collect();
         let before = StateBefore { state: texts(&state), auth_chain: texts(&world.chain(state.clone())) };
-        Box::pin(std::future::ready(Ok(Joined { event: Some(pdu(join.json())), before })))
+        Box::pin(std::future::ready(Ok(Joined::of(Some(pdu(join.json())), before))))
     }
 
     fn send_leave<'a>(
@@ -214,7 +242,7 @@ impl Peers for Host {
 }
 
 /// A room of Rita on a server of hers, and Alice on ours, who is not in it.
-async fn far(version: &str, join_rule: Value) -> (Scene, Host) {
+pub(super) async fn far(version: &str, join_rule: Value) -> (Scene, Host) {
     let server = server().await;
     let actions = server.actions().await;
     accounts::create(&actions, NewAccount { username: "alice".to_owned(), ..NewAccount::default() }).await.unwrap();
@@ -257,7 +285,7 @@ async fn far(version: &str, join_rule: Value) -> (Scene, Host) {
 }
 
 impl Scene {
-    async fn joins(&self) -> rooms::RoomDetails {
+    pub(super) async fn joins(&self) -> rooms::RoomDetails {
         let via = [PEER.to_owned()];
         members::join(&self.actions, &self.alice, self.room_id.as_str(), &via, None).await.unwrap()
     }

@@ -37,7 +37,7 @@ use world::{Weather, World};
 /// Seeds of one run, where nothing else is said.
 const SEEDS: u64 = 100;
 /// Seeds that are run twice, to see that they do the same.
-const REPLAYED: u64 = 10;
+const REPLAYED: u64 = 3;
 /// How often is looked whether the servers agree, and the time between, in milliseconds.
 const LOOKS: usize = 20;
 const BETWEEN_LOOKS_MS: u64 = 10 * 60 * 1_000;
