@@ -9,7 +9,11 @@ use std::{
     time::Duration,
 };
 
-use rules::{UnixMs, keys::KeyRing, signature::Signer};
+use rules::{
+    UnixMs,
+    keys::{Key, KeyRing, Validity},
+    signature::Signer,
+};
 use ruma::{OwnedServerName, ServerName};
 use tokio::time::Instant;
 use yurt::{
@@ -163,9 +167,13 @@ impl Machine {
         let options =
             StoreOptions { effects: EffectMode::Deferred, committing: Committing::Task, ..StoreOptions::default() };
         let in_memory = StoreOptions { committing: Committing::Task, ..StoreOptions::default() };
+        let signer = self.signer();
+        let mut own_keys = KeyRing::new();
+        let key = Key { public: signer.public_key(), validity: Validity::Until(UnixMs(u64::MAX)) };
+        own_keys.insert(self.name.clone(), signer.key_id(), key);
         let parts = Parts {
             tenant: "storm".to_owned(),
-            signer: self.signer(),
+            signer,
             store: Store::open(Arc::new(disk), options).await.unwrap(),
             incognito: Store::open(Arc::new(MemoryEngine::new()), in_memory).await.unwrap(),
             clock: Arc::new(Watch { start: self.start, ahead: self.ahead }),
@@ -189,7 +197,7 @@ impl Machine {
                 uploading: Uploading::default(),
                 remote: Bounds { medium_bytes_max: 1, cache_bytes_max: 1 },
             },
-            own_keys: KeyRing::new(),
+            own_keys,
         };
         (Actions::open(parts).await.unwrap(), life)
     }
