@@ -42,13 +42,13 @@ pub struct Entering {
     pub direct_with: Option<OwnedUserId>,
 }
 
+/// Events that are being read.
+pub type Telling<'a> = Pin<Box<dyn Future<Output = Result<Vec<Arc<Event>>, ActionError>> + Send + 'a>>;
+
 /// The events that another server has told of: all of them may be more than fits into memory.
 pub trait Told: Send + Sync {
     /// These events, in this order.
-    fn events<'a>(
-        &'a self,
-        ids: &'a [OwnedEventId],
-    ) -> Pin<Box<dyn Future<Output = Result<Vec<Arc<Event>>, ActionError>> + Send + 'a>>;
+    fn events<'a>(&'a self, ids: &'a [OwnedEventId]) -> Telling<'a>;
 }
 
 /// When an event of a state is stored: the lowest first. The join rule comes last: until then nobody takes the room for one that is open to all.

@@ -1,12 +1,16 @@
 //! Events of an answer that may be larger than memory: the first are kept there, the rest on disk, in rows that go when the room is entered or given up.
 
-use std::{collections::HashMap, pin::Pin, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use rules::{event::Event, version::Version};
 use ruma::{OwnedEventId, OwnedRoomId, RoomId};
 
 use crate::{
-    actions::{ActionError, Actions, append::Told, rows},
+    actions::{
+        ActionError, Actions,
+        append::{Telling, Told},
+        rows,
+    },
     storage::{
         Commit, Direction, Effect, Home, KeyRange, Limit,
         keyspaces::{ENTERING, ENTERING_ROOMS},
@@ -111,10 +115,7 @@ impl Spool {
 }
 
 impl Told for Spool {
-    fn events<'a>(
-        &'a self,
-        ids: &'a [OwnedEventId],
-    ) -> Pin<Box<dyn Future<Output = Result<Vec<Arc<Event>>, ActionError>> + Send + 'a>> {
+    fn events<'a>(&'a self, ids: &'a [OwnedEventId]) -> Telling<'a> {
         Box::pin(async move {
             let mut events = Vec::with_capacity(ids.len());
             for id in ids {

@@ -186,6 +186,7 @@ async fn a_server_that_does_not_have_it_is_not_asked_again_at_once() {
     assert!(scene.finds("abc").await.is_ok());
 }
 
+/// Hard case 58.
 #[tokio::test]
 async fn an_account_fetches_no_more_than_its_share() {
     let scene = Scene::new("12").await;
@@ -232,6 +233,7 @@ async fn who_has_left_reads_nothing_that_comes_later() {
     assert_eq!(scene.finds_as(&bob, "abc").await.unwrap_err(), ErrorKind::MediaNotFound);
 }
 
+/// Hard case 58.
 #[tokio::test]
 async fn what_a_peer_calls_a_file_breaks_nothing() {
     let scene = Scene::new("12").await;

@@ -303,7 +303,7 @@ impl Scene {
         host.takes(event.json());
     }
 
-    async fn state_in_the_world(&self, host: &Host) -> Ids {
+    fn state_in_the_world(&self, host: &Host) -> Ids {
         self.world.lock().state_before(&host.heads.lock().clone())
     }
 }
@@ -315,7 +315,7 @@ async fn rooms_of_all_older_versions_are_joined_spoken_in_and_left() {
         let (scene, host) = far(version, json!({ "join_rule": "public" })).await;
         let joined = scene.joins().await;
         assert_eq!((joined.membership, joined.view.summary.version.as_str()), (Membership::Join, version));
-        assert_eq!(scene.state().await, scene.state_in_the_world(&host).await, "version {version}");
+        assert_eq!(scene.state().await, scene.state_in_the_world(&host), "version {version}");
 
         let said = host.makes(&scene.rita, message("welcome"));
         let named = host.makes(&scene.rita, topic("old and good"));
@@ -323,7 +323,7 @@ async fn rooms_of_all_older_versions_are_joined_spoken_in_and_left() {
         let answered = scene.send("thank you").await;
         scene.ours_at(&host, &answered).await;
         assert_eq!(scene.bodies().await, ["welcome", "thank you"]);
-        assert_eq!(scene.state().await, scene.state_in_the_world(&host).await);
+        assert_eq!(scene.state().await, scene.state_in_the_world(&host));
 
         let redaction = host.makes(&scene.rita, Draft::redaction(answered.clone(), CanonicalJsonObject::new()));
         assert_eq!(scene.receive(&[&redaction]).await, [Ok(())], "version {version}");
@@ -339,10 +339,10 @@ async fn rooms_of_all_older_versions_are_joined_spoken_in_and_left() {
         members::leave(actions, &scene.alice, room).await.unwrap();
         let left = scene.heads().await;
         scene.ours_at(&host, &left[0]).await;
-        assert_eq!(scene.state().await, scene.state_in_the_world(&host).await, "version {version}");
+        assert_eq!(scene.state().await, scene.state_in_the_world(&host), "version {version}");
         let again = scene.joins().await;
         assert_eq!(again.membership, Membership::Join, "version {version}");
-        assert_eq!(scene.state().await, scene.state_in_the_world(&host).await, "version {version}");
+        assert_eq!(scene.state().await, scene.state_in_the_world(&host), "version {version}");
     }
 }
 
@@ -353,7 +353,7 @@ async fn a_restricted_room_of_an_older_version_is_entered_when_somebody_there_vo
         let allow = json!([{ "type": "m.room_membership", "room_id": "!club:peer.example" }]);
         let (scene, host) = far(version, json!({ "join_rule": "restricted", "allow": allow })).await;
         assert_eq!(scene.joins().await.membership, Membership::Join, "version {version}");
-        assert_eq!(scene.state().await, scene.state_in_the_world(&host).await, "version {version}");
+        assert_eq!(scene.state().await, scene.state_in_the_world(&host), "version {version}");
     }
 }
 
@@ -366,7 +366,7 @@ async fn people_knock_at_rooms_of_older_versions_that_know_knocks() {
         let knocked = knocks::knock(actions, &scene.alice, room.as_str(), &via, None).await.unwrap();
         assert_eq!(knocked.membership, Membership::Knock, "version {version}");
         let key = ("m.room.member".into(), scene.alice.user_id.to_string());
-        let seen = scene.state_in_the_world(&host).await[&key].clone();
+        let seen = scene.state_in_the_world(&host)[&key].clone();
         assert!(scene.world.lock().events[&seen].json().contains("\"knock\""), "version {version}");
     }
 }

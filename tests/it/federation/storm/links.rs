@@ -370,7 +370,7 @@ async fn carry(world: &Arc<World>, from: &ServerName, to: &ServerName, pdus: Vec
 
 fn shuffle<T>(world: &World, all: &mut [T]) {
     for end in (1..all.len()).rev() {
-        all.swap(end, usize::try_from(world.below(end as u64 + 1)).unwrap());
+        all.swap(end, world.place(end + 1));
     }
 }
 
