@@ -106,7 +106,8 @@ pub struct Patience {
 /// Events of a room that were committed.
 #[derive(Clone, Copy)]
 struct Noted {
-    from: Position,
+    /// Their rows of the feed are behind this.
+    behind: Position,
     until: Position,
     /// The number of the first of them.
     first: u64,
@@ -150,10 +151,10 @@ fn earlier(one: Position, other: Position) -> Position {
 
 impl Outgoing {
     /// A commit with events for other servers is on disk. `first` is the number of the first of them.
-    pub(super) fn note(&self, position: Position, room_id: OwnedRoomId, first: u64) {
+    pub(super) fn note(&self, (behind, position): (Position, Position), room_id: OwnedRoomId, first: u64) {
         let mut state = self.state.lock();
         if state.is_on {
-            let noted = state.noted.entry(room_id).or_insert(Noted { from: position, until: position, first });
+            let noted = state.noted.entry(room_id).or_insert(Noted { behind, until: position, first });
             noted.until = later(noted.until, position);
             noted.first = noted.first.min(first);
             drop(state);
@@ -209,8 +210,8 @@ impl Outgoing {
         let mut lacking: HashMap<&OwnedServerName, (Position, Position)> = HashMap::new();
         for (servers, noted) in news {
             for server in servers {
-                let (from, until) = lacking.entry(server).or_insert((noted.from, noted.until));
-                (*from, *until) = (earlier(*from, noted.from), later(*until, noted.until));
+                let (from, until) = lacking.entry(server).or_insert((noted.behind, noted.until));
+                (*from, *until) = (earlier(*from, noted.behind), later(*until, noted.until));
             }
         }
         let mut state = self.state.lock();
@@ -220,7 +221,7 @@ impl Outgoing {
             if done.has_reached(until) {
                 continue;
             }
-            let fresh = Behind { from: later(from.before(), done), until, catching_up: None };
+            let fresh = Behind { from: later(from, done), until, catching_up: None };
             let behind = state.behind.entry(server.clone()).or_insert(fresh);
             behind.until = later(behind.until, until);
             state.is_changed = true;
@@ -338,9 +339,9 @@ impl Outgoing {
     }
 
     fn note_again(&self, room_id: OwnedRoomId, news: Noted) {
-        self.note(news.until, room_id.clone(), news.first);
+        self.note((news.behind, news.until), room_id.clone(), news.first);
         if let Some(noted) = self.state.lock().noted.get_mut(&room_id) {
-            noted.from = news.from;
+            noted.behind = news.behind;
         }
     }
 }
@@ -444,7 +445,7 @@ mod tests {
     #[test]
     fn a_peer_is_read_for_from_the_first_event_that_it_may_lack_in_whichever_room() {
         let place = |number: u64| Position::from_token(&format!("p1_{number}")).unwrap();
-        let at = |number| Noted { from: place(number), until: place(number + 1), first: 1 };
+        let at = |number| Noted { behind: place(number).before(), until: place(number + 1), first: 1 };
         let (peer, other) = (owned_server_name!("peer.example"), owned_server_name!("other.example"));
         let outgoing = Outgoing::default();
         outgoing.add(&[

@@ -36,6 +36,7 @@ mod serving;
 mod signing_keys;
 mod simulation;
 mod specification;
+mod storm;
 mod stranger;
 mod toggles;
 mod vectors;

@@ -2,6 +2,8 @@
 //!
 //! Which server gets which event is settled here, with the event. `actions/outgoing.rs` reads it when it sends.
 
+use std::sync::Arc;
+
 use ruma::{OwnedServerName, ServerName};
 
 use super::{ActionError, Actions, Writer};
@@ -71,10 +73,12 @@ impl Writer {
     /// When the commit is on disk, those who send learn that there is something.
     pub(super) fn tell_senders(&mut self) {
         if let Some(first) = self.owed_from {
-            let (actions, room_id) = (Actions::clone(&self.actions), self.room.id.clone());
+            let (actions, room) = (Actions::clone(&self.actions), Arc::clone(&self.room));
             self.commit.then(move |outcome: &Result<Position, _>| {
                 if let Ok(position) = outcome {
-                    actions.outgoing.note(*position, room_id, first);
+                    // The commit's position covers its effects, which have rows of their own; its own row is somewhere behind what is visible now.
+                    let behind = room.store.position();
+                    actions.outgoing.note((behind, *position), room.id.clone(), first);
                 }
             });
         }

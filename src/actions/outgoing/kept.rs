@@ -59,7 +59,7 @@ pub(super) async fn load(actions: &Actions) -> Result<(), ActionError> {
         for row in &rows {
             for change in row.changes.iter().filter(|change| change.kind == ChangeKind::Owed) {
                 let Some(room_id) = change.home.as_room() else { continue };
-                let fresh = Noted { from: row.position, until: row.position, first: change.first };
+                let fresh = Noted { behind: row.position.before(), until: row.position, first: change.first };
                 rooms.entry(room_id).or_insert(fresh).until = row.position;
             }
         }

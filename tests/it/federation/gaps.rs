@@ -6,6 +6,34 @@ use serde_json::json;
 
 use super::*;
 
+/// S2S 17 a state of a peer is a claim.
+#[tokio::test]
+async fn a_server_that_does_not_answer_now_is_asked_again_before_a_state_is_believed() {
+    let scene = Scene::new("12").await;
+    let chain = scene.chain(&scene.heads().await, 3);
+    scene.world.lock().silent.insert("missing_events");
+    assert_eq!(scene.receive(&[&chain[2]]).await, [Ok(())]);
+    assert!(!scene.is_accepted(&chain[2]).await);
+    scene.world.lock().silent.clear();
+    scene.advance(Duration::from_secs(61));
+    scene.catch_up().await;
+    assert_eq!(scene.heads().await, [id_of(&chain[2])]);
+    assert_eq!(scene.asked("state_ids"), 0);
+}
+
+/// S2S 17 a hole is filled by get_missing_events.
+#[tokio::test]
+async fn a_fork_that_is_less_deep_than_our_heads_is_asked_for_event_by_event() {
+    let scene = Scene::new("12").await;
+    let fork = scene.chain(&scene.heads().await, 3);
+    for _ in 0..5 {
+        scene.send("deeper").await;
+    }
+    assert_eq!(scene.receive(&[&fork[2]]).await, [Ok(())]);
+    assert!(scene.is_accepted(&fork[0]).await && scene.is_accepted(&fork[2]).await);
+    assert_eq!(scene.asked("state_ids"), 0);
+}
+
 /// S2S 11 missing previous events are asked for. S2S 17 a hole is filled by get_missing_events.
 #[tokio::test]
 async fn a_small_hole_is_filled_by_the_server_that_brought_the_event() {

@@ -279,7 +279,8 @@ impl Peers for Others {
             let before = gap.latest.iter().filter_map(|id| world.events.get(id));
             let before: Vec<OwnedEventId> = before.flat_map(|event| event.prev_events().to_vec()).collect();
             let stop: Vec<OwnedEventId> = gap.earliest.iter().chain(&gap.latest).cloned().collect();
-            let found = world.back_from(before, &stop, gap.events_max);
+            let mut found = world.back_from(before, &stop, gap.events_max);
+            found.retain(|id| world.events[id].depth() >= gap.depth_min);
             Some(found.iter().rev().filter_map(|id| world.pdu(id)).collect())
         }))
     }
