@@ -12,7 +12,7 @@ use std::{
 
 use federation::policy::Policy;
 use parking_lot::RwLock;
-use rules::{UnixMs, signature::Signer};
+use rules::{UnixMs, keys::KeyRing, signature::Signer};
 use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, UserId};
 
 pub mod accounts;
@@ -198,6 +198,8 @@ pub struct Parts {
     pub tenant: String,
     /// Signs what this server says.
     pub signer: Signer,
+    /// What this server's keys look like, those included that sign no more.
+    pub own_keys: KeyRing,
     /// The durable store.
     pub store: Store,
     /// The store of incognito rooms, in memory.

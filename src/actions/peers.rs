@@ -42,11 +42,67 @@ pub enum PeerError {
     #[error("the other server cannot be reached")]
     Unreachable,
     /// It answered that it does not have it or does not give it.
-    #[error("the other server does not give it")]
-    Refused,
+    #[error("the other server does not give it: {0}")]
+    Refused(Errcode),
     /// It answered something else than what it was asked for.
     #[error("the answer of the other server cannot be read")]
     Unreadable,
+}
+
+/// The error code of a peer, if it is one of the specification's: what else a peer writes is passed on to nobody.
+/// Source: <https://spec.matrix.org/v1.19/client-server-api/#standard-error-response>
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Errcode(&'static str);
+
+impl Errcode {
+    /// No code, or none that is known.
+    pub const UNKNOWN: Self = Self("M_UNKNOWN");
+    /// Not for this server or this user.
+    pub const FORBIDDEN: Self = Self("M_FORBIDDEN");
+    /// There is no such thing, or it is not told of.
+    pub const NOT_FOUND: Self = Self("M_NOT_FOUND");
+    /// The room has a version that was not offered.
+    pub const INCOMPATIBLE_ROOM_VERSION: Self = Self("M_INCOMPATIBLE_ROOM_VERSION");
+
+    const OTHERS: [&'static str; 17] = [
+        "M_BAD_JSON",
+        "M_BAD_STATE",
+        "M_GUEST_ACCESS_FORBIDDEN",
+        "M_INVALID_PARAM",
+        "M_INVITE_BLOCKED",
+        "M_LIMIT_EXCEEDED",
+        "M_MISSING_PARAM",
+        "M_NOT_JSON",
+        "M_RESOURCE_LIMIT_EXCEEDED",
+        "M_TOO_LARGE",
+        "M_UNABLE_TO_AUTHORISE_JOIN",
+        "M_UNABLE_TO_GRANT_JOIN",
+        "M_UNAUTHORIZED",
+        "M_UNRECOGNIZED",
+        "M_UNSUPPORTED_ROOM_VERSION",
+        "M_USER_DEACTIVATED",
+        "M_EXCLUSIVE",
+    ];
+
+    /// The code that a peer wrote.
+    #[must_use]
+    pub fn read(text: Option<&str>) -> Self {
+        let named = [Self::FORBIDDEN, Self::NOT_FOUND, Self::INCOMPATIBLE_ROOM_VERSION].map(|code| code.0);
+        let known = named.into_iter().chain(Self::OTHERS).find(|known| Some(*known) == text);
+        known.map_or(Self::UNKNOWN, Self)
+    }
+
+    /// As it stands in answers.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.0
+    }
+}
+
+impl std::fmt::Display for Errcode {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.0)
+    }
 }
 
 /// What a peer says when our user has joined its room.
@@ -105,7 +161,7 @@ pub trait Peers: Send + Sync + 'static {
     fn keys<'a>(&'a self, needed: &'a BTreeSet<(OwnedServerName, String)>, at: UnixMs) -> Keys<'a>;
 
     /// A membership event for a user of ours to complete, of a room with one of these versions (`make_join`, `make_leave`, `make_knock`). A refusal for
-    /// whatever reason is [`PeerError::Refused`].
+    /// whatever reason is a [`PeerError::Refused`].
     fn membership_template<'a>(
         &'a self,
         _peer: &'a ServerName,

@@ -30,7 +30,7 @@ use super::{
     },
     invites,
     members::{self, membership, profile_of},
-    peers::PeerError,
+    peers::{Errcode, PeerError},
     rooms::{self, RoomDetails},
 };
 use crate::storage::keyspaces::MEMBERS;
@@ -85,17 +85,40 @@ struct Queue {
 #[derive(Clone, Debug)]
 enum Failed {
     Unreachable,
-    Refused,
+    /// By a code; none: what came was no use.
+    Refused(Option<Errcode>),
     Busy,
     Capacity(String),
+    Inactive,
+}
+
+impl Failed {
+    /// Of what two servers said, the one that says more.
+    fn or(self, other: Self) -> Self {
+        let weight = |failed: &Self| match failed {
+            Self::Unreachable => 0,
+            Self::Refused(None) => 1,
+            Self::Refused(Some(Errcode::NOT_FOUND)) => 2,
+            Self::Refused(Some(Errcode::INCOMPATIBLE_ROOM_VERSION)) => 4,
+            Self::Refused(Some(_)) => 3,
+            Self::Busy | Self::Capacity(_) | Self::Inactive => 5,
+        };
+        if weight(&other) > weight(&self) { other } else { self }
+    }
 }
 
 impl From<Failed> for ActionError {
     fn from(failed: Failed) -> Self {
         match failed {
             Failed::Unreachable => Self::unreachable(),
-            Failed::Refused => Self::PeerRefused("no other server lets you into this room".to_owned()),
+            Failed::Refused(Some(errcode @ (Errcode::INCOMPATIBLE_ROOM_VERSION | Errcode::NOT_FOUND))) => {
+                Self::peer_refused(errcode)
+            }
+            Failed::Refused(errcode) => {
+                Self::PeerRefused { message: "no other server lets you into this room".to_owned(), errcode }
+            }
             Failed::Busy => Self::Busy,
+            Failed::Inactive => Self::InsufficientPermission("the account is not active any more".to_owned()),
             Failed::Capacity(message) => Self::TenantCapacity(message),
         }
     }
@@ -250,11 +273,24 @@ async fn work(actions: &Actions, room_id: &OwnedRoomId, run: &Run, servers: &[Ow
         match trouble {
             Trouble::Peer(PeerError::Unreachable) => {}
             Trouble::Ours(ActionError::Busy) => return Err(Failed::Busy),
+            Trouble::Ours(ActionError::InsufficientPermission(_)) => return Err(Failed::Inactive),
             Trouble::Ours(error) => {
                 tracing::error!(room.id = %room_id, %error, "`{room_id}` was not stored: {error}");
                 return Err(Failed::Busy);
             }
-            Trouble::Peer(_) | Trouble::Template(_) | Trouble::Answer(_) => failed = Failed::Refused,
+            Trouble::Peer(PeerError::Refused(errcode)) => failed = failed.or(Failed::Refused(Some(errcode))),
+            Trouble::Template(template::BadTemplate::Version) => {
+                failed = failed.or(Failed::Refused(Some(Errcode::INCOMPATIBLE_ROOM_VERSION)));
+            }
+            Trouble::Template(template::BadTemplate::Failed(error)) => {
+                tracing::error!(room.id = %room_id, %error, "No join was made for `{room_id}`: {error}");
+                return Err(Failed::Busy);
+            }
+            Trouble::Peer(PeerError::Unreadable)
+            | Trouble::Template(template::BadTemplate::Wrong(_))
+            | Trouble::Answer(_) => {
+                failed = failed.or(Failed::Refused(None));
+            }
         }
     }
     Err(failed)
@@ -272,6 +308,7 @@ async fn through(actions: &Actions, room_id: &OwnedRoomId, run: &Run, peer: &Ser
     let profile = profile_of(actions, user_id).await?;
     let made = template::make(actions, peer, (room_id, user_id, Wish::Join), &template, profile)?;
     run.version.get_or_init(|| made.version);
+    promised::must_be_active(actions, user_id).await?;
     let joined = peers.send_join(peer, room_id, made.event.event_id(), pdu_of(&made.event)?).await?;
     let mut entering = answer::read(actions, room_id, peer, &made, joined).await?;
     let room = actions.room(room_id);

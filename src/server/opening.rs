@@ -2,6 +2,11 @@
 
 use std::{path::PathBuf, pin::Pin, sync::Arc};
 
+use rules::{
+    UnixMs,
+    keys::{Key, KeyRing, Validity},
+};
+
 use super::{ServerError, federation::Federation};
 use crate::{
     actions::{
@@ -98,6 +103,7 @@ impl Common {
         let parts = Parts {
             tenant: tenant.name.clone(),
             signer: signer.map_err(|_unusable| bad_key())?,
+            own_keys: own_keys(tenant, folder),
             store,
             incognito,
             clock: Arc::clone(&self.clock),
@@ -141,6 +147,22 @@ impl Common {
             uploading: Uploading::default(),
         })
     }
+}
+
+/// The keys of the tenant's file, and those that have signed before them: events of all of them come back from other servers.
+fn own_keys(tenant: &config::Tenant, folder: &TenantFolder) -> KeyRing {
+    let mut ring = KeyRing::new();
+    for (key_id, key) in folder.retired.iter() {
+        if let Ok(public) = key.key.as_bytes().try_into() {
+            let validity = Validity::Expired(UnixMs(key.expired_ts.0.into()));
+            ring.insert(tenant.server_name.clone(), key_id, Key { public, validity });
+        }
+    }
+    for key in folder.keys.iter() {
+        let validity = Validity::Until(UnixMs(u64::MAX));
+        ring.insert(tenant.server_name.clone(), &key.key_id(), Key { public: key.public_key(), validity });
+    }
+    ring
 }
 
 /// RocksDB replays its log while opening: that is not for the threads that serve.

@@ -11,7 +11,9 @@ mod partner;
 mod people;
 mod relay;
 mod signatures;
+mod storm;
 mod synapse;
+mod toggles;
 mod user;
 
 use std::{

@@ -12,7 +12,7 @@ use rules::{
     event::{Event, RawPdu},
     format::{self, Caps},
     intake::{Facts, Intake, Need, Step, Verdict},
-    keys::{Key, KeyRing, Validity},
+    keys::KeyRing,
     version::Version,
 };
 use ruma::{OwnedEventId, OwnedServerName, events::TimelineEventType};
@@ -105,14 +105,9 @@ pub(in crate::actions) async fn keys(
     needed: BTreeSet<(OwnedServerName, String)>,
     at: UnixMs,
 ) -> KeyRing {
-    let signer = &actions.signer;
     let (own, foreign): (BTreeSet<_>, BTreeSet<_>) =
-        needed.into_iter().partition(|(server, _)| server == signer.server_name());
-    let mut keys = KeyRing::new();
-    if own.contains(&(signer.server_name().clone(), signer.key_id().to_owned())) {
-        let validity = Validity::Until(UnixMs(u64::MAX));
-        keys.insert(signer.server_name().clone(), signer.key_id(), Key { public: signer.public_key(), validity });
-    }
+        needed.into_iter().partition(|(server, _)| *server == actions.server_name);
+    let mut keys = actions.own_keys.only(&own);
     if !foreign.is_empty() {
         keys.extend(actions.peers().keys(&foreign, at).await);
     }

@@ -246,6 +246,6 @@ fn entering(
 
 impl From<BadAnswer> for ActionError {
     fn from(bad: BadAnswer) -> Self {
-        Self::PeerRefused(format!("the other server's answer cannot be used: {bad}"))
+        Self::PeerRefused { message: format!("the other server's answer cannot be used: {bad}"), errcode: None }
     }
 }

@@ -21,7 +21,7 @@ use ruma::{
     RoomAliasId, RoomId, RoomVersionId, ServerName, UInt, UserId,
 };
 
-use crate::actions::peers::{Asking, Joined, Keys, PeerError, PeerRows, Peers};
+use crate::actions::peers::{Asking, Errcode, Joined, Keys, PeerError, PeerRows, Peers};
 
 /// The other servers that a tenant asks.
 pub(super) struct Network {
@@ -38,7 +38,9 @@ impl Network {
 /// What the actions tell apart.
 pub(super) fn told(error: FederationError) -> PeerError {
     match error {
-        FederationError::Refused(refusal) if !refusal.status.is_server_error() => PeerError::Refused,
+        FederationError::Refused(refusal) if !refusal.status.is_server_error() => {
+            PeerError::Refused(Errcode::read(refusal.errcode.as_deref()))
+        }
         FederationError::BadAnswer(_) | FederationError::TooLarge | FederationError::Unsendable(_) => {
             PeerError::Unreadable
         }

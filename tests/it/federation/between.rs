@@ -179,3 +179,27 @@ async fn somebody_else_of_the_server_joins_here_and_two_at_once_share_the_way() 
     assert_eq!(bob.state(&room_id).await, alice.state(&room_id).await);
     assert_eq!(alice.actions.room(&room_id).view().await.unwrap().unwrap().summary.joined, 5);
 }
+
+/// The state that a peer tells of then holds events of ours that an older key has signed.
+#[tokio::test]
+async fn a_room_is_joined_again_after_our_signing_key_was_replaced() {
+    for version in VERSIONS {
+        let (net, alice, mut bob) = two().await;
+        let room_id = room(&alice, RoomKind::Public, version).await;
+        members::join(&bob.actions, &bob.person, room_id.as_str(), &via(&alice), None).await.unwrap();
+        let other = super::engines::caller(&bob.actions, "carol").await;
+        members::join(&bob.actions, &other, room_id.as_str(), &[], None).await.unwrap();
+        for leaver in [&other, &bob.person] {
+            members::leave(&bob.actions, leaver, room_id.as_str()).await.unwrap();
+        }
+        net.deliver(&bob, &room_id, &[&alice]).await;
+        let former = bob.actions.signer.key_id().to_owned();
+        bob = bob.with_a_new_key(&net).await;
+        assert_ne!(bob.actions.signer.key_id(), former);
+        members::join(&bob.actions, &bob.person, room_id.as_str(), &via(&alice), None).await.unwrap();
+        assert_eq!(bob.state(&room_id).await, alice.state(&room_id).await, "version {version}");
+        let hello = bob.say(&room_id, "with a new key").await;
+        net.deliver(&bob, &room_id, &[&alice]).await;
+        assert!(alice.holds(&room_id, &hello).await);
+    }
+}

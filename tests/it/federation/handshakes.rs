@@ -12,7 +12,7 @@ use ruma::{CanonicalJsonObject, EventId, OwnedEventId, OwnedServerName, RoomId, 
 use serde_json::{Value, json};
 use yurt::actions::{
     ErrorKind, Window, invites, members,
-    peers::{Asking, Joined, Keys, PeerError, Peers},
+    peers::{Asking, Errcode, Joined, Keys, PeerError, Peers},
     rooms,
 };
 
@@ -272,7 +272,7 @@ impl Peers for Liar {
             event: event.map(|text| pdu(&text)),
             before: StateBefore { state: read(state), auth_chain: read(auth_chain) },
         });
-        Box::pin(std::future::ready(joined.ok_or(PeerError::Refused)))
+        Box::pin(std::future::ready(joined.ok_or(PeerError::Refused(Errcode::FORBIDDEN))))
     }
 }
 

@@ -24,7 +24,7 @@ use ruma::{
     UserId,
 };
 use serde_json::value::RawValue;
-use yurt::actions::peers::{Asking, Keys, PeerError, Peers};
+use yurt::actions::peers::{Asking, Errcode, Keys, PeerError, Peers};
 
 pub(crate) type Ids = StateMap<OwnedEventId>;
 
@@ -214,7 +214,7 @@ impl Others {
     fn ask<T>(&self, what: &'static str, look: impl FnOnce(&World) -> Option<T>) -> Result<T, PeerError> {
         let mut world = self.0.lock();
         world.is_asked(what)?;
-        look(&world).ok_or(PeerError::Refused)
+        look(&world).ok_or(PeerError::Refused(Errcode::NOT_FOUND))
     }
 }
 

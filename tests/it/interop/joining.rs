@@ -1,5 +1,6 @@
 //! Coming into a room, by invite, by alias and by being in another one, talking there, and leaving.
 
+use futures_util::future::join_all;
 use serde_json::json;
 
 use super::{Scene, agreed, everywhere, user::Access};
@@ -118,6 +119,56 @@ async fn who_is_in_one_room_joins_another_that_lets_its_members_in() {
         scene.guest.joins(&room, scene.host.server()).await;
         talk(scene, &room, &[]).await;
         scene.ends_in_agreement(&room).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_was_invited_invites_others_of_both_servers() {
+    everywhere(async |scene: &Scene| {
+        let room = scene.shared_room().await;
+        scene.host.gives_level(&room, &scene.guest, 50).await;
+        let others = [scene.another_host().await, scene.another_guest().await];
+        for (inviter, other) in [(&scene.guest, &others[0]), (&scene.guest, &others[1])] {
+            inviter.does("invite", &room, other).await;
+            other.is_invited(&room).await;
+            other.joins(&room, inviter.server()).await;
+        }
+        let late = scene.another_guest().await;
+        scene.host.does("invite", &room, &late).await;
+        late.is_invited(&room).await;
+        late.joins(&room, scene.guest.server()).await;
+        for user in [&scene.host, &scene.guest] {
+            for other in others.iter().chain([&late]) {
+                user.finds(&room, "m.room.member", other.id(), "membership", json!("join")).await;
+            }
+        }
+        let heard = late.says(&room, "all here").await;
+        others[0].sees(&room, &heard).await;
+        scene.ends_in_agreement(&room).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_both_say_and_change_at_the_same_time_is_heard_by_both() {
+    everywhere(async |scene: &Scene| {
+        let room = scene.shared_room().await;
+        scene.host.gives_level(&room, &scene.guest, 50).await;
+        let (room, sides) = (&room, [&scene.host, &scene.guest]);
+        let said = join_all(sides.iter().map(|user| async move {
+            let mut last = String::new();
+            for number in 0..8 {
+                let topic = json!({ "topic": format!("{number} of {}", user.id()) });
+                user.sets(room, "m.room.topic", "", topic).await;
+                last = user.says(room, &format!("{number} of {}", user.id())).await;
+            }
+            last
+        }))
+        .await;
+        scene.host.sees(room, &said[1]).await;
+        scene.guest.sees(room, &said[0]).await;
+        scene.ends_in_agreement(room).await;
     })
     .await;
 }

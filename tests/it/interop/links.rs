@@ -8,7 +8,7 @@ use super::{Scene, Scenes, agreed, user::User};
 const MISSED: usize = 30;
 
 /// Each hears something new of the other.
-async fn reach_each_other(scene: &Scene, room: &str) {
+pub(crate) async fn reach_each_other(scene: &Scene, room: &str) {
     for (speaker, listener) in [(&scene.host, &scene.guest), (&scene.guest, &scene.host)] {
         let event_id = speaker.says(room, &format!("{} is here", speaker.id())).await;
         listener.sees(room, &event_id).await;

@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use super::{Scene, everywhere};
+use super::{Scene, everywhere, user::User};
+use crate::client::encoded;
 
 #[tokio::test]
 async fn both_change_the_state_of_a_room() {
@@ -111,6 +112,29 @@ async fn messages_are_redacted_by_who_sent_them_and_by_moderators() {
                 other.sees_redacted(&room, &event_id).await;
             }
         }
+        scene.ends_in_agreement(&room).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_archived_room_is_quiet_on_the_other_server_until_it_is_restored() {
+    everywhere(async |scene: &Scene| {
+        // Synapse knows no archive.
+        let User::Ours(host) = &scene.host else { return };
+        let room = scene.shared_room().await;
+        let path = format!("/v1/rooms/{}", encoded(&room));
+        let levels = scene.host.content(&room, "m.room.power_levels", "").await.unwrap();
+        host.post(&format!("{path}/archive"), json!({})).await.ok();
+        scene.guest.finds(&room, "m.room.power_levels", "", "events_default", json!(50)).await;
+        let User::Theirs(guest) = &scene.guest else { panic!("the guest is of the Synapse") };
+        let said = guest.sends(&room, "m.room.message", json!({ "msgtype": "m.text", "body": "hello?" })).await;
+        assert_eq!(said.unwrap_err().0, 403);
+        host.post_nothing(&format!("{path}/rejoin")).await.ok();
+        let restored = levels["events_default"].clone();
+        scene.guest.finds(&room, "m.room.power_levels", "", "events_default", restored).await;
+        let heard = scene.guest.says(&room, "hello again").await;
+        scene.host.sees(&room, &heard).await;
         scene.ends_in_agreement(&room).await;
     })
     .await;

@@ -223,15 +223,22 @@ impl User {
         to.finds(room, "m.room.power_levels", "", "users", users).await;
     }
 
-    /// Sends an event and answers its id.
-    pub(crate) async fn sends(&self, room: &str, event_type: &str, content: Value) -> String {
+    /// Tries to send an event and answers its id.
+    pub(crate) async fn tries_to_send(&self, room: &str, event_type: &str, content: Value) -> Result<String, Refused> {
         match self {
             Self::Ours(caller) => {
                 let body = json!({ "type": event_type, "content": content });
-                text(&caller.post(&format!("/v1/rooms/{}/messages", encoded(room)), body).await.created()["event_id"])
+                let sent = ours(caller.post(&format!("/v1/rooms/{}/messages", encoded(room)), body).await)?;
+                Ok(text(&sent["event_id"]))
             }
-            Self::Theirs(person) => person.sends(room, event_type, content).await.unwrap(),
+            Self::Theirs(person) => person.sends(room, event_type, content).await,
         }
+    }
+
+    /// Sends an event and answers its id.
+    pub(crate) async fn sends(&self, room: &str, event_type: &str, content: Value) -> String {
+        let sent = self.tries_to_send(room, event_type, content).await;
+        sent.unwrap_or_else(|refused| panic!("{} may not send {event_type}: {refused:?}", self.id()))
     }
 
     /// Sends a text and answers the event's id.
@@ -345,17 +352,23 @@ impl User {
         timeline.iter().filter_map(|event| event["content"]["body"].as_str().map(str::to_owned)).collect()
     }
 
-    /// Redacts an event.
-    pub(crate) async fn redacts(&self, room: &str, event_id: &str) {
-        let redacted = match self {
+    /// Tries to redact an event.
+    pub(crate) async fn tries_to_redact(&self, room: &str, event_id: &str) -> Result<(), Refused> {
+        match self {
             Self::Ours(caller) => {
                 let path = Person::of_room(room, &["events", event_id, "redact"]);
-                ours(caller.post(&format!("/v1/{path}"), json!({})).await)
+                ours(caller.post(&format!("/v1/{path}"), json!({})).await).map(drop)
             }
             Self::Theirs(person) => {
-                person.put(&Person::of_room(room, &["redact", event_id, &super::unique("t")]), json!({})).await
+                let path = Person::of_room(room, &["redact", event_id, &super::unique("t")]);
+                person.put(&path, json!({})).await.map(drop)
             }
-        };
+        }
+    }
+
+    /// Redacts an event.
+    pub(crate) async fn redacts(&self, room: &str, event_id: &str) {
+        let redacted = self.tries_to_redact(room, event_id).await;
         redacted.unwrap_or_else(|refused| panic!("{} may not redact: {refused:?}", self.id()));
     }
 
