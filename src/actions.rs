@@ -27,6 +27,7 @@ pub mod backfill;
 pub mod caller;
 pub mod capacity;
 pub mod chores;
+pub mod completeness;
 pub mod creation;
 pub mod deactivation;
 pub mod direct;
@@ -56,14 +57,17 @@ pub mod passwords;
 pub mod peers;
 pub mod permissions;
 pub mod personal;
+mod policy_servers;
 pub mod presence;
 pub mod profile;
 pub mod purge;
 pub mod quotas;
+mod receipts;
 pub mod registration;
 pub mod remote_invite;
 pub mod remote_join;
 pub mod remote_leave;
+pub mod remote_media;
 pub mod requests;
 pub mod resume;
 pub mod room_passwords;
@@ -133,9 +137,12 @@ pub struct Inner {
     /// What other servers are still to be told.
     pub outgoing: Arc<outgoing::Outgoing>,
     server_acls: server_acl::ServerAcls,
+    policy_servers: policy_servers::PolicyServers,
     staging: incoming::Staging,
     entering: remote_join::Runs,
     quotas: quotas::Quotas,
+    remote_media: remote_media::RemoteMedia,
+    history_pauses: backfill::Pauses,
     /// Which other servers this one has to do with.
     pub policy: Policy,
 }
@@ -242,9 +249,12 @@ impl Actions {
             network: peers::Network::default(),
             outgoing: Arc::default(),
             server_acls: server_acl::ServerAcls::default(),
+            policy_servers: policy_servers::PolicyServers::default(),
             staging: incoming::Staging::default(),
             entering: remote_join::Runs::default(),
             quotas: quotas::Quotas::default(),
+            remote_media: remote_media::RemoteMedia::default(),
+            history_pauses: backfill::Pauses::default(),
             policy: Policy::default(),
         }));
         purge::load(&actions).await?;

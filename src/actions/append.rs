@@ -68,6 +68,8 @@ pub struct Writer {
     last_place: Option<Place>,
     /// The number of the first event that is sent to other servers.
     owed_from: Option<u64>,
+    /// The event that was staged last is for a server that is not in the room.
+    tells_outsider: bool,
 }
 
 impl Writer {
@@ -95,6 +97,7 @@ impl Writer {
             changed: StateMap::new(),
             last_place: None,
             owed_from: None,
+            tells_outsider: false,
         })
     }
 
@@ -253,14 +256,26 @@ impl Writer {
         transaction_id: Option<String>,
     ) -> Result<Arc<Event>, ActionError> {
         let (event, before) = self.build(sender, draft).await?;
+        self.place_ours(Arc::clone(&event), before, transaction_id).await?;
+        Ok(event)
+    }
+
+    /// Stages an event of a local person, and notes that other servers are told.
+    async fn place_ours(
+        &mut self,
+        event: Arc<Event>,
+        before: StateRoot,
+        transaction_id: Option<String>,
+    ) -> Result<(), ActionError> {
         self.refer(&event).await?;
         // Before the event: who is removed with it is told.
         let has_peers = self.has_peers()?;
-        self.place_at_the_end(Arc::clone(&event), before, transaction_id).await?;
-        if has_peers {
+        self.tells_outsider = false;
+        self.place_at_the_end(event, before, transaction_id).await?;
+        if has_peers || (self.tells_outsider && self.view()?.takes_part()) {
             self.owe_last()?;
         }
-        Ok(event)
+        Ok(())
     }
 
     /// Remembers under which transaction id its sender asked for the event that was staged last.

@@ -3,7 +3,10 @@
 //! An event whose surroundings are held is judged at once, and the answer means that it is on disk. One behind a hole is kept aside ([`staging`]), answered, and
 //! judged when the hole is filled ([`gaps`]). No lane is held while the network is asked.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use federation::{
     Pdu, Refusal,
@@ -17,7 +20,8 @@ use super::{
     append::{self, Arriving, Before, Remote, Slot},
     invites,
     members::membership,
-    remote_join, typing,
+    policy_servers::{self, Said},
+    receipts, remote_join, typing,
 };
 use crate::storage::{
     Pending,
@@ -130,17 +134,17 @@ impl LocalRooms for Actions {
         }
     }
 
-    /// How far people of other servers have read is shown to nobody here, so there is nothing to keep.
     async fn read_receipt(
         &self,
         origin: &ServerName,
         room_id: &RoomId,
         user_id: &UserId,
         event_id: &EventId,
+        thread: Option<&EventId>,
         _at: MilliSecondsSinceUnixEpoch,
     ) {
         if speaks_for(self, origin, room_id, user_id).await {
-            tracing::trace!(room.id = %room_id, user.id = %user_id, "`{user_id}` has read up to {event_id}");
+            receipts::of_peer(self, room_id, user_id, event_id, thread).await;
         }
     }
 }
@@ -269,8 +273,16 @@ async fn hand_in(
         return Ok((Taken::Dropped, None));
     }
     let event_id = event.event_id().clone();
-    let event = rules::Event::clone(&event);
-    let arriving = Arriving { event, peer: Some(origin.to_owned()), refused, before, slot, staged, handed_in: false };
+    // Whatever is older than what is shown is not judged by what the room says now.
+    let said = if slot == Slot::End && refused.is_none() {
+        policy_servers::look(actions, met, &event).await?
+    } else {
+        Said::Fine(Arc::clone(&event))
+    };
+    let hidden = policy_servers::refusal(&said);
+    let event = rules::Event::clone(if let Said::Fine(signed) = &said { signed } else { &event });
+    let peer = Some(origin.to_owned());
+    let arriving = Arriving { event, peer, refused, hidden, before, slot, staged, handed_in: false };
     let (outcome, durable) = append::hand_in(actions, &met.room, arriving, None).await?;
     if let Remote::Rejected(reason) | Remote::SoftFailed(reason) = &outcome {
         tracing::info!(room.id = %met.room.id, peer = %origin, "Event {event_id} of `{origin}` is not shown: {reason}");

@@ -144,6 +144,10 @@ fn later(one: Position, other: Position) -> Position {
     if one.has_reached(other) { one } else { other }
 }
 
+fn earlier(one: Position, other: Position) -> Position {
+    if one.has_reached(other) { other } else { one }
+}
+
 impl Outgoing {
     /// A commit with events for other servers is on disk. `first` is the number of the first of them.
     pub(super) fn note(&self, position: Position, room_id: OwnedRoomId, first: u64) {
@@ -200,19 +204,25 @@ impl Outgoing {
         self.state.lock().behind.get(peer).cloned()
     }
 
-    /// These peers may lack what is noted.
-    fn add(&self, servers: &[OwnedServerName], noted: Noted) {
+    /// These peers may lack what is noted. All that was noted at one time comes together: each peer is read for from the first that it may lack.
+    fn add(&self, news: &[(Vec<OwnedServerName>, Noted)]) {
+        let mut lacking: HashMap<&OwnedServerName, (Position, Position)> = HashMap::new();
+        for (servers, noted) in news {
+            for server in servers {
+                let (from, until) = lacking.entry(server).or_insert((noted.from, noted.until));
+                (*from, *until) = (earlier(*from, noted.from), later(*until, noted.until));
+            }
+        }
         let mut state = self.state.lock();
         let state = &mut *state;
-        for server in servers {
+        for (server, (from, until)) in lacking {
             let done = state.done.get(server).copied().unwrap_or_default();
-            if done.has_reached(noted.until) {
+            if done.has_reached(until) {
                 continue;
             }
-            let from = later(noted.from.before(), done);
-            let fresh = Behind { from, until: noted.until, catching_up: None };
+            let fresh = Behind { from: later(from.before(), done), until, catching_up: None };
             let behind = state.behind.entry(server.clone()).or_insert(fresh);
-            behind.until = later(behind.until, noted.until);
+            behind.until = later(behind.until, until);
             state.is_changed = true;
         }
     }
@@ -304,24 +314,25 @@ impl Outgoing {
         for news in noted.values() {
             actions.store.watch_position().wait_for(|seen| seen.has_reached(news.until)).await.ok();
         }
-        let mut noted = noted.into_iter();
+        let mut news = Vec::with_capacity(noted.len());
         let mut outcome = Ok(());
-        for (room_id, news) in noted.by_ref() {
-            match reading::servers_of(actions, &room_id, news.first).await {
-                Ok(servers) => {
-                    self.add(&servers, news);
-                    if let Some(sending) = self.sending().filter(|_| !servers.is_empty()) {
-                        sending.wake(servers);
-                    }
-                }
-                Err(error) => {
-                    outcome = Err(error);
-                    self.note_again(room_id, news);
-                    break;
-                }
+        for (room_id, noted) in &noted {
+            match reading::servers_of(actions, room_id, noted.first).await {
+                Ok(servers) => news.push((servers, *noted)),
+                Err(error) => outcome = Err(error),
             }
         }
-        noted.for_each(|(room_id, news)| self.note_again(room_id, news));
+        if outcome.is_ok() {
+            self.add(&news);
+            if let Some(sending) = self.sending() {
+                news.into_iter()
+                    .map(|(servers, _)| servers)
+                    .filter(|servers| !servers.is_empty())
+                    .for_each(|servers| sending.wake(servers));
+            }
+        } else {
+            noted.into_iter().for_each(|(room_id, noted)| self.note_again(room_id, noted));
+        }
         self.state.lock().is_resolving = false;
         outcome
     }
@@ -421,5 +432,31 @@ impl Outbox for TenantOutbox {
             Taken::Rooms(after) => inner.outgoing.caught_up(peer, after),
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::owned_server_name;
+
+    use super::*;
+
+    #[test]
+    fn a_peer_is_read_for_from_the_first_event_that_it_may_lack_in_whichever_room() {
+        let place = |number: u64| Position::from_token(&format!("p1_{number}")).unwrap();
+        let at = |number| Noted { from: place(number), until: place(number + 1), first: 1 };
+        let (peer, other) = (owned_server_name!("peer.example"), owned_server_name!("other.example"));
+        let outgoing = Outgoing::default();
+        outgoing.add(&[
+            (vec![peer.clone()], at(9)),
+            (vec![peer.clone(), other.clone()], at(5)),
+            (vec![peer.clone()], at(7)),
+        ]);
+        let behind = |peer| outgoing.behind(peer).map(|behind| (behind.from, behind.until));
+        assert_eq!(behind(&peer), Some((place(4), place(10))));
+        assert_eq!(behind(&other), Some((place(4), place(6))));
+        assert!(outgoing.moved(&peer, place(10)));
+        outgoing.add(&[(vec![peer.clone()], at(11))]);
+        assert_eq!(behind(&peer), Some((place(10), place(12))));
     }
 }

@@ -10,10 +10,12 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use federation::{
     Pdu,
-    local::{AliasAnswer, Gap, Invite, StateBefore, Template, Wish},
+    local::{AliasAnswer, Gap, Invite, PublicRooms, PublicSearch, StateBefore, Template, Wish},
 };
+use futures_util::stream::BoxStream;
 use rules::{UnixMs, keys::KeyRing};
 use ruma::{EventId, OwnedEventId, OwnedServerName, RoomAliasId, RoomId, RoomVersionId, ServerName, UserId};
 use tokio::sync::watch;
@@ -25,6 +27,7 @@ mod known;
 mod policy;
 
 pub use kept::PeerRows;
+pub(super) use known::known;
 pub use known::{KnownPeer, list, reset};
 pub(super) use policy::load as load_policy;
 pub use policy::{NAMES_MAX, ServerPolicy, policy, set_policy};
@@ -92,6 +95,11 @@ impl Errcode {
         known.map_or(Self::UNKNOWN, Self)
     }
 
+    /// The same question may have another answer soon.
+    pub(super) fn is_passing(self) -> bool {
+        matches!(self.0, "M_LIMIT_EXCEEDED" | "M_RESOURCE_LIMIT_EXCEEDED" | "M_UNAUTHORIZED" | "M_UNKNOWN")
+    }
+
     /// As it stands in answers.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -112,6 +120,16 @@ pub struct Joined {
     pub event: Option<Pdu>,
     /// The room's state before the join, and what authorises it.
     pub before: StateBefore<Pdu>,
+}
+
+/// A file of another server on its way. Its name and type are what the server says.
+pub struct RemoteFile {
+    /// The media type, if it is told.
+    pub content_type: Option<String>,
+    /// What its uploader called it.
+    pub name: Option<String>,
+    /// Its bytes. An end before they are all here is an error.
+    pub body: BoxStream<'static, Result<Bytes, PeerError>>,
 }
 
 /// Other servers. Every answer is what one of them says: it is checked by whoever asked.
@@ -225,8 +243,25 @@ pub trait Peers: Send + Sync + 'static {
         unreachable_peer()
     }
 
+    /// A page of the peer's public rooms (`publicRooms`).
+    fn public_rooms<'a>(&'a self, _peer: &'a ServerName, _search: &'a PublicSearch) -> Asking<'a, PublicRooms> {
+        unreachable_peer()
+    }
+
+    /// The signature of the peer, as the policy server of a room, for an event (`policy/v1/sign`).
+    #[expect(clippy::boxed_local, reason = "networks that ask take it")]
+    fn policy_signature<'a>(&'a self, _peer: &'a ServerName, _event: Pdu) -> Asking<'a, String> {
+        unreachable_peer()
+    }
+
     /// The public profile of a user of the peer (`query/profile`).
     fn profile<'a>(&'a self, _peer: &'a ServerName, _user_id: &'a UserId) -> Asking<'a, BTreeMap<String, String>> {
+        unreachable_peer()
+    }
+
+    /// A file of the peer (`media/download`). One of more than `bytes_max` bytes, and an answer that is none, are [`PeerError::Unreadable`]; a refusal
+    /// that may pass is [`PeerError::Unreachable`].
+    fn medium<'a>(&'a self, _peer: &'a ServerName, _media_id: &'a str, _bytes_max: u64) -> Asking<'a, RemoteFile> {
         unreachable_peer()
     }
 }

@@ -175,6 +175,7 @@ async fn send(
         // Ours, and told to all others.
         peer: Some(actions.server_name.clone()),
         refused: None,
+        hidden: None,
         before: Before::Parents,
         slot: Slot::End,
         staged: None,

@@ -54,6 +54,9 @@ const QUEUED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How often somebody who waited for another one's entry tries it alone.
 const TRIES_MAX: usize = 3;
 
+/// The sort of gate in which somebody enters or leaves a room through another server.
+pub(super) const ELSEWHERE: &str = "elsewhere";
+
 /// The rooms that are being entered.
 pub struct Runs {
     runs: Mutex<HashMap<OwnedRoomId, Arc<Run>>>,
@@ -234,7 +237,10 @@ fn start(
     let (running, actions, room_id, servers) = (Arc::clone(&run), actions.clone(), room_id.clone(), servers.to_vec());
     actions.clone().jobs.spawn(async move {
         let outcome = match actions.entering.turns.acquire().await {
-            Ok(_turn) => work(&actions, &room_id, &running, &servers).await,
+            Ok(_turn) => match actions.gates.enter(ELSEWHERE, room_id.as_str()).await {
+                Ok(_gate) => work(&actions, &room_id, &running, &servers).await,
+                Err(_) => Err(Failed::Busy),
+            },
             Err(_closed) => Err(Failed::Busy),
         };
         actions.entering.runs.lock().remove(&room_id);

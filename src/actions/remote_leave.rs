@@ -11,7 +11,7 @@ use super::{
     members::profile_of,
     peers::{Errcode, PeerError},
     quotas,
-    remote_join::{candidates, pdu_of, template, versions},
+    remote_join::{ELSEWHERE, candidates, pdu_of, template, versions},
     rooms::RoomDetails,
     texts::give_reason,
 };
@@ -23,9 +23,14 @@ const ASKING_MAX: Duration = Duration::from_secs(10);
 /// Declines an invite, or withdraws a knock. If no server takes that, it is forgotten here.
 ///
 /// # Errors
-/// [`ActionError::RoomNotFound`] for somebody who was not invited; when storage cannot be written.
+/// [`ActionError::RoomNotFound`] for somebody who was not invited; [`ActionError::Busy`] while the room is being entered; when storage cannot be written.
 pub(super) async fn leave(actions: &Actions, caller: &Caller, room_id: &RoomId) -> Result<(), ActionError> {
     let user_id = &caller.user_id;
+    // Else the leave of somebody who is just being let in would be known everywhere but here.
+    let _gate = actions.gates.enter(ELSEWHERE, room_id.as_str()).await?;
+    if actions.room(room_id).view().await?.is_some_and(|view| view.summary.local_joined() > 0) {
+        return Err(ActionError::Busy);
+    }
     let invited = invites::find(actions, user_id, room_id).await?.ok_or(ActionError::RoomNotFound)?;
     let mut servers: Vec<OwnedServerName> = vec![invited.origin.clone()];
     if invited.membership == Membership::Invite && invited.sender.server_name() != invited.origin {

@@ -16,7 +16,7 @@ use crate::storage::{
     history::{Summary, Tip},
     keyspaces::{ROOM_SETTINGS, SUMMARY, TIP},
     members::Member,
-    room_settings::RoomSettings,
+    room_settings::{FederationMode, RoomSettings},
 };
 
 /// A room at one point of its life.
@@ -135,6 +135,11 @@ impl RoomView {
         let says =
             || super::summary::content(&self.basis.create).get("m.federate").and_then(serde_json::Value::as_bool);
         self.summary.kind != RoomKind::Incognito && says() != Some(false)
+    }
+
+    /// At least one other server may take part in the room, as far as this server has a say.
+    pub fn takes_part(&self) -> bool {
+        self.can_federate() && self.settings.federation != FederationMode::Off
     }
 
     /// The other server may take part in the room, as far as this server has a say.

@@ -11,9 +11,11 @@ use super::{ApiState, Dialect};
 
 mod accounts;
 mod admin;
+mod directory;
 mod error;
 mod federate;
 mod health;
+mod history;
 mod jobs;
 mod levels;
 mod media;
@@ -69,11 +71,14 @@ fn table() -> Vec<Route> {
         ("GET", "/v1/admin/federation/policy", get(federate::policy)),
         ("PUT", "/v1/admin/federation/policy", put(federate::set_policy)),
         ("POST", "/v1/admin/rooms/{room_id}/federation/invite", post(admin::invite)),
+        ("POST", "/v1/admin/rooms/{room_id}/federation/backfill", post(history::backfill)),
+        ("GET", "/v1/admin/rooms/{room_id}/completeness", get(history::completeness)),
         ("GET", "/v1/admin/audit", get(admin::audit)),
         ("GET", "/v1/admin/jobs", get(jobs::list)),
         ("GET", "/v1/admin/peers", get(peers::list)),
         ("POST", "/v1/admin/peers/{server}/reset", post(peers::reset)),
         ("GET", "/v1/directory/rooms", get(rooms::directory)),
+        ("GET", "/v1/directory/servers/{server}/rooms", get(directory::of_server)),
         ("GET", "/v1/rooms", get(rooms::own)),
         ("POST", "/v1/rooms", post(rooms::create)),
         ("GET", "/v1/rooms/archived", get(rooms::archived)),

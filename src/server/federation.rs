@@ -15,13 +15,13 @@ use ::federation::{
     server_keys::ServerKeys,
 };
 use rules::UnixMs;
-use ruma::{MilliSecondsSinceUnixEpoch, UInt};
+use ruma::{MilliSecondsSinceUnixEpoch, OwnedServerName, UInt};
 
 use super::ServerError;
 use crate::{
     actions::{ActionError, Actions},
     clock::Clock,
-    config::{Config, Limits},
+    config::{Config, Limits, Tenant},
     data_folder::TenantFolder,
     random::{self, Random},
 };
@@ -41,6 +41,8 @@ pub(super) struct Federation {
     ambient: Ambient,
     budget: Budget,
     gateway: Arc<Gateway>,
+    notaries: Vec<OwnedServerName>,
+    refused_keys: BTreeSet<[u8; 32]>,
 }
 
 /// What one other server may use, as the configuration says.
@@ -81,7 +83,14 @@ impl Federation {
         let resolver = SystemResolver::new().map_err(|error| network(error.to_string()))?;
         let discovery = Discovery::new(addresses, &authorities?, Arc::new(resolver), ambient.clone());
         let discovery = Arc::new(discovery.map_err(|error| network(error.to_string()))?);
-        Ok(Self { discovery, ambient, budget: budget(&config.limits), gateway: Gateway::new() })
+        Ok(Self {
+            discovery,
+            ambient,
+            budget: budget(&config.limits),
+            gateway: Gateway::new(),
+            notaries: config.federation.notaries.clone(),
+            refused_keys: config.federation.refused_keys().map_err(|problem| network(problem.to_string()))?,
+        })
     }
 
     /// What finds the tenant of a request.
@@ -93,7 +102,12 @@ impl Federation {
     ///
     /// # Errors
     /// When storage cannot be read.
-    pub(super) async fn plug(&self, actions: &Actions, folder: &TenantFolder) -> Result<(), ActionError> {
+    pub(super) async fn plug(
+        &self,
+        actions: &Actions,
+        folder: &TenantFolder,
+        tenant: &Tenant,
+    ) -> Result<(), ActionError> {
         let (name, rows) = (actions.server_name.clone(), Arc::new(actions.peer_rows()));
         let key = folder.keys.current().clone();
         let inside: Arc<dyn InProcess> = Arc::<Gateway>::clone(&self.gateway);
@@ -107,11 +121,12 @@ impl Federation {
             self.ambient.clone(),
         );
         let connections = Arc::new(connections.under(actions.policy.clone()));
-        let keys = Arc::new(ServerKeys::new(Arc::clone(&connections), BTreeSet::new()));
+        let keys = ServerKeys::new(Arc::clone(&connections), self.refused_keys.clone());
+        let keys = Arc::new(keys.with_notaries(self.notaries.clone()));
         let local = Arc::new(actions.clone());
         let (heard, outgoing) = (Arc::clone(&connections), Arc::clone(&actions.outgoing));
         let inbound = Inbound {
-            us: self.us(&name),
+            us: self.us(tenant),
             our_keys: OurKeys::new(folder.keys.clone(), folder.retired.clone()),
             local: Arc::clone(&local),
             store: rows,
@@ -135,11 +150,11 @@ impl Federation {
         actions.send_with(Arc::new(sender)).await
     }
 
-    fn us(&self, name: &ruma::ServerName) -> OurServer {
+    fn us(&self, tenant: &Tenant) -> OurServer {
         let (now, bits) = (self.ambient.clone(), self.ambient.clone());
         OurServer {
-            name: name.to_owned(),
-            reached_at: None,
+            name: tenant.server_name.clone(),
+            reached_at: Some(tenant.reached_at.clone()).filter(|place| !place.is_empty()),
             software: SOFTWARE,
             now: Arc::new(move || now.clock.now()),
             random: Arc::new(move || u128::from(bits.random.next()) << 64 | u128::from(bits.random.next())),

@@ -14,6 +14,7 @@ use crate::{
         images::Images,
         media::{Media, Uploading},
         passwords::Passwords,
+        remote_media::Bounds,
     },
     clock::Clock,
     config::{self, Config},
@@ -94,8 +95,12 @@ impl Common {
             }
             Engines::StrictMemory(engine_of) => (Arc::new(engine_of(&tenant.name)), EffectMode::Deferred),
         };
-        let options =
-            |effects, feed_rows_max| StoreOptions { effects, state_cache: self.state_cache.clone(), feed_rows_max };
+        let options = |effects, feed_rows_max| StoreOptions {
+            effects,
+            feed_rows_max,
+            state_cache: self.state_cache.clone(),
+            ..StoreOptions::default()
+        };
         let store = Store::open(engine, options(effects, FEED_ROWS_MAX)).await?;
         let in_memory = options(EffectMode::Inline, INCOGNITO_FEED_ROWS_MAX);
         let incognito = Store::open(Arc::new(MemoryEngine::new()), in_memory).await?;
@@ -114,7 +119,7 @@ impl Common {
         };
         let actions = Actions::open(parts).await.map_err(wrong)?;
         if let Some(federation) = &self.federation {
-            federation.plug(&actions, folder).await.map_err(wrong)?;
+            federation.plug(&actions, folder, tenant).await.map_err(wrong)?;
         }
         Ok(actions)
     }
@@ -145,6 +150,7 @@ impl Common {
             images: self.images.clone(),
             upload_bytes_max: config.upload_bytes_max,
             uploading: Uploading::default(),
+            remote: Bounds { medium_bytes_max: config.remote_bytes_max, cache_bytes_max: config.cache_bytes_max },
         })
     }
 }

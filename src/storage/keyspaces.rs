@@ -69,9 +69,9 @@ use super::{
     chores::Chore,
     history::{Arrivals, EventAt, Redaction, RoomListing, SentUnder, Staged, StoredEvent, Summary, Tip},
     keyspace::keyspaces,
-    media::{MediumInfo, Sha256, Uploaded},
+    media::{CachedMedium, MediumInfo, Sha256, Uploaded},
     members::{InRoom, Invited, Member, Personal},
-    peers::{Answered, KnownKey, PeerFacts, PeerState, PolicyMode},
+    peers::{Answered, KnownDocument, KnownKey, PeerFacts, PeerState, PolicyMode},
     room_settings::RoomSettings,
     state::NodeRow,
     value::Value,
@@ -235,8 +235,11 @@ keyspaces! {
     /// The events of peers that we tell the other servers of a room, by their number, and who brought them.
     35 SENT_ON: Arrival => OwnedServerName, in Room, as Log;
 
+    /// The media of other servers that a room's events name, by the hash of their address: the members of the room can read them.
+    36 NAMED_MEDIA: (Sha256, OwnedEventId) => (), in Room, as Rows;
+
     /// The other servers that are kept out of a room although they are owed something of it: the number of the event behind which they got nothing.
-    36 HELD: OwnedServerName => u64, in Room, as Rows;
+    37 HELD: OwnedServerName => u64, in Room, as Rows;
 
     /// The public keys that another server ever had, by key id.
     70 SERVER_KEYS: String => KnownKey, in Peer, as Rows;
@@ -267,4 +270,10 @@ keyspaces! {
 
     /// The names on the lists of that: allowed ones and denied ones.
     79 POLICY_NAMES: (u64, String) => (), in Server, as Rows;
+
+    /// The media of other servers that are kept here for a while, by the hash of their address.
+    80 CACHED_MEDIA: Sha256 => CachedMedium, in Server, as Rows;
+
+    /// The document in which another server published its keys last.
+    81 KEY_DOCUMENT: () => KnownDocument, in Peer, as Rows;
 }

@@ -16,6 +16,17 @@ pub struct KnownKey {
     pub until: UnixMs,
 }
 
+/// A document in which another server published its keys, as that server signed it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownDocument {
+    /// Its JSON.
+    pub text: String,
+    /// When it was fetched.
+    pub fetched_at: UnixMs,
+    /// Until when it is good, as it says.
+    pub valid_until: UnixMs,
+}
+
 /// How it stands with another server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerState {
@@ -89,6 +100,7 @@ impl PolicyList {
 
 impl Value for PolicyMode {}
 impl Value for KnownKey {}
+impl Value for KnownDocument {}
 impl Value for PeerState {}
 impl Value for PeerFacts {}
 impl Value for Answered {}

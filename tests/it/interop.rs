@@ -4,6 +4,7 @@
 
 mod agreement;
 mod direct;
+mod history;
 mod joining;
 mod links;
 mod moderation;

@@ -32,6 +32,7 @@ fn content(value: serde_json::Value) -> CanonicalJsonObject {
     serde_json::from_value(value).unwrap()
 }
 
+/// S2S 2 path parameters are decoded once.
 #[tokio::test]
 async fn targets_are_escaped_once_and_those_of_the_specification() {
     let (connections, seen) = saying("{}");
@@ -140,6 +141,7 @@ async fn an_incompatible_room_says_its_version() {
     assert!(error.is_reachable() && !error.is_worth_retrying());
 }
 
+/// S2S 16 what each status means.
 #[tokio::test]
 async fn refused_events_of_a_transaction_are_told_and_the_rest_is_delivered() {
     let (connections, _) = saying(r#"{"pdus":{"$a":{},"$b":{"error":"no"},"$c":5}}"#);
@@ -182,6 +184,7 @@ async fn a_file_is_the_second_part_to_the_last_byte() {
     download(FILE, 18).await.unwrap();
 }
 
+/// Hard case 59.
 #[tokio::test]
 async fn files_that_are_cut_off_or_lie_inside_are_refused() {
     let cut = FILE.strip_suffix("\n--gc0p4Jq0M2Yt08jU534c0p").unwrap();

@@ -32,10 +32,11 @@ impl Writer {
         Ok(())
     }
 
-    /// A person who was only invited is so no longer: their server has to be told by the last event, even when it has nobody in the room.
+    /// A person who was only invited, or knocked, is no longer: their server has to be told by the last event, even when it has nobody in the room.
     pub(super) async fn invite_ended(&mut self, server: &OwnedServerName) -> Result<(), ActionError> {
         let number = self.last_number()?;
         if self.get(&SINCE, server).await?.is_none() {
+            self.tells_outsider = true;
             self.commit.put(&LEFT, &(number, server.to_string()), &number.saturating_sub(1));
             self.commit.effect(Effect::new(Home::peer(server)).put(&PEER_ROOMS, &self.room.id, &()));
         }

@@ -30,6 +30,8 @@ pub struct Arriving {
     pub peer: Option<OwnedServerName>,
     /// The rules refuse it whatever the room's state is.
     pub refused: Option<Refusal>,
+    /// It may be part of the room, and is not shown, whatever the room's state is.
+    pub hidden: Option<Refusal>,
     /// The state before it.
     pub before: Before,
     /// Where it is shown, if it is accepted.
@@ -45,8 +47,9 @@ pub struct Arriving {
 pub enum Before {
     /// What the states after its previous events make together; they are held.
     Parents,
-    /// What a peer says: numbers of state keys, and the events, all of them held. There is a hole in the history before the event.
-    Claimed(Vec<(u32, Arrival)>),
+    /// What peers say, each of them: numbers of state keys, and the events, all of them held. What differs is merged. There is a hole in the history before
+    /// the event.
+    Claimed(Vec<Vec<(u32, Arrival)>>),
 }
 
 impl From<Event> for Arriving {
@@ -55,6 +58,7 @@ impl From<Event> for Arriving {
             event,
             peer: None,
             refused: None,
+            hidden: None,
             before: Before::Parents,
             slot: Slot::End,
             staged: None,
@@ -237,7 +241,7 @@ impl Writer {
         former: Option<Arrival>,
     ) -> Result<Remote, ActionError> {
         let version = self.version()?;
-        let Arriving { event, peer, refused, before, slot, handed_in, .. } = arriving;
+        let Arriving { event, peer, refused, hidden, before, slot, handed_in, .. } = arriving;
         let sent_on = peer.clone().filter(|_| handed_in);
         let before = self.state_before(&event, before).await?;
         let rejected = match refused {
@@ -264,9 +268,12 @@ impl Writer {
         };
         let now = self.view()?.tip.state;
         // What stands before shown events, or before everything, is not judged by what the room says now.
-        if slot == Slot::End
-            && let Some(refusal) = self.refused(&version, &event, now).await?
-        {
+        let refusal = match hidden {
+            _ if slot != Slot::End => None,
+            Some(hidden) => Some(hidden),
+            None => self.refused(&version, &event, now).await?,
+        };
+        if let Some(refusal) = refusal {
             let standing = EventStanding::SoftFailed { reason: refusal.reason().to_owned(), peer };
             self.store_event(&event, Storing { former, ..Storing::hidden(standing, before, after) }).await?;
             self.pass_holes_on(&event).await?;
@@ -290,10 +297,30 @@ impl Writer {
         Ok(Remote::Accepted)
     }
 
+    /// Stages an event of a local person that was built before the lane was left in between: it keeps its place in the room's history, whatever came meanwhile.
+    ///
+    /// # Errors
+    /// When the rules of the room forbid it by now.
+    pub async fn stage_built(&mut self, event: Arc<Event>, transaction_id: Option<String>) -> Result<(), ActionError> {
+        let version = self.version()?;
+        let before = self.state_before(&event, Before::Parents).await?;
+        let now = self.view()?.tip.state;
+        if let Some(refusal) = self.refused(&version, &event, now).await? {
+            return Err(refusal.into());
+        }
+        self.place_ours(event, before, transaction_id).await
+    }
+
     async fn state_before(&mut self, event: &Event, before: Before) -> Result<StateRoot, ActionError> {
         let version = self.version()?;
         match before {
-            Before::Claimed(entries) => self.state_of(entries).await,
+            Before::Claimed(claims) => {
+                let mut states = Vec::with_capacity(claims.len());
+                for entries in claims {
+                    states.push(self.state_of(entries).await?);
+                }
+                self.merged(&version, &states).await
+            }
             Before::Parents => {
                 let mut states = Vec::with_capacity(event.prev_events().len());
                 for id in event.prev_events() {

@@ -63,10 +63,11 @@ pub(super) async fn load(actions: &Actions) -> Result<(), ActionError> {
                 rooms.entry(room_id).or_insert(fresh).until = row.position;
             }
         }
+        let mut news = Vec::with_capacity(rooms.len());
         for (room_id, noted) in rooms {
-            let servers = reading::servers_of(actions, &room_id, noted.first).await?;
-            actions.outgoing.add(&servers, noted);
+            news.push((reading::servers_of(actions, &room_id, noted.first).await?, noted));
         }
+        actions.outgoing.add(&news);
         at = last;
     }
     Ok(())

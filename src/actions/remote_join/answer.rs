@@ -173,7 +173,8 @@ async fn check(
 
 /// Step 4: each event is judged by its auth events, those first. What is refused, or leans on what is not there, is left out, and what leans on that.
 async fn judge(version: Version, mut checked: HashMap<OwnedEventId, (Intake, Arc<Event>)>) -> Vec<Arc<Event>> {
-    let ids: Vec<OwnedEventId> = checked.keys().cloned().collect();
+    // The same order each time: it is that of their rows.
+    let ids: BTreeSet<OwnedEventId> = checked.keys().cloned().collect();
     let mut sound: Vec<Arc<Event>> = Vec::with_capacity(ids.len());
     let mut known: HashMap<OwnedEventId, Arc<Event>> = HashMap::with_capacity(ids.len());
     for (number, start) in ids.into_iter().enumerate() {

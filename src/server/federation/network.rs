@@ -9,9 +9,10 @@ use federation::{
     Pdu, Validity,
     connection::Connections,
     error::FederationError,
-    local::{AliasAnswer, Gap, Invite, StateBefore, Template, Wish},
+    local::{AliasAnswer, Gap, Invite, PublicRooms, PublicSearch, StateBefore, Template, Wish},
     server_keys::ServerKeys,
 };
+use futures_util::{StreamExt as _, stream};
 use rules::{
     UnixMs,
     keys::{self, Key, KeyRing},
@@ -21,7 +22,7 @@ use ruma::{
     RoomAliasId, RoomId, RoomVersionId, ServerName, UInt, UserId,
 };
 
-use crate::actions::peers::{Asking, Errcode, Joined, Keys, PeerError, PeerRows, Peers};
+use crate::actions::peers::{Asking, Errcode, Joined, Keys, PeerError, PeerRows, Peers, RemoteFile};
 
 /// The other servers that a tenant asks.
 pub(super) struct Network {
@@ -204,7 +205,31 @@ impl Peers for Network {
         Box::pin(async move { self.connections.peer(peer).alias(alias).await.map_err(told) })
     }
 
+    fn public_rooms<'a>(&'a self, peer: &'a ServerName, search: &'a PublicSearch) -> Asking<'a, PublicRooms> {
+        Box::pin(async move { self.connections.peer(peer).public_rooms(search).await.map_err(told) })
+    }
+
+    fn policy_signature<'a>(&'a self, peer: &'a ServerName, event: Pdu) -> Asking<'a, String> {
+        Box::pin(async move { self.connections.peer(peer).policy_signature(&object(&event)?).await.map_err(told) })
+    }
+
     fn profile<'a>(&'a self, peer: &'a ServerName, user_id: &'a UserId) -> Asking<'a, BTreeMap<String, String>> {
         Box::pin(async move { self.connections.peer(peer).profile(user_id).await.map_err(told) })
+    }
+
+    fn medium<'a>(&'a self, peer: &'a ServerName, media_id: &'a str, bytes_max: u64) -> Asking<'a, RemoteFile> {
+        Box::pin(async move {
+            let medium = self.connections.peer(peer).medium(media_id, bytes_max).await;
+            let mut medium = medium.map_err(|error| match error {
+                // It may be there later.
+                error if error.errcode() == Some("M_LIMIT_EXCEEDED") => PeerError::Unreachable,
+                error => told(error),
+            })?;
+            let (content_type, name) = (medium.content_type.take(), medium.name.take());
+            let body = stream::try_unfold(medium, async |mut medium| {
+                Ok(medium.next().await.map_err(told)?.map(|bytes| (bytes, medium)))
+            });
+            Ok(RemoteFile { content_type, name, body: body.boxed() })
+        })
     }
 }

@@ -134,8 +134,10 @@ impl Stream {
         };
         let mut plan = Plan::new(self.effects, self.last + 1);
         let refusals: Vec<_> = submissions.iter_mut().map(|one| plan.add(one, &stored).err()).collect();
-        let outcome = if plan.batch.is_empty() && plan.changes.is_none() { Ok(()) } else { self.write(plan) };
-        let position = Position::new(self.id, self.last);
+        let is_nothing = plan.batch.is_empty() && plan.changes.is_none();
+        // Effects take positions of their own behind it.
+        let position = Position::new(self.id, if is_nothing { self.last } else { plan.number });
+        let outcome = if is_nothing { Ok(()) } else { self.write(plan) };
         let verdict = |refusal: Option<CommitError>| match (refusal, &outcome) {
             (Some(refusal), _) => Err(refusal),
             (None, Ok(())) => Ok(position),
@@ -399,7 +401,7 @@ impl Plan {
 }
 
 /// Waits on this thread, which belongs to no runtime.
-fn block_on<F: Future>(future: F) -> F::Output {
+pub(super) fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {

@@ -53,6 +53,7 @@ impl Scene {
 }
 
 /// Hard case 57, and the same event twice.
+/// S2S 5 every request may be repeated. S2S 9.2 send_join.
 #[tokio::test]
 async fn an_event_between_template_and_join_is_named_by_the_next_one() {
     super::for_each_version(|version| async move {
@@ -80,6 +81,7 @@ async fn an_event_between_template_and_join_is_named_by_the_next_one() {
 }
 
 /// Hard cases 3 and 7.
+/// S2S 9.2 make_join. S2S 9.2 send_join.
 #[tokio::test]
 async fn what_is_no_join_of_the_peers_own_user_is_not_taken() {
     let scene = Scene::new("12").await;
@@ -107,6 +109,7 @@ async fn what_is_no_join_of_the_peers_own_user_is_not_taken() {
     assert_eq!(scene.tip().await, before, "nothing was stored");
 }
 
+/// S2S 9.2 make_join.
 #[tokio::test]
 async fn a_banned_user_and_a_room_by_itself_give_no_template() {
     let scene = Scene::new("12").await;
@@ -140,6 +143,7 @@ async fn invited(scene: &Scene, room_state: Vec<Pdu>, draft: Draft, origin: &str
 }
 
 /// Hard case 43.
+/// S2S 9.2 invite.
 #[tokio::test]
 async fn whatever_is_shown_with_an_invite_the_list_of_rooms_works() {
     let scene = Scene::new("12").await;
@@ -158,6 +162,7 @@ async fn whatever_is_shown_with_an_invite_the_list_of_rooms_works() {
 }
 
 /// Hard cases 2 and 28.
+/// S2S 9.2 invite.
 #[tokio::test]
 async fn what_is_no_invite_of_one_of_ours_is_not_signed() {
     let scene = Scene::new("12").await;
@@ -344,6 +349,7 @@ async fn join_with(
 }
 
 /// Hard case 1.
+/// S2S 15 what is checked of a template.
 #[tokio::test]
 async fn a_template_of_something_else_is_not_signed() {
     let scene = Scene::new("12").await;
@@ -364,6 +370,8 @@ async fn a_template_of_something_else_is_not_signed() {
 }
 
 /// Hard cases 4, 6, 28 and 29.
+/// S2S 15 send_join goes to the server that gave the template. S2S 15 what is checked of the answer.
+/// S2S 15 one bad event does not fail the join.
 #[tokio::test]
 async fn an_answer_that_is_no_room_is_not_entered_and_one_bad_event_does_no_harm() {
     let scene = Scene::new("12").await;

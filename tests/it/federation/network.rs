@@ -52,6 +52,7 @@ async fn is_told(ours: &Actions, theirs: &Actions) {
     .await;
 }
 
+/// S2S 2 HTTPS with a certificate for the right name. S2S 4 the cache.
 #[tokio::test]
 async fn two_servers_exchange_signed_requests() {
     let authority = Authority::new();
@@ -67,6 +68,7 @@ async fn two_servers_exchange_signed_requests() {
     theirs.stop().await;
 }
 
+/// S2S 16 what is owed is kept.
 #[tokio::test]
 async fn a_server_that_was_away_gets_what_it_missed() {
     let authority = Authority::new();
@@ -136,6 +138,7 @@ async fn tenants_of_one_process_need_no_network() {
     server.stop().await;
 }
 
+/// S2S 3 version. S2S 4 our keys are published. S2S 5 what needs no signature.
 #[tokio::test]
 async fn anybody_may_ask_for_keys_and_version() {
     let mut server = Server::with(Server::config(&[&format!("localhost:{}", super::servers::free_port())])).await;

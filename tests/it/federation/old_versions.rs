@@ -221,21 +221,7 @@ async fn far(version: &str, join_rule: Value) -> (Scene, Host) {
     let alice = Caller::local(&accounts::user_id(&actions, "alice").unwrap(), false);
     let (version, room_id) = (Version::parse(version).unwrap(), RoomId::parse("!old:peer.example").unwrap());
     let rita = UserId::parse("@rita:peer.example").unwrap();
-    let mut world = World {
-        version,
-        room_id: room_id.clone(),
-        events: Default::default(),
-        before: Default::default(),
-        after: Default::default(),
-        signers: Default::default(),
-        clock: actions.now().0,
-        withheld: Default::default(),
-        forged: Default::default(),
-        silent: Default::default(),
-        keyless: Default::default(),
-        expired: Default::default(),
-        asked: Default::default(),
-    };
+    let mut world = World::new(version, room_id.clone(), actions.now().0);
     world.add_server(PEER);
     world.add_server("other.example");
     let ours = &actions.signer;
@@ -294,6 +280,7 @@ impl Scene {
     }
 }
 
+/// S2S 15 our event is hashed and signed.
 #[tokio::test]
 async fn rooms_of_all_older_versions_are_joined_spoken_in_and_left() {
     for version in ["6", "7", "8", "9"] {

@@ -100,6 +100,7 @@ fn other() -> &'static ServerName {
     server_name!("other.example")
 }
 
+/// S2S 16 who is sent an event.
 #[tokio::test]
 async fn servers_in_the_room_are_sent_our_events_and_nobody_elses() {
     for version in VERSIONS {
@@ -122,6 +123,7 @@ async fn servers_in_the_room_are_sent_our_events_and_nobody_elses() {
     }
 }
 
+/// S2S 16 who is sent an event. S2S 16 nothing is sent to servers that left.
 #[tokio::test]
 async fn who_is_removed_gets_that_and_nothing_behind_it() {
     let scene = Scene::new("12").await;
@@ -136,6 +138,7 @@ async fn who_is_removed_gets_that_and_nothing_behind_it() {
     assert!(taken(&outbox, other()).await.is_empty());
 }
 
+/// S2S 16 what is owed is kept.
 #[tokio::test]
 async fn what_is_owed_survives_a_restart() {
     let mut scene = Scene::new("12").await;
@@ -197,6 +200,7 @@ async fn others_hear_who_types_and_has_read() {
     assert!(matches!(&edus[1].1, Edu::Read { event_id: read, .. } if *read == event_id));
 }
 
+/// Hard case 19.
 #[tokio::test]
 async fn what_was_redacted_before_it_was_sent_is_not_told() {
     let scene = Scene::new("12").await;

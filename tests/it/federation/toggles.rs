@@ -56,7 +56,7 @@ async fn a_room_that_is_off_does_not_exist_for_other_servers() {
     assert!(switched.affected.servers.iter().eq([&bob.name]));
 
     let versions = ["12".try_into().unwrap()];
-    let refused = |error: PeerError| assert!(matches!(error, PeerError::Refused(_)), "{error}");
+    let refused = |error: PeerError| assert!(matches!(error, PeerError::Refused(_)), "{error:?}");
     refused(network.alias(&alice.name, &alias).await.unwrap_err());
     refused(network.event(&alice.name, &last).await.unwrap_err());
     refused(network.state_ids(&alice.name, &room_id, &last).await.unwrap_err());

@@ -2,10 +2,15 @@
 
 use futures_util::future::join_all;
 use serde_json::json;
+use yurt::actions::{
+    Caller,
+    accounts::{self, NewAccount},
+    members,
+};
 
-use super::{Scene, agreed, everywhere, user::Access};
+use super::{Home, Scene, agreed, everywhere, unique, user::Access};
 
-fn same(heard: &[String], said: &[String]) -> Result<(), String> {
+pub(crate) fn same(heard: &[String], said: &[String]) -> Result<(), String> {
     if heard == said { Ok(()) } else { Err(format!("heard {heard:?}, said {said:?}")) }
 }
 
@@ -85,28 +90,6 @@ async fn an_invite_is_declined_and_another_one_accepted() {
 }
 
 #[tokio::test]
-async fn who_joins_reads_what_was_said_before() {
-    everywhere(async |scene: &Scene| {
-        let room = scene.host.makes_room(scene.version, Access::Invited, "Tents").await;
-        let mut said: Vec<String> = (0..30).map(|number| format!("old {number}")).collect();
-        for body in &said {
-            scene.host.says(&room, body).await;
-        }
-        scene.host.does("invite", &room, &scene.guest).await;
-        scene.guest.is_invited(&room).await;
-        scene.guest.joins(&room, scene.host.server()).await;
-        let first = scene.guest.says(&room, "what have I missed?").await;
-        said.push("what have I missed?".to_owned());
-        scene.host.sees(&room, &first).await;
-        for user in [&scene.guest, &scene.host] {
-            agreed("everything is read", async || same(&user.hears(&room).await, &said)).await;
-        }
-        scene.ends_in_agreement(&room).await;
-    })
-    .await;
-}
-
-#[tokio::test]
 async fn who_is_in_one_room_joins_another_that_lets_its_members_in() {
     everywhere(async |scene: &Scene| {
         let club = scene.shared_room().await;
@@ -169,6 +152,30 @@ async fn what_both_say_and_change_at_the_same_time_is_heard_by_both() {
         scene.host.sees(room, &said[1]).await;
         scene.guest.sees(room, &said[0]).await;
         scene.ends_in_agreement(room).await;
+    })
+    .await;
+}
+
+/// Synapse asks for rooms without their members, works in them at once, and fetches the members behind that.
+#[tokio::test]
+async fn a_large_room_is_joined_without_its_members_which_are_learnt_later() {
+    everywhere(async |scene: &Scene| {
+        if scene.host.home() == Home::Theirs {
+            return;
+        }
+        let room = scene.open_room().await;
+        let actions = scene.partner.actions().await;
+        for _ in 0..60 {
+            let username = unique("crowd");
+            accounts::create(&actions, NewAccount { username: username.clone(), ..NewAccount::default() })
+                .await
+                .unwrap();
+            let person = Caller::local(&accounts::user_id(&actions, &username).unwrap(), false);
+            members::join(&actions, &person, &room, &[], None).await.unwrap();
+        }
+        scene.guest.joins(&room, scene.host.server()).await;
+        talk(scene, &room, &[]).await;
+        scene.ends_in_agreement(&room).await;
     })
     .await;
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Scene, Scenes, agreed, user::User};
+use super::{Scene, Scenes, agreed, partner::Partner, user::User};
 
 /// More than one answer to `get_missing_events` holds.
 const MISSED: usize = 30;
@@ -51,6 +51,34 @@ async fn what_is_said_while_a_server_is_down_arrives_when_it_is_back() {
             scene.ends_in_agreement(room).await;
         })
         .await;
+    scenes.end().await;
+}
+
+#[tokio::test]
+async fn a_room_of_three_servers_is_entered_through_one_that_did_not_make_it() {
+    let Some(scenes) = Scenes::new().await else { return };
+    let third = Partner::of(scenes.synapse).await;
+    scenes
+        .each(async |scene: &Scene| {
+            let room = scene.open_room().await;
+            scene.guest.joins(&room, scene.host.server()).await;
+            reach_each_other(scene, &room).await;
+            let bob = User::Ours(third.account(&super::unique("bob")).await);
+            bob.joins(&room, scene.guest.server()).await;
+            for user in [&scene.host, &scene.guest] {
+                user.finds(&room, "m.room.member", bob.id(), "membership", json!("join")).await;
+            }
+            for user in [&scene.host, &scene.guest, &bob] {
+                let event_id = user.says(&room, "hello, all of you").await;
+                for other in [&scene.host, &scene.guest, &bob] {
+                    other.sees(&room, &event_id).await;
+                }
+            }
+            scene.ends_in_agreement(&room).await;
+            assert_eq!(bob.state(&room).await, scene.host.state(&room).await);
+        })
+        .await;
+    third.stop().await;
     scenes.end().await;
 }
 

@@ -112,6 +112,15 @@ async fn messages_are_redacted_by_who_sent_them_and_by_moderators() {
                 other.sees_redacted(&room, &event_id).await;
             }
         }
+        host.sets(&room, "m.room.topic", "", json!({ "topic": "regretted" })).await;
+        guest.finds(&room, "m.room.topic", "", "topic", json!("regretted")).await;
+        let state = guest.state(&room).await.unwrap();
+        let topic = &state[&("m.room.topic".to_owned(), String::new())];
+        guest.redacts(&room, topic).await;
+        for user in [host, guest] {
+            user.sees_redacted(&room, topic).await;
+            assert_eq!(user.content(&room, "m.room.topic", "").await, Some(json!({})));
+        }
         scene.ends_in_agreement(&room).await;
     })
     .await;
