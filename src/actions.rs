@@ -261,6 +261,7 @@ impl Actions {
         peers::load_policy(&actions).await?;
         chores::finish_all(&actions).await?;
         profile::finish_all(&actions).await?;
+        remote_join::spool::clear_all(&actions).await?;
         jobs::resume(&actions).await?;
         incoming::resume(&actions).await?;
         Ok(actions)

@@ -28,7 +28,7 @@ mod directory;
 mod error;
 mod history;
 mod invite;
-mod json;
+pub(crate) mod json;
 pub mod keys;
 mod media;
 mod membership;

@@ -26,9 +26,11 @@ use crate::{
     request_signature::server_name,
 };
 
+pub use join::{JoinAnswer, JoinPiece};
 pub use media::RemoteMedium;
 use split::{Parts, Splitter};
 
+mod join;
 mod media;
 pub(crate) mod split;
 
@@ -42,15 +44,6 @@ const V2: &str = "/_matrix/federation/v2";
 pub struct Peer<'a, S> {
     connections: &'a Connections<S>,
     server: &'a ServerName,
-}
-
-/// What a peer says when our user has joined its room. All of it is the peer's claim.
-#[derive(Debug)]
-pub struct Joined {
-    /// The join as the peer keeps it, with its own signature where the room's rules ask for one.
-    pub event: Option<Pdu>,
-    /// The room's state before the join, and what authorises it.
-    pub before: StateBefore<Pdu>,
 }
 
 /// The program that a server runs, as it says.
@@ -113,16 +106,11 @@ impl<S: PeerStore> Peer<'_, S> {
         room_id: &RoomId,
         event_id: &EventId,
         event: &CanonicalJsonObject,
-    ) -> Result<Joined, FederationError> {
+    ) -> Result<JoinAnswer, FederationError> {
         let target = format!("{V2}/send_join/{}/{}?omit_members=false", escape(room_id), escape(event_id));
         let call = Call::with(Method::PUT, &target, event).slow();
         let splitter = state_splitter(&["state", "auth_chain"], &["event", "members_omitted"]);
-        let mut parts = self.taken_apart(call, splitter, STATE_ANSWER_BYTES_MAX).await?;
-        if parts.field("members_omitted").is_some_and(|omitted| omitted.get() != "false") {
-            return Err(FederationError::BadAnswer("members are left out"));
-        }
-        let event = parts.field("event").filter(|event| event.get() != "null");
-        Ok(Joined { event, before: state_of(&mut parts, "state", "auth_chain")? })
+        Ok(JoinAnswer::new(self.connections.open(self.server, call).await?, splitter))
     }
 
     /// Hands in a signed leave, or the refusal of an invite.

@@ -32,9 +32,10 @@ use crate::{
 pub(crate) mod document;
 mod notaries;
 
-/// Keys whose secret half everybody can read.
+/// Keys whose secret half everybody can know: that of the specification, and one that many servers were set up with (CVE-2026-24044, ELEMENTSEC-2025-1670).
 /// Source: <https://spec.matrix.org/v1.19/appendices/#cryptographic-test-vectors>
-const PUBLISHED_KEYS: [&str; 1] = ["XGX0JRS2Af3be3knz2fBiRbApjm2Dh61gXDJA8kcJNI"];
+const PUBLISHED_KEYS: [&str; 2] =
+    ["XGX0JRS2Af3be3knz2fBiRbApjm2Dh61gXDJA8kcJNI", "l/O9hxMVKB6Lg+3Hqf0FQQZhVESQcMzbPN1Cz2nM3og"];
 
 /// What is known of servers' keys, by server and key id.
 pub type KnownKeys = BTreeMap<OwnedServerName, BTreeMap<OwnedServerSigningKeyId, ServerKey>>;

@@ -46,7 +46,7 @@ mod remote;
 mod store;
 mod template;
 
-pub use enter::{Entering, enter};
+pub use enter::{Entering, Telling, Told, enter, rank};
 pub use erase::{erase, leave};
 pub use held::{give_back, hold_back};
 pub use remote::{Arriving, Before, Remote, hand_in, outliers, remote, remote_for};

@@ -295,10 +295,10 @@ pub async fn read(
 ) -> Result<BoxStream<'static, io::Result<Bytes>>, ActionError> {
     match &found.content {
         Content::Medium(sha256) => Ok(actions.media.store.read(sha256, range).await.map_err(lost)?),
-        Content::Cached(address) => {
-            let read = actions.media.store.read_cached(address, range).await;
-            read.map_err(|error| remote_media::gone(&error))
-        }
+        Content::Cached(address) => match actions.media.store.read_cached(address, range).await {
+            Ok(read) => Ok(read),
+            Err(error) => Err(remote_media::lost(actions, address, &error).await),
+        },
         Content::Made(bytes) => {
             let at = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
             let part = bytes.slice(at(range.start)..at(range.end));

@@ -15,7 +15,7 @@ use federation::{
     Pdu,
     local::{AliasAnswer, Gap, Invite, PublicRooms, PublicSearch, StateBefore, Template, Wish},
 };
-use futures_util::stream::BoxStream;
+use futures_util::stream::{self, BoxStream};
 use rules::{UnixMs, keys::KeyRing};
 use ruma::{EventId, OwnedEventId, OwnedServerName, RoomAliasId, RoomId, RoomVersionId, ServerName, UserId};
 use tokio::sync::watch;
@@ -26,6 +26,7 @@ mod kept;
 mod known;
 mod policy;
 
+pub use federation::peer::JoinPiece as Piece;
 pub use kept::PeerRows;
 pub(super) use known::known;
 pub use known::{KnownPeer, list, reset};
@@ -113,13 +114,21 @@ impl std::fmt::Display for Errcode {
     }
 }
 
-/// What a peer says when our user has joined its room.
-#[derive(Debug)]
+/// What a peer says when our user has joined its room, piece by piece while it comes.
 pub struct Joined {
-    /// The join as the peer keeps it, with its own signature where the room's rules ask for one.
-    pub event: Option<Pdu>,
-    /// The room's state before the join, and what authorises it.
-    pub before: StateBefore<Pdu>,
+    /// The pieces, in any order. An error is the last one.
+    pub pieces: BoxStream<'static, Result<Piece, PeerError>>,
+}
+
+impl Joined {
+    /// An answer that is there as a whole.
+    #[must_use]
+    pub fn of(event: Option<Pdu>, before: StateBefore<Pdu>) -> Self {
+        let auth_chain = before.auth_chain.into_iter().map(Piece::AuthChain);
+        let pieces = event.into_iter().map(Piece::Event).chain(auth_chain);
+        let pieces = pieces.chain(before.state.into_iter().map(Piece::State));
+        Self { pieces: Box::pin(stream::iter(pieces.map(Ok).collect::<Vec<_>>())) }
+    }
 }
 
 /// A file of another server on its way. Its name and type are what the server says.

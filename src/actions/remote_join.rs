@@ -30,14 +30,16 @@ use super::{
     },
     invites,
     members::{self, membership, profile_of},
-    peers::{Errcode, PeerError},
+    peers::{Errcode, Joined, PeerError},
     rooms::{self, RoomDetails},
 };
 use crate::storage::keyspaces::MEMBERS;
+use spool::Spool;
 
 pub(super) mod answer;
 pub(super) mod candidates;
 pub(super) mod promised;
+pub(super) mod spool;
 pub(super) mod template;
 
 /// How long a client waits for a room of another server.
@@ -45,9 +47,9 @@ pub const CLIENT_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Rooms that are entered at the same time, those that wait for their turn included.
 const RUNS_MAX: usize = 64;
 /// Those of them that one account has begun.
-const RUNS_OF_ACCOUNT_MAX: usize = 8;
-/// Rooms whose state is in memory at the same time.
-const RUNS_AT_ONCE: usize = 4;
+const RUNS_OF_ACCOUNT_MAX: usize = 4;
+/// Rooms that are read at the same time: of each, which events there are is in memory, and some of what they say.
+const RUNS_AT_ONCE: usize = 16;
 /// Events of one room that wait until it is entered, and their bytes.
 const QUEUED_MAX: usize = 1_000;
 const QUEUED_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -316,7 +318,24 @@ async fn through(actions: &Actions, room_id: &OwnedRoomId, run: &Run, peer: &Ser
     run.version.get_or_init(|| made.version);
     promised::must_be_active(actions, user_id).await?;
     let joined = peers.send_join(peer, room_id, made.event.event_id(), pdu_of(&made.event)?).await?;
-    let mut entering = answer::read(actions, room_id, peer, &made, joined).await?;
+    let mut spool = Spool::new(actions, room_id, made.version);
+    let entered = come_in(actions, room_id, run, peer, (&made, joined), &mut spool).await;
+    if let Err(error) = spool.clear().await {
+        tracing::warn!(room.id = %room_id, %error, "What was read of `{room_id}` stays on disk until the next start: {error}");
+    }
+    entered
+}
+
+async fn come_in(
+    actions: &Actions,
+    room_id: &OwnedRoomId,
+    run: &Run,
+    peer: &ServerName,
+    (made, joined): (&template::Made, Joined),
+    spool: &mut Spool,
+) -> Result<(), Trouble> {
+    let user_id = &run.user_id;
+    let mut entering = answer::read(actions, room_id, peer, made, joined, spool).await?;
     let room = actions.room(room_id);
     if room.view().await?.is_some_and(|view| view.summary.local_joined() > 0) {
         // We are in the room, and only could not let the person in ourselves.
@@ -327,7 +346,7 @@ async fn through(actions: &Actions, room_id: &OwnedRoomId, run: &Run, peer: &Ser
     }
     let invited = invites::find(actions, user_id, room_id).await?;
     entering.direct_with = invited.filter(|invited| invited.is_direct).map(|invited| invited.sender);
-    append::enter(actions, &room, entering).await?;
+    append::enter(actions, &room, entering, spool).await?;
     Ok(())
 }
 

@@ -217,7 +217,10 @@ pub(super) async fn thumbnail(
         return Err(ActionError::MediaNotFound);
     }
     let _gate = actions.gates.enter("thumbnail", &hex(&key)).await?;
-    let bytes = actions.media.store.read_whole_cached(&address.hash()).await.map_err(|error| gone(&error))?;
+    let bytes = match actions.media.store.read_whole_cached(&address.hash()).await {
+        Ok(bytes) => bytes,
+        Err(error) => return Err(lost(actions, &address.hash(), &error).await),
+    };
     let made = match actions.media.images.thumbnail(bytes, pixels).await {
         Ok(made) => made,
         Err(error @ (ActionError::Busy | ActionError::Internal(_))) => return Err(error),
@@ -239,12 +242,21 @@ fn found(key: Sha256, cached: CachedMedium) -> Found {
     Found { info, tag: hex(&sha256), is_fixed: true, content: Content::Cached(key) }
 }
 
-/// It went between two looks, to make room: the next try fetches it again.
-pub(super) fn gone(error: &MediaError) -> ActionError {
+/// It went between two looks to make room, or was lost from the disk: the next try fetches it again.
+pub(super) async fn lost(actions: &Actions, key: &Sha256, error: &MediaError) -> ActionError {
     if !error.is_missing() {
         tracing::warn!(%error, "A medium of another server cannot be read: {error}");
+        return ActionError::Busy;
     }
-    ActionError::Busy
+    if let Some(cache) = actions.remote_media.cache.lock().await.as_mut() {
+        cache.remove(key);
+    }
+    let mut commit = Commit::new(Home::server());
+    commit.delete(&CACHED_MEDIA, key);
+    match actions.store.commit(commit).await {
+        Ok(_) => ActionError::Busy,
+        Err(error) => error.into(),
+    }
 }
 
 /// An event of a room that the person is in names the medium.
@@ -442,4 +454,24 @@ pub(super) fn named_in(actions: &Actions, text: &str, names_max: usize) -> Vec<S
         }
     }
     named
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_read_least_recently_goes_first_and_no_more_than_has_to() {
+        let mut cache = Cache::default();
+        for (number, bytes) in [(1_u8, 10), (2, 20), (3, 30)] {
+            cache.add([number; 32], bytes, UnixMs(number.into()));
+        }
+        assert_eq!(cache.surplus(60), Vec::<Sha256>::new());
+        assert_eq!(cache.surplus(59), [[1; 32]]);
+        assert_eq!(cache.surplus(30), [[1; 32], [2; 32]]);
+        cache.add([1; 32], 40, UnixMs(4));
+        assert_eq!((cache.bytes, cache.surplus(70)), (90, vec![[2; 32]]));
+        cache.remove(&[3; 32]);
+        assert_eq!(cache.bytes, 60);
+    }
 }

@@ -15,6 +15,7 @@
 //! | `room_settings` | room | → settings of this server for it |
 //! | `workspace_rooms` | room (a space) | room → |
 //! | `staged` | room | number → event of a peer that cannot be judged yet |
+//! | `entering` | room | event that another server tells of while the room is entered → its text |
 //! | `missing` | room | event that is not held → shown events that name it |
 //! | `servers` | room | other server → its joined people |
 //! | `come_again` | room | number in the order of arrival → arrival that an outlier had before |
@@ -45,6 +46,7 @@
 //! | `app_tokens` | server | hash of a token → the server that has it |
 //! | `purged` | server | room → when it was purged |
 //! | `staged_rooms` | server | room that has `staged` rows → |
+//! | `entering_rooms` | server | room that has rows in `entering` → |
 //! | `since` | room | other server with joined people → the event behind which it gets what happens |
 //! | `left` | room | last event that it gets, other server → as `since` |
 //! | `held` | room | other server that is kept out → the event behind which it got nothing |
@@ -240,6 +242,12 @@ keyspaces! {
 
     /// The other servers that are kept out of a room although they are owed something of it: the number of the event behind which they got nothing.
     37 HELD: OwnedServerName => u64, in Room, as Rows;
+
+    /// Events of a room that is being entered, as another server tells of them, until they are part of the room.
+    38 ENTERING: OwnedEventId => String, in Room, as Rows;
+
+    /// The rooms that have such events.
+    89 ENTERING_ROOMS: OwnedRoomId => (), in Server, as Rows;
 
     /// The public keys that another server ever had, by key id.
     70 SERVER_KEYS: String => KnownKey, in Peer, as Rows;

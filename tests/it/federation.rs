@@ -4,6 +4,7 @@
 
 mod admin_invites;
 mod between;
+mod big_rooms;
 mod checklist;
 mod doors;
 mod engines;
@@ -11,6 +12,7 @@ mod finding;
 mod gaps;
 mod handshakes;
 mod hard_cases;
+mod hard_memberships;
 mod history;
 mod hostile;
 mod joining;

@@ -112,6 +112,11 @@ impl Splitter {
         Ok(())
     }
 
+    /// What has come of a list since the last time.
+    pub(super) fn drain(&mut self, name: &str) -> Vec<Box<RawValue>> {
+        self.parts.lists.get_mut(name).map(std::mem::take).unwrap_or_default()
+    }
+
     /// What the text held.
     ///
     /// # Errors

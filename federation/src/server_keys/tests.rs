@@ -222,6 +222,7 @@ async fn the_key_of_the_specifications_examples_counts_for_nothing() {
     assert_eq!(world.fetches(), 1);
 }
 
+/// Hard case 13.
 #[tokio::test]
 async fn published_keys_on_the_list_count_for_nothing() {
     let world = world_with([key(1).public_key()].into(), Arc::default());

@@ -156,8 +156,12 @@ impl Peers for Network {
     ) -> Asking<'a, Joined> {
         Box::pin(async move {
             let event = object(&event)?;
-            let joined = self.connections.peer(peer).send_join(room_id, event_id, &event).await.map_err(told)?;
-            Ok(Joined { event: joined.event, before: joined.before })
+            let answer = self.connections.peer(peer).send_join(room_id, event_id, &event).await.map_err(told)?;
+            let pieces = stream::try_unfold(answer, async |mut answer| {
+                let piece = answer.next().await.map_err(told)?;
+                Ok(piece.map(|piece| (piece, answer)))
+            });
+            Ok(Joined { pieces: Box::pin(pieces) })
         })
     }
 

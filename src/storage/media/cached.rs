@@ -92,3 +92,28 @@ impl MediaStore {
 fn cached_path(address: &Sha256) -> Path {
     Path::from_iter([CACHED, hex(address).as_str()])
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+
+    use super::*;
+    use crate::storage::media::MediaPlace;
+
+    #[tokio::test]
+    async fn what_no_row_knows_is_swept() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = MediaStore::open(MediaPlace::Folder(folder.path().join("media"))).await.unwrap();
+        for address in [[1; 32], [2; 32]] {
+            let body = stream::iter([Ok::<_, io::Error>(Bytes::from_static(b"felt"))]);
+            store.keep_cached("word", &address, body, 4).await.unwrap();
+        }
+        let known = hex(&[1; 32]);
+        store.sweep_cached(|name| name == known).await.unwrap();
+        assert_eq!(store.read_whole_cached(&[1; 32]).await.unwrap(), "felt");
+        assert!(store.read_whole_cached(&[2; 32]).await.unwrap_err().is_missing());
+        store.forget_cached(&[1; 32]).await.unwrap();
+        store.forget_cached(&[1; 32]).await.unwrap();
+        assert!(store.read_whole_cached(&[1; 32]).await.unwrap_err().is_missing());
+    }
+}

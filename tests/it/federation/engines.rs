@@ -282,9 +282,9 @@ impl Peers for Line {
             let accepted = told(actions.accept_membership(&self.from, room_id, event_id, Wish::Join, event).await)?;
             let _answers = self.net.joins.read().await;
             if self.net.spoilt.lock().contains(peer) {
-                return Ok(Joined { event: None, before: StateBefore { state: Vec::new(), auth_chain: Vec::new() } });
+                return Ok(Joined::of(None, StateBefore { state: Vec::new(), auth_chain: Vec::new() }));
             }
-            Ok(Joined { event: Some(accepted.event), before: accepted.before })
+            Ok(Joined::of(Some(accepted.event), accepted.before))
         })
     }
 

@@ -219,7 +219,7 @@ async fn spaces_in_each_other_and_huge_ones_are_answered_within_bounds() {
     let mut writer = Writer::enter(&scene.actions, &scene.actions.room(&spaces[0])).await.unwrap().unwrap();
     for number in 0..150 {
         let content = super::object(json!({ "via": via, "order": format!("{number:03}") }));
-        let draft = Draft::state("m.space.child", &format!("!{number}:example.org"), content);
+        let draft = Draft::state("m.space.child", format!("!{number}:example.org"), content);
         writer.stage(&scene.alice.user_id, draft).await.unwrap();
     }
     writer.commit().await.unwrap();
@@ -252,7 +252,7 @@ async fn the_public_rooms_of_another_server_of_ours_are_found_and_entered() {
         assert_eq!((second.rooms[0].name.as_deref(), &second.next), (Some("Tents"), &None));
         let found = look(Some("cast"), None, 50).await.unwrap();
         let room_id = found.rooms[0].room_id.to_string();
-        members::join(&actions, &bob, &room_id, &[server.clone()], None).await.unwrap();
+        members::join(&actions, &bob, &room_id, std::slice::from_ref(&server), None).await.unwrap();
         let own = directory::of_server(&actions, &bob, theirs.name().as_str(), None, None, 5).await;
         assert_eq!(own.unwrap_err().kind(), ErrorKind::RequestInvalid);
 

@@ -29,12 +29,17 @@ fn versions() -> Vec<RoomVersionId> {
 }
 
 impl Scene {
-    async fn template(&self, user_id: &UserId, wish: Wish) -> Result<Template, Refusal> {
+    pub(super) async fn template(&self, user_id: &UserId, wish: Wish) -> Result<Template, Refusal> {
         self.actions.membership_template(&peer(), &self.room_id, user_id, wish, &versions()).await
     }
 
     /// The template, completed and signed as its server would, with something changed before.
-    async fn completed(&self, user_id: &UserId, wish: Wish, change: impl FnOnce(&mut Value)) -> (OwnedEventId, Pdu) {
+    pub(super) async fn completed(
+        &self,
+        user_id: &UserId,
+        wish: Wish,
+        change: impl FnOnce(&mut Value),
+    ) -> (OwnedEventId, Pdu) {
         let template = self.template(user_id, wish).await.unwrap();
         let mut event: Value = serde_json::from_str(template.event.get()).unwrap();
         change(&mut event);
@@ -46,7 +51,11 @@ impl Scene {
         (event_id, pdu(&canonical::to_string(&object)))
     }
 
-    async fn hand_in(&self, (event_id, event): (OwnedEventId, Pdu), wish: Wish) -> Result<OwnedEventId, Refusal> {
+    pub(super) async fn hand_in(
+        &self,
+        (event_id, event): (OwnedEventId, Pdu),
+        wish: Wish,
+    ) -> Result<OwnedEventId, Refusal> {
         let accepted = self.actions.accept_membership(&peer(), &self.room_id, &event_id, wish, event).await;
         accepted.map(|_| event_id)
     }
@@ -92,7 +101,7 @@ async fn what_is_no_join_of_the_peers_own_user_is_not_taken() {
     let template = scene.actions.membership_template(&peer(), &scene.room_id, &rose, Wish::Join, &old).await;
     assert_eq!(template.unwrap_err(), Refusal::IncompatibleRoomVersion(RoomVersionId::V12));
     let before = scene.tip().await;
-    let changes: Vec<Box<dyn FnOnce(&mut Value)>> = vec![
+    let changes: Vec<Change> = vec![
         Box::new(|event| event["content"]["membership"] = json!("leave")),
         Box::new(|event| event["state_key"] = json!("@other:peer.example")),
         Box::new(|event| event["type"] = json!("m.room.topic")),
@@ -193,11 +202,17 @@ async fn what_is_no_invite_of_one_of_ours_is_not_signed() {
 }
 
 /// A server that answers joins as it is told to.
+/// Something that is done to a template or an answer.
+type Change = Box<dyn FnOnce(&mut Value)>;
+
+/// The event, the state and the auth chain of an answer.
+type Told = (Option<String>, Vec<String>, Vec<String>);
+
 struct Liar {
     others: Others,
     template: Value,
     version: RoomVersionId,
-    answer: Mutex<Option<(Option<String>, Vec<String>, Vec<String>)>>,
+    answer: Mutex<Option<Told>>,
     handed_in: Mutex<Vec<String>>,
 }
 
@@ -273,9 +288,9 @@ impl Peers for Liar {
         self.handed_in.lock().push(event.get().to_owned());
         let answer = self.answer.lock().clone();
         let read = |texts: Vec<String>| texts.iter().map(|text| pdu(text)).collect();
-        let joined = answer.map(|(event, state, auth_chain)| Joined {
-            event: event.map(|text| pdu(&text)),
-            before: StateBefore { state: read(state), auth_chain: read(auth_chain) },
+        let joined = answer.map(|(event, state, auth_chain)| {
+            let before = StateBefore { state: read(state), auth_chain: read(auth_chain) };
+            Joined::of(event.map(|text| pdu(&text)), before)
         });
         Box::pin(std::future::ready(joined.ok_or(PeerError::Refused(Errcode::FORBIDDEN))))
     }
@@ -341,7 +356,8 @@ async fn join_with(
         answer: Mutex::new(Some((event, state, chain))),
         handed_in: Mutex::default(),
     });
-    scene.actions.connect(Arc::clone(&liar) as Arc<dyn Peers>);
+    let peers: Arc<dyn Peers> = Arc::<Liar>::clone(&liar);
+    scene.actions.connect(peers);
     let via = [peer().to_string()];
     let joined = members::join(&scene.actions, &scene.alice, far.room_id.as_str(), &via, None).await;
     let handed_in = liar.handed_in.lock().len();
@@ -354,7 +370,7 @@ async fn join_with(
 async fn a_template_of_something_else_is_not_signed() {
     let scene = Scene::new("12").await;
     let far = far(&scene);
-    let changes: Vec<Box<dyn FnOnce(&mut Value)>> = vec![
+    let changes: Vec<Change> = vec![
         Box::new(|event| event["type"] = json!("m.room.power_levels")),
         Box::new(|event| event["room_id"] = json!("!AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")),
         Box::new(|event| event["sender"] = json!("@bob:yurt.test")),

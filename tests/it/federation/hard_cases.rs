@@ -190,7 +190,7 @@ const TABLE: &[Case] = &[
             "it::federation::doors::bodies_and_answers_are_json_and_unknown_paths_are_said_to_be",
         ],
     ),
-    Cannot(54, "`hierarchy` is not served"),
+    HeldBy(54, &["it::federation::finding::spaces_in_each_other_and_huge_ones_are_answered_within_bounds"]),
     HeldBy(
         55,
         &[
@@ -200,7 +200,15 @@ const TABLE: &[Case] = &[
     ),
     HeldBy(56, &["it::federation::gaps::what_cannot_be_had_is_asked_for_in_growing_pauses_and_given_up_in_the_end"]),
     HeldBy(57, &["it::federation::handshakes::an_event_between_template_and_join_is_named_by_the_next_one"]),
-    HeldBy(58, &["federation::inbound::tests::edges::media_ids_lead_nowhere_else"]),
+    HeldBy(
+        58,
+        &[
+            "federation::inbound::tests::edges::media_ids_lead_nowhere_else",
+            "it::federation::media::what_breaks_off_or_is_too_large_leaves_no_file",
+            "it::federation::media::an_account_fetches_no_more_than_its_share",
+            "it::federation::media::what_a_peer_calls_a_file_breaks_nothing",
+        ],
+    ),
     HeldBy(
         59,
         &[

@@ -79,7 +79,7 @@ async fn a_knock_of_another_server_is_taken_where_the_room_takes_knocks() {
             let shown = answer["knock_room_state"].as_array().unwrap();
             let mut types: Vec<&str> = shown.iter().map(|event| event["type"].as_str().unwrap()).collect();
             types.sort_unstable();
-            assert_eq!(types, ["m.room.create", "m.room.join_rules", "m.room.name"]);
+            assert_eq!(types, ["m.room.canonical_alias", "m.room.create", "m.room.join_rules", "m.room.name"]);
             assert!(shown.iter().all(|event| event["signatures"].is_object()), "whole events");
             assert_eq!(membership(&actions, &room_id, &rose).await, Membership::Knock);
             // The same once more, and withdrawn.

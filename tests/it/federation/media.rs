@@ -97,6 +97,28 @@ async fn a_file_that_an_event_names_is_fetched_once_for_the_members_of_its_room(
 }
 
 #[tokio::test]
+async fn what_the_disk_has_lost_is_fetched_again() {
+    let scene = Scene::new("12").await;
+    scene.has_file("abc", file(&[FELT]));
+    scene.is_shown("abc").await;
+    let found = scene.finds("abc").await.unwrap();
+    let mut folders = vec![scene.server.as_ref().unwrap().folder().to_owned()];
+    while let Some(folder) = folders.pop() {
+        if folder.ends_with("cached") {
+            std::fs::remove_dir_all(folder).unwrap();
+        } else {
+            let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+            folders.extend(entries.filter(|path| path.is_dir()));
+        }
+    }
+    let read = media::read(&scene.actions, &found, 0..found.info.size).await;
+    assert_eq!(read.err().unwrap().kind(), ErrorKind::Busy);
+    let found = scene.finds("abc").await.unwrap();
+    assert_eq!(scene.bytes(&found).await, FELT);
+    assert_eq!(scene.asked("medium"), 2);
+}
+
+#[tokio::test]
 async fn readers_who_ask_together_share_one_fetch() {
     let scene = Scene::new("12").await;
     let gate = Arc::new(Notify::new());
@@ -164,6 +186,7 @@ async fn a_server_that_does_not_have_it_is_not_asked_again_at_once() {
     assert!(scene.finds("abc").await.is_ok());
 }
 
+/// Hard case 58.
 #[tokio::test]
 async fn an_account_fetches_no_more_than_its_share() {
     let scene = Scene::new("12").await;
@@ -210,6 +233,7 @@ async fn who_has_left_reads_nothing_that_comes_later() {
     assert_eq!(scene.finds_as(&bob, "abc").await.unwrap_err(), ErrorKind::MediaNotFound);
 }
 
+/// Hard case 58.
 #[tokio::test]
 async fn what_a_peer_calls_a_file_breaks_nothing() {
     let scene = Scene::new("12").await;

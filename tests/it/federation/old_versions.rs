@@ -38,9 +38,9 @@ const PEER: &str = "peer.example";
 
 /// A server that has a room, and lets people into it.
 #[derive(Clone)]
-struct Host {
+pub(super) struct Host {
     others: Others,
-    heads: Arc<Mutex<Vec<OwnedEventId>>>,
+    pub(super) heads: Arc<Mutex<Vec<OwnedEventId>>>,
     /// What it writes into templates of joins.
     voucher: Option<&'static str>,
 }
@@ -99,6 +99,34 @@ impl Host {
         authorization::check(&version, &event, &state).unwrap();
         *self.heads.lock() = vec![event.event_id().clone()];
         world.learn(event, before)
+    }
+
+    /// Many more people are in the room, each by an event of this many bytes or so.
+    pub(super) fn fills(&self, people: usize, event_bytes: usize) {
+        let mut world = self.others.0.lock();
+        let (version, room_id, heads) = (world.version, world.room_id.clone(), self.heads.lock().clone());
+        let signer = world.signers[<&ServerName>::try_from(PEER).unwrap()].clone();
+        let mut state = world.after[&heads[0]].clone();
+        let leans_on = |kind: &str| state[&(kind.into(), String::new())].clone();
+        let auth_events =
+            vec![leans_on("m.room.create"), leans_on("m.room.power_levels"), leans_on("m.room.join_rules")];
+        for number in 0..people {
+            let user_id = UserId::parse(format!("@member{number}:{PEER}")).unwrap();
+            let content = object(json!({ "displayname": format!("{number} {}", "x".repeat(event_bytes)) }));
+            let around = rules::draft::Around {
+                room_id: Some(&room_id),
+                sender: &user_id,
+                prev_events: heads.clone(),
+                auth_events: auth_events.clone(),
+                depth: 7,
+                now: UnixMs(world.clock),
+            };
+            let event = rules::draft::complete(Draft::member(&user_id, "join", content), around, &version, &signer);
+            let event = Arc::new(event.unwrap());
+            state.insert(rules::state::change_of(&event).unwrap(), event.event_id().clone());
+            world.events.insert(event.event_id().clone(), event);
+        }
+        world.after.insert(heads[0].clone(), state);
     }
 
     fn makes(&self, sender: &UserId, draft: Draft) -> Arc<Event> {
@@ -185,7 +213,7 @@ impl Peers for Host {
         let state: Vec<OwnedEventId> = world.before[join.event_id()].values().cloned().collect();
         let texts = |ids: &[OwnedEventId]| ids.iter().map(|id| pdu(world.events[id].json())).collect();
         let before = StateBefore { state: texts(&state), auth_chain: texts(&world.chain(state.clone())) };
-        Box::pin(std::future::ready(Ok(Joined { event: Some(pdu(join.json())), before })))
+        Box::pin(std::future::ready(Ok(Joined::of(Some(pdu(join.json())), before))))
     }
 
     fn send_leave<'a>(
@@ -214,7 +242,7 @@ impl Peers for Host {
 }
 
 /// A room of Rita on a server of hers, and Alice on ours, who is not in it.
-async fn far(version: &str, join_rule: Value) -> (Scene, Host) {
+pub(super) async fn far(version: &str, join_rule: Value) -> (Scene, Host) {
     let server = server().await;
     let actions = server.actions().await;
     accounts::create(&actions, NewAccount { username: "alice".to_owned(), ..NewAccount::default() }).await.unwrap();
@@ -257,7 +285,7 @@ async fn far(version: &str, join_rule: Value) -> (Scene, Host) {
 }
 
 impl Scene {
-    async fn joins(&self) -> rooms::RoomDetails {
+    pub(super) async fn joins(&self) -> rooms::RoomDetails {
         let via = [PEER.to_owned()];
         members::join(&self.actions, &self.alice, self.room_id.as_str(), &via, None).await.unwrap()
     }
@@ -275,7 +303,7 @@ impl Scene {
         host.takes(event.json());
     }
 
-    async fn state_in_the_world(&self, host: &Host) -> Ids {
+    fn state_in_the_world(&self, host: &Host) -> Ids {
         self.world.lock().state_before(&host.heads.lock().clone())
     }
 }
@@ -287,7 +315,7 @@ async fn rooms_of_all_older_versions_are_joined_spoken_in_and_left() {
         let (scene, host) = far(version, json!({ "join_rule": "public" })).await;
         let joined = scene.joins().await;
         assert_eq!((joined.membership, joined.view.summary.version.as_str()), (Membership::Join, version));
-        assert_eq!(scene.state().await, scene.state_in_the_world(&host).await, "version {version}");
+        assert_eq!(scene.state().await, scene.state_in_the_world(&host), "version {version}");
 
         let said = host.makes(&scene.rita, message("welcome"));
         let named = host.makes(&scene.rita, topic("old and good"));
@@ -295,7 +323,7 @@ async fn rooms_of_all_older_versions_are_joined_spoken_in_and_left() {
         let answered = scene.send("thank you").await;
         scene.ours_at(&host, &answered).await;
         assert_eq!(scene.bodies().await, ["welcome", "thank you"]);
-        assert_eq!(scene.state().await, scene.state_in_the_world(&host).await);
+        assert_eq!(scene.state().await, scene.state_in_the_world(&host));
 
         let redaction = host.makes(&scene.rita, Draft::redaction(answered.clone(), CanonicalJsonObject::new()));
         assert_eq!(scene.receive(&[&redaction]).await, [Ok(())], "version {version}");
@@ -311,10 +339,10 @@ async fn rooms_of_all_older_versions_are_joined_spoken_in_and_left() {
         members::leave(actions, &scene.alice, room).await.unwrap();
         let left = scene.heads().await;
         scene.ours_at(&host, &left[0]).await;
-        assert_eq!(scene.state().await, scene.state_in_the_world(&host).await, "version {version}");
+        assert_eq!(scene.state().await, scene.state_in_the_world(&host), "version {version}");
         let again = scene.joins().await;
         assert_eq!(again.membership, Membership::Join, "version {version}");
-        assert_eq!(scene.state().await, scene.state_in_the_world(&host).await, "version {version}");
+        assert_eq!(scene.state().await, scene.state_in_the_world(&host), "version {version}");
     }
 }
 
@@ -325,7 +353,7 @@ async fn a_restricted_room_of_an_older_version_is_entered_when_somebody_there_vo
         let allow = json!([{ "type": "m.room_membership", "room_id": "!club:peer.example" }]);
         let (scene, host) = far(version, json!({ "join_rule": "restricted", "allow": allow })).await;
         assert_eq!(scene.joins().await.membership, Membership::Join, "version {version}");
-        assert_eq!(scene.state().await, scene.state_in_the_world(&host).await, "version {version}");
+        assert_eq!(scene.state().await, scene.state_in_the_world(&host), "version {version}");
     }
 }
 
@@ -338,7 +366,7 @@ async fn people_knock_at_rooms_of_older_versions_that_know_knocks() {
         let knocked = knocks::knock(actions, &scene.alice, room.as_str(), &via, None).await.unwrap();
         assert_eq!(knocked.membership, Membership::Knock, "version {version}");
         let key = ("m.room.member".into(), scene.alice.user_id.to_string());
-        let seen = scene.state_in_the_world(&host).await[&key].clone();
+        let seen = scene.state_in_the_world(&host)[&key].clone();
         assert!(scene.world.lock().events[&seen].json().contains("\"knock\""), "version {version}");
     }
 }

@@ -177,7 +177,7 @@ async fn nothing_is_lost_however_soon_it_is_looked_for() {
             tokio::task::yield_now().await;
         }
     };
-    let both = async { tokio::join!(saying, taking) };
+    let both = Box::pin(async { tokio::join!(saying, taking) });
     tokio::time::timeout(super::servers::WAIT_MAX, both).await.expect("everything is sent in time");
     assert_eq!(sent.into_inner(), said);
 }

@@ -235,7 +235,7 @@ async fn the_signature_of_a_policy_server_stands_beside_that_of_the_sender() {
     let (event_id, mut event) = scene.message(&scene.rose, &scene.policy, "not signed by the sender");
     let only = signature(&signer(&scene.policy), &event);
     event["signatures"] = only;
-    assert_eq!(scene.hand_over(&scene.policy, "2", &(event_id, event)).await["error"].is_string(), true);
+    assert!(scene.hand_over(&scene.policy, "2", &(event_id, event)).await["error"].is_string());
     assert_eq!(scene.bodies().await, ["from the policy server"]);
     scene.end().await;
 }

@@ -1,6 +1,6 @@
 //! Which other servers take part in a room, and in anything: switched by administrators, with everything that follows.
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
 use ::federation::local::Wish;
 use rules::permission::Membership;
@@ -28,7 +28,14 @@ const OFF: FederationMode = FederationMode::Off;
 const OPEN: FederationMode = FederationMode::Open;
 
 /// Alice and Bob on servers of their own, in a room of hers.
-async fn two(authority: &Authority, version: &str) -> (Party, Party, OwnedRoomId) {
+fn two<'a>(
+    authority: &'a Authority,
+    version: &'a str,
+) -> Pin<Box<dyn Future<Output = (Party, Party, OwnedRoomId)> + 'a>> {
+    Box::pin(gathered(authority, version))
+}
+
+async fn gathered(authority: &Authority, version: &str) -> (Party, Party, OwnedRoomId) {
     let alice = Party::new(Server::new(authority).await, "alice").await;
     let bob = Party::new(Server::new(authority).await, "bob").await;
     let room_id = alice.room(version).await;
@@ -52,7 +59,7 @@ async fn a_room_that_is_off_does_not_exist_for_other_servers() {
     let network: Arc<dyn Peers> = bob.actions.peers();
     network.alias(&alice.name, &alias).await.unwrap();
     let switched = alice.switches(&room_id, OFF).await;
-    assert_eq!(switched.affected.members, [bob.person.user_id.clone()]);
+    assert_eq!(switched.affected.members, std::slice::from_ref(&bob.person.user_id));
     assert!(switched.affected.servers.iter().eq([&bob.name]));
 
     let versions = ["12".try_into().unwrap()];

@@ -103,7 +103,15 @@ impl User {
         match self {
             Self::Ours(caller) => {
                 let path = format!("/v1/rooms/{}/join", encoded(room));
-                Ok(text(&ours(caller.post(&path, json!({ "via": [via] })).await)?["id"]))
+                let answer = caller.post(&path, json!({ "via": [via] })).await;
+                let is_underway = answer.status == 202;
+                let joined = ours(answer)?;
+                if !is_underway {
+                    return Ok(text(&joined["id"]));
+                }
+                // It takes longer than a client waits.
+                let job = caller.awaits(&text(&joined["job_id"])).await;
+                if job["state"] == "done" { Ok(text(&joined["room_id"])) } else { Err((202, job)) }
             }
             Self::Theirs(person) => {
                 let (room, via) = (encoded(room), encoded(via));

@@ -172,6 +172,7 @@ mod tests {
         }
     }
 
+    /// S2S 10 the envelope.
     #[test]
     fn unknown_and_misshapen_news_are_ignored() {
         let news = json!([5, null, [], {}, { "edu_type": "m.typing" }, { "edu_type": 5, "content": {} },

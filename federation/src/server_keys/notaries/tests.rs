@@ -152,7 +152,7 @@ async fn what_a_notary_tells_counts_only_with_both_signatures() {
     ];
     for told in cases {
         let world = world();
-        world.is_told(&[told.clone()]);
+        world.is_told(std::slice::from_ref(&told));
         assert_eq!(world.for_event(1, START).await, None, "{told}");
     }
     // One among them that is right counts.

@@ -161,7 +161,7 @@ pub(super) const ROWS: &[Row] = &[
         "key/v2/server and key/v2/query",
         &[
             "federation::inbound::tests::lookups::our_keys_are_published_signed",
-            "federation::inbound::tests::lookups::as_a_notary_we_tell_our_own_keys_only",
+            "federation::inbound::tests::lookups::as_a_notary_we_tell_documents_with_our_signature_added",
             "it::federation::doors::look_ups_are_answered_for_what_is_ours",
         ],
     ),

@@ -195,7 +195,7 @@ pub(super) const ROWS: &[Row] = &[
     row(
         "4",
         "a notary for our own keys",
-        &["federation::inbound::tests::lookups::as_a_notary_we_tell_our_own_keys_only"],
+        &["federation::inbound::tests::lookups::as_a_notary_we_tell_documents_with_our_signature_added"],
     ),
     row(
         "5",

@@ -73,7 +73,7 @@ pub(super) fn transaction(world: &World, to: &ServerName, mut pdus: Vec<Pdu>) ->
 }
 
 fn take<T>(world: &World, all: &mut Vec<T>) -> T {
-    let at = usize::try_from(world.below(all.len() as u64)).unwrap();
+    let at = world.place(all.len());
     all.remove(at)
 }
 
@@ -83,7 +83,7 @@ fn bend(world: &World, pdus: &mut Vec<Pdu>) {
         if pdus.is_empty() {
             return;
         }
-        let at = usize::try_from(world.below(pdus.len() as u64)).unwrap();
+        let at = world.place(pdus.len());
         match world.below(4) {
             0 => drop(pdus.remove(at)),
             1 => pdus[at] = altered(world, &pdus[at]),

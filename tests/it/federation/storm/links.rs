@@ -208,7 +208,7 @@ impl Peers for Line {
         let (room, id) = (room_id.to_owned(), event_id.to_owned());
         let call = move |actions: Actions, from: OwnedServerName| async move {
             let accepted = actions.accept_membership(&from, &room, &id, Wish::Join, event).await?;
-            Ok(Joined { event: Some(accepted.event), before: accepted.before })
+            Ok(Joined::of(Some(accepted.event), accepted.before))
         };
         self.ask(peer, format!("join {event_id}"), call, |_, joined| Ok(joined))
     }
@@ -370,7 +370,7 @@ async fn carry(world: &Arc<World>, from: &ServerName, to: &ServerName, pdus: Vec
 
 fn shuffle<T>(world: &World, all: &mut [T]) {
     for end in (1..all.len()).rev() {
-        all.swap(end, usize::try_from(world.below(end as u64 + 1)).unwrap());
+        all.swap(end, world.place(end + 1));
     }
 }
 

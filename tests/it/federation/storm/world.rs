@@ -94,6 +94,11 @@ impl World {
     }
 
     /// A number below another.
+    /// A place in a list of so many.
+    pub(super) fn place(&self, count: usize) -> usize {
+        usize::try_from(self.below(u64::try_from(count).unwrap())).unwrap()
+    }
+
     pub(super) fn below(&self, end: u64) -> u64 {
         self.dice.lock().random_range(0..end.max(1))
     }
@@ -113,7 +118,7 @@ impl World {
     }
 
     pub(super) fn pick<'a, T>(&self, all: &'a [T]) -> &'a T {
-        &all[usize::try_from(self.below(all.len() as u64)).unwrap()]
+        &all[self.place(all.len())]
     }
 
     pub(super) fn log(&self, line: impl FnOnce() -> String) {
