@@ -14,6 +14,7 @@ mod relay;
 mod signatures;
 mod storm;
 mod synapse;
+mod toggles;
 mod user;
 
 use std::{

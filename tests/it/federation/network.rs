@@ -11,6 +11,7 @@ use yurt::actions::{
 
 use super::{
     Scene,
+    party::{Party, agree},
     servers::{Authority, Server, eventually},
 };
 
@@ -91,6 +92,34 @@ async fn a_server_that_was_away_gets_what_it_missed() {
     peers::reset(&a, &admin, theirs.name().as_str()).await.unwrap();
     is_told(&a, &b).await;
     assert_eq!(peer(&a, theirs.name()).await.unwrap().failures, 0);
+}
+
+#[tokio::test]
+async fn a_server_that_is_far_behind_gets_the_newest_event_of_each_room_and_catches_up() {
+    let authority = Authority::new();
+    let mut config = Server::config_of(&authority);
+    config.federation.behind_rows_max = 10;
+    let alice = Party::new(Server::with(config).await, "alice").await;
+    let bob = Party::new(Server::new(&authority).await, "bob").await;
+    let rooms = [alice.room("12").await, alice.room("12").await];
+    for room_id in &rooms {
+        bob.joins(room_id, &alice).await;
+        agree(&alice, &bob, room_id).await;
+    }
+    let Party { mut server, actions, person, name } = bob;
+    drop(actions);
+    server.stop().await;
+    for number in 0..60 {
+        alice.says(&rooms[number % 2], &number.to_string()).await;
+    }
+    eventually("it is left alone", async || peer(&alice.actions, &name).await.is_some_and(|peer| peer.failures > 0))
+        .await;
+    server.start().await;
+    let bob = Party { actions: server.actions().await, server, person, name };
+    peers::reset(&alice.actions, &alice.admin(), bob.name.as_str()).await.unwrap();
+    for room_id in &rooms {
+        agree(&alice, &bob, room_id).await;
+    }
 }
 
 #[tokio::test]
