@@ -8,7 +8,7 @@
 //! [`ChangeKind::Owed`]: crate::storage::ChangeKind::Owed
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     future::Future,
     pin::Pin,
     sync::{Arc, Weak},
@@ -21,7 +21,7 @@ use federation::{
 };
 use parking_lot::{Mutex, RwLock};
 use ruma::{OwnedRoomId, OwnedServerName, ServerName};
-use tokio::sync::{Mutex as AsyncMutex, Notify};
+use tokio::sync::Notify;
 
 use super::{ActionError, Actions, Inner, peers::Asking};
 use crate::storage::Position;
@@ -71,8 +71,6 @@ pub trait Sending: Send + Sync + 'static {
 #[derive(Default)]
 pub struct Outgoing {
     state: Mutex<State>,
-    /// Held while is looked up who is in the rooms that were noted.
-    resolving: AsyncMutex<()>,
     noted: Notify,
     /// Some peer has taken something.
     taken: Notify,
@@ -82,16 +80,15 @@ pub struct Outgoing {
 #[derive(Default)]
 struct State {
     is_on: bool,
-    /// Rooms with events for other servers, who are still to be looked up.
+    /// Rooms with events for other servers, until those who lack them are in memory.
     noted: HashMap<OwnedRoomId, Noted>,
-    is_resolving: bool,
     behind: HashMap<OwnedServerName, Behind>,
     /// Up to where peers that lack nothing have taken everything.
     done: HashMap<OwnedServerName, Position>,
     is_changed: bool,
     on_disk: kept::OnDisk,
     /// Peers of whom there is something new to write down for administrators.
-    touched: HashMap<OwnedServerName, ()>,
+    touched: HashSet<OwnedServerName>,
 }
 
 /// How long somebody waits for peers to take what they are owed.
@@ -164,7 +161,7 @@ impl Outgoing {
 
     /// Something about a peer is new for administrators.
     pub fn touch(&self, peer: &ServerName) {
-        self.state.lock().touched.insert(peer.to_owned(), ());
+        self.state.lock().touched.insert(peer.to_owned());
     }
 
     /// Peers that lack something.
@@ -303,46 +300,31 @@ impl Outgoing {
         }
     }
 
-    /// Looks up who is in the rooms that were noted, and wakes those who send to them.
+    /// Looks up who is in the rooms that were noted, and wakes those who send to them. Whoever gives up in between leaves everything noted.
     async fn resolve(&self, actions: &Actions) -> Result<(), ActionError> {
-        let _one_at_a_time = self.resolving.lock().await;
-        let noted = {
-            let mut state = self.state.lock();
-            state.is_resolving = true;
-            std::mem::take(&mut state.noted)
-        };
+        let noted = self.state.lock().noted.clone();
+        let Some(until) = noted.values().map(|news| news.until).reduce(later) else { return Ok(()) };
         // Hooks run before readers of the feed see the commit. An error: the store is closed, and nothing more is seen.
-        for news in noted.values() {
-            actions.store.watch_position().wait_for(|seen| seen.has_reached(news.until)).await.ok();
-        }
+        actions.store.watch_position().wait_for(|seen| seen.has_reached(until)).await.ok();
         let mut news = Vec::with_capacity(noted.len());
-        let mut outcome = Ok(());
         for (room_id, noted) in &noted {
-            match reading::servers_of(actions, room_id, noted.first).await {
-                Ok(servers) => news.push((servers, *noted)),
-                Err(error) => outcome = Err(error),
+            news.push((reading::servers_of(actions, room_id, noted.first).await?, *noted));
+        }
+        self.add(&news);
+        self.state.lock().noted.retain(|room_id, now| {
+            let is_new = noted.get(room_id).is_none_or(|known| known.until != now.until);
+            if let Some(known) = noted.get(room_id) {
+                now.behind = known.until;
             }
+            is_new
+        });
+        if let Some(sending) = self.sending() {
+            news.into_iter()
+                .map(|(servers, _)| servers)
+                .filter(|servers| !servers.is_empty())
+                .for_each(|servers| sending.wake(servers));
         }
-        if outcome.is_ok() {
-            self.add(&news);
-            if let Some(sending) = self.sending() {
-                news.into_iter()
-                    .map(|(servers, _)| servers)
-                    .filter(|servers| !servers.is_empty())
-                    .for_each(|servers| sending.wake(servers));
-            }
-        } else {
-            noted.into_iter().for_each(|(room_id, noted)| self.note_again(room_id, noted));
-        }
-        self.state.lock().is_resolving = false;
-        outcome
-    }
-
-    fn note_again(&self, room_id: OwnedRoomId, news: Noted) {
-        self.note((news.behind, news.until), room_id.clone(), news.first);
-        if let Some(noted) = self.state.lock().noted.get_mut(&room_id) {
-            noted.behind = news.behind;
-        }
+        Ok(())
     }
 }
 

@@ -326,13 +326,11 @@ fn after_links_have_lost_delayed_repeated_and_reordered_all_servers_agree() {
 }
 
 #[test]
-#[ignore = "some seeds end with servers that hold different events: 1 and 7"]
 fn after_servers_have_crashed_all_servers_agree() {
     all_agree(Trouble::Crashes);
 }
 
 #[test]
-#[ignore = "some seeds end with servers that hold different events: 1"]
 fn after_one_server_has_lied_all_honest_servers_agree() {
     all_agree(Trouble::Lies);
 }
