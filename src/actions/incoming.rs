@@ -298,7 +298,7 @@ pub(super) async fn is_in_room(met: &Met, event_id: &EventId) -> Result<bool, Ac
 }
 
 /// The same in an order in which nothing comes before what it names and what is among them.
-pub(super) fn oldest_first<T>(all: Vec<T>, named: impl Fn(&T) -> (&OwnedEventId, &Vec<OwnedEventId>)) -> Vec<T> {
+pub(super) fn oldest_first<T>(all: Vec<T>, named: impl Fn(&T) -> (&OwnedEventId, &[OwnedEventId])) -> Vec<T> {
     let index: HashMap<OwnedEventId, usize> =
         all.iter().enumerate().map(|(at, one)| (named(one).0.clone(), at)).collect();
     let before: Vec<Vec<usize>> =

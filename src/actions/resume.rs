@@ -22,7 +22,7 @@ use super::{
         self,
         guests::{self, Met},
         is_in_room,
-        judging::{self, Purpose},
+        judging::{Given, Purpose},
         oldest_first,
     },
     peers::PeerError,
@@ -108,13 +108,6 @@ async fn somebody(actions: &Actions, met: &Met) -> Result<Option<OwnedUserId>, A
     }
 }
 
-/// An event that a peer gave, its form checked and no more.
-struct Given {
-    event_id: OwnedEventId,
-    prev_events: Vec<OwnedEventId>,
-    raw: RawPdu,
-}
-
 /// Takes in what a peer has and we do not, back to what is known here. Answers how many events it gave.
 async fn pull(actions: &Actions, met: &Met, peer: &ServerName) -> Result<usize, Trouble> {
     let ends = ends_at(actions, met, peer).await?;
@@ -126,13 +119,13 @@ async fn pull(actions: &Actions, met: &Met, peer: &ServerName) -> Result<usize, 
         None => {
             let mut last = Vec::new();
             for id in &ends {
-                last.extend(read(met, RawPdu(actions.peers().event(peer, id).await?)));
+                last.extend(Given::read(met, RawPdu(actions.peers().event(peer, id).await?), Purpose::Timeline));
             }
             last
         }
     };
     let count = events.len();
-    let mut events = oldest_first(events, |event| (&event.event_id, &event.prev_events)).into_iter();
+    let mut events = oldest_first(events, Given::named).into_iter();
     loop {
         let some: Vec<Pdu> = events.by_ref().take(TRANSACTION_PDUS_MAX).map(|event| event.raw.0).collect();
         if some.is_empty() {
@@ -182,7 +175,7 @@ async fn walk_back(
         let mut wanted = std::mem::take(&mut open);
         let mut page: HashMap<OwnedEventId, Given> = HashMap::new();
         for pdu in pdus.into_iter().take(BACKFILL_EVENTS_MAX) {
-            page.extend(read(met, RawPdu(pdu)).map(|event| (event.event_id.clone(), event)));
+            page.extend(Given::read(met, RawPdu(pdu), Purpose::Timeline).map(|event| (event.event_id.clone(), event)));
         }
         let before = given.len();
         let mut seen: HashSet<OwnedEventId> = HashSet::new();
@@ -205,12 +198,4 @@ async fn walk_back(
         }
     }
     Ok(Some(given.into_values().collect()))
-}
-
-/// An event of this room; none: it is something else.
-fn read(met: &Met, raw: RawPdu) -> Option<Given> {
-    let pdu = judging::shape(&raw, &met.version(), Purpose::Timeline)?;
-    let is_ours = *pdu.room_id() == met.room.id;
-    let (event_id, prev_events) = (pdu.event_id().clone(), pdu.prev_events().to_vec());
-    is_ours.then_some(Given { event_id, prev_events, raw })
 }

@@ -124,8 +124,9 @@ pub async fn hand_in(
         return if is_purged { Ok((Remote::Ignored, None)) } else { Err(ActionError::RoomNotFound) };
     };
     // Where an event of the past is shown is found by scanning, which sees only what is on disk.
-    let is_of_the_past = arriving.slot != Slot::End || !writer.children_of(arriving.event.event_id()).await?.is_empty();
-    if is_of_the_past && !writer.is_settled() {
+    if !writer.is_settled()
+        && (arriving.slot != Slot::End || !writer.children_of(arriving.event.event_id()).await?.is_empty())
+    {
         writer.commit().await?;
         writer = Writer::enter(actions, room).await?.ok_or(ActionError::RoomNotFound)?;
     }

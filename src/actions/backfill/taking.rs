@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use federation::limits::BACKFILL_EVENTS_MAX;
-use rules::{WellFormedPdu, event::RawPdu};
+use rules::event::RawPdu;
 use ruma::{OwnedEventId, OwnedServerName};
 
 use super::{Backfilled, Hole};
@@ -17,7 +17,7 @@ use crate::{
             claims::{self, Helpers, NotGiven},
             guests::Met,
             is_in_room,
-            judging::{self, Purpose},
+            judging::{Given, Purpose},
             oldest_first, take,
         },
     },
@@ -31,12 +31,6 @@ use crate::{
 pub(super) const NEAR_MAX: usize = 20;
 /// Ends of what a peer gave for which the state before them is asked for.
 const ENDS_MAX: usize = 20;
-
-struct Given {
-    pdu: WellFormedPdu,
-    raw: RawPdu,
-    prev_events: Vec<OwnedEventId>,
-}
 
 /// Asks one peer for what is before a hole, and takes in what it gives. Answers whether any of the events that are missing there is so no longer.
 pub(super) async fn fill_one(
@@ -52,10 +46,9 @@ pub(super) async fn fill_one(
     let pdus = actions.peers().backfill(peer, &met.room.id, &near, wanted).await?;
     let mut given: HashMap<OwnedEventId, Given> = HashMap::new();
     for raw in pdus.into_iter().take(wanted).map(RawPdu) {
-        let Some(pdu) = judging::shape(&raw, &met.version(), Purpose::History) else { continue };
-        if *pdu.room_id() == met.room.id && !is_in_room(met, pdu.event_id()).await? {
-            let prev_events = pdu.prev_events().to_vec();
-            given.insert(pdu.event_id().clone(), Given { pdu, raw, prev_events });
+        let Some(read) = Given::read(met, raw, Purpose::History) else { continue };
+        if !is_in_room(met, &read.event_id).await? {
+            given.insert(read.event_id.clone(), read);
         }
     }
     let given = connected(given, &near);
@@ -63,9 +56,7 @@ pub(super) async fn fill_one(
     let is_oldest = is_oldest(met, hole.place).await?;
     let count = u32::try_from(given.len()).unwrap_or(u32::MAX);
     let mut states_asked = 0;
-    for (given, steps) in
-        oldest_first(given, |given| (given.pdu.event_id(), &given.prev_events)).into_iter().zip((1..=count).rev())
-    {
+    for (given, steps) in oldest_first(given, Given::named).into_iter().zip((1..=count).rev()) {
         let slot = match is_oldest {
             true => Slot::Older { before: hole.place, steps },
             false => Slot::Hole { before: hole.place, steps },
@@ -107,7 +98,7 @@ async fn take_one(
     states_asked: &mut usize,
     filled: &mut Backfilled,
 ) -> Result<(), NotGiven> {
-    let Given { pdu, raw, prev_events } = given;
+    let Given { event_id, raw, prev_events } = given;
     let mut before = Before::Parents;
     let mut is_end = false;
     for id in &prev_events {
@@ -118,7 +109,7 @@ async fn take_one(
         if *states_asked > ENDS_MAX {
             return Ok(());
         }
-        before = Before::Claimed(claims::claim(actions, met, &Helpers::only(peer), pdu.event_id()).await?);
+        before = Before::Claimed(claims::claim(actions, met, &Helpers::only(peer), &event_id).await?);
     }
     let mut taken = take(actions, met, peer, raw.clone(), before.clone(), slot, None).await?;
     if let Taken::Judged(Remote::Missing(missing)) = taken {
@@ -136,9 +127,9 @@ async fn take_one(
     };
     // A peer may give the same event again with the next hole.
     if let Some(reason) = refused
-        && !filled.rejected.iter().any(|(id, _)| id == pdu.event_id())
+        && !filled.rejected.iter().any(|(id, _)| *id == event_id)
     {
-        filled.rejected.push((pdu.event_id().clone(), reason));
+        filled.rejected.push((event_id, reason));
     }
     Ok(())
 }

@@ -23,8 +23,8 @@ use crate::{
     storage::{Arrival, keyspaces::STATE_KEYS},
 };
 
-/// Events of a state and of its auth chain, together. A peer that names more is not believed.
-pub(in crate::actions) const STATE_EVENTS_MAX: usize = 50_000;
+/// Events of a state and of its auth chain that are not held. A peer that names more than these is not believed.
+const UNKNOWN_EVENTS_MAX: usize = 50_000;
 /// Events that are fetched one by one for one purpose.
 const FETCHED_MAX: usize = 1_000;
 /// Events that are asked for at the same time.
@@ -119,23 +119,22 @@ async fn claim_of(
 ) -> Result<Claim, NotGiven> {
     let network = actions.peers();
     let ids = network.state_ids(peer, &met.room.id, event_id).await?;
-    let all = ids.state.len() + ids.auth_chain.len();
-    if all > STATE_EVENTS_MAX {
-        return Err(NotGiven::Wrong("the state is larger than any may be"));
-    }
     let mut unknown = Vec::new();
     for id in ids.state.iter().chain(&ids.auth_chain) {
         if met.rows().arrival_of(id).await?.is_none() {
             unknown.push(id.clone());
         }
     }
+    if unknown.len() > UNKNOWN_EVENTS_MAX {
+        return Err(NotGiven::Wrong("more of the state is not held than may be asked for"));
+    }
     let mut pool = Pool::default();
     if unknown.len() > UNKNOWN_MAX
-        && unknown.len() > all / 2
+        && unknown.len() > (ids.state.len() + ids.auth_chain.len()) / 2
         && let Ok(whole) = network.state(peer, &met.room.id, event_id).await
     {
         let wanted: HashSet<&OwnedEventId> = unknown.iter().collect();
-        for pdu in whole.auth_chain.into_iter().chain(whole.state).take(STATE_EVENTS_MAX) {
+        for pdu in whole.auth_chain.into_iter().chain(whole.state) {
             pool.add(actions, met, RawPdu(pdu), |id| wanted.contains(id)).await;
         }
     }

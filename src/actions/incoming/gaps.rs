@@ -12,7 +12,7 @@ use super::{
     claims::{Helpers, NotGiven},
     guests::Met,
     is_in_room,
-    judging::{self, Purpose},
+    judging::{self, Given, Purpose},
     oldest_first,
     staging::Waiting,
     take,
@@ -45,15 +45,9 @@ const ENDS_MAX: usize = 20;
 
 const _: () = assert!(ROUNDS_MAX * MISSING_EVENTS_MAX <= EVENTS_MAX && EVENTS_MAX < 250);
 
-/// An event that a peer gave, its form checked and no more.
-struct Given {
-    pdu: WellFormedPdu,
-    raw: RawPdu,
-    prev_events: Vec<OwnedEventId>,
-    peer: OwnedServerName,
-}
-
-type AllGiven = HashMap<OwnedEventId, Given>;
+/// Events that peers gave, each with whoever gave it.
+type AllGiven = HashMap<OwnedEventId, FromPeer>;
+type FromPeer = (OwnedServerName, Given);
 
 /// Asks peers for what an event waits for, and takes in what they give. Whether that was enough shows when the event is tried again.
 pub(super) async fn fill(actions: &Actions, met: &Met, waiting: &Waiting, pdu: &RawPdu) -> Result<(), ActionError> {
@@ -104,7 +98,7 @@ async fn fill_from(
     }
     let given = ask(actions, met, helpers, event).await?;
     let mut ends = Vec::new();
-    for given in oldest_first(given, |given| (given.pdu.event_id(), &given.prev_events)) {
+    for given in oldest_first(given, |(_, given)| given.named()) {
         take_or_note(actions, met, helpers, given, &mut ends).await?;
     }
     if !not_in_room(met, event.prev_events()).await?.is_empty() {
@@ -124,15 +118,14 @@ async fn take_or_note(
     actions: &Actions,
     met: &Met,
     helpers: &Helpers,
-    given: Given,
-    ends: &mut Vec<Given>,
+    (peer, given): FromPeer,
+    ends: &mut Vec<FromPeer>,
 ) -> Result<(), NotGiven> {
-    let Given { pdu, raw, prev_events, peer } = given;
     for is_first in [true, false] {
-        let taken = take(actions, met, &peer, raw.clone(), Before::Parents, Slot::End, None).await?;
+        let taken = take(actions, met, &peer, given.raw.clone(), Before::Parents, Slot::End, None).await?;
         let Taken::Judged(Remote::Missing(missing)) = taken else { return Ok(()) };
-        if missing.iter().any(|id| prev_events.contains(id)) {
-            ends.push(Given { pdu, raw, prev_events, peer });
+        if missing.iter().any(|id| given.prev_events.contains(id)) {
+            ends.push((peer, given));
             return Ok(());
         }
         if is_first {
@@ -148,11 +141,11 @@ async fn bridge(
     met: &Met,
     helpers: &Helpers,
     event: &WellFormedPdu,
-    ends: Vec<Given>,
+    ends: Vec<FromPeer>,
 ) -> Result<(), NotGiven> {
     let mut near: Vec<OwnedEventId> = Vec::new();
-    let named = ends.iter().flat_map(|end| &end.prev_events).chain(event.prev_events());
-    let among: HashSet<&OwnedEventId> = ends.iter().map(|end| end.pdu.event_id()).collect();
+    let named = ends.iter().flat_map(|(_, end)| &end.prev_events).chain(event.prev_events());
+    let among: HashSet<&OwnedEventId> = ends.iter().map(|(_, end)| &end.event_id).collect();
     for id in named.filter(|id| !among.contains(id)) {
         if !near.contains(id) && !is_in_room(met, id).await? {
             near.push(id.clone());
@@ -171,14 +164,19 @@ async fn bridge(
         }
     }
     let mut left = Vec::new();
-    for end in oldest_first(ends, |given| (given.pdu.event_id(), &given.prev_events)) {
+    for end in oldest_first(ends, |(_, given)| given.named()) {
         take_or_note(actions, met, helpers, end, &mut left).await?;
     }
     Ok(())
 }
 
 /// Asks peers, one after the other, for the events before an event, until they reach what is held or are too many.
-async fn ask(actions: &Actions, met: &Met, helpers: &Helpers, event: &WellFormedPdu) -> Result<Vec<Given>, NotGiven> {
+async fn ask(
+    actions: &Actions,
+    met: &Met,
+    helpers: &Helpers,
+    event: &WellFormedPdu,
+) -> Result<Vec<FromPeer>, NotGiven> {
     let mut given = AllGiven::new();
     let mut trouble = None;
     for peer in &helpers.peers {
@@ -250,11 +248,9 @@ async fn ask_one(
 }
 
 fn add(met: &Met, peer: &OwnedServerName, event: &WellFormedPdu, pdu: federation::Pdu, given: &mut AllGiven) {
-    let raw = RawPdu(pdu);
-    let Some(pdu) = judging::shape(&raw, &met.version(), Purpose::Timeline) else { return };
-    if *pdu.room_id() == met.room.id && pdu.event_id() != event.event_id() && given.len() < EVENTS_MAX {
-        let prev_events = pdu.prev_events().to_vec();
-        given.entry(pdu.event_id().clone()).or_insert(Given { pdu, raw, prev_events, peer: peer.clone() });
+    let read = Given::read(met, RawPdu(pdu), Purpose::Timeline).filter(|read| read.event_id != *event.event_id());
+    if let Some(read) = read.filter(|_| given.len() < EVENTS_MAX) {
+        given.entry(read.event_id.clone()).or_insert((peer.clone(), read));
     }
 }
 
@@ -274,7 +270,7 @@ async fn before(
             continue;
         }
         match given.get(&id) {
-            Some(one) => {
+            Some((_, one)) => {
                 open.extend(named_by(&id, &one.prev_events));
                 found.push(id);
             }

@@ -17,6 +17,7 @@ use rules::{
 };
 use ruma::{OwnedEventId, OwnedServerName, events::TimelineEventType};
 
+use super::guests::Met;
 use crate::{actions::Actions, clock::Clock};
 
 /// What an event is for.
@@ -49,6 +50,27 @@ pub(in crate::actions) enum First {
 pub(in crate::actions) fn shape(raw: &RawPdu, version: &Version, purpose: Purpose) -> Option<rules::WellFormedPdu> {
     let caps = if purpose == Purpose::Timeline { Caps::Enforced } else { Caps::Lifted };
     format::parse(raw, version, caps).ok()
+}
+
+/// An event of a room as a peer gave it: its form is right, and no more is known of it.
+pub(in crate::actions) struct Given {
+    pub(in crate::actions) event_id: OwnedEventId,
+    pub(in crate::actions) prev_events: Vec<OwnedEventId>,
+    pub(in crate::actions) raw: RawPdu,
+}
+
+impl Given {
+    /// None: it is something else.
+    pub(in crate::actions) fn read(met: &Met, raw: RawPdu, purpose: Purpose) -> Option<Self> {
+        let pdu = shape(&raw, &met.version(), purpose).filter(|pdu| *pdu.room_id() == met.room.id)?;
+        let (event_id, prev_events) = (pdu.event_id().clone(), pdu.prev_events().to_vec());
+        Some(Self { event_id, prev_events, raw })
+    }
+
+    /// Its id, and the events before it, for [`super::oldest_first`].
+    pub(in crate::actions) fn named(&self) -> (&OwnedEventId, &[OwnedEventId]) {
+        (&self.event_id, &self.prev_events)
+    }
 }
 
 /// An event whose form is right.
