@@ -1,7 +1,10 @@
 //! Taking an event of a peer into the room: judged by its own auth events, by the state before it and by the present state, then stored beside the heads that
 //! are there. Signatures and hashes were checked before ([`rules::intake`]); what is missing before it was fetched before.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use rules::{
     authorization::{self, Refusal},
@@ -371,6 +374,21 @@ impl Writer {
 
     /// The state that several states make together, its nodes staged.
     pub(super) async fn merged(&mut self, version: &Version, roots: &[StateRoot]) -> Result<StateRoot, ActionError> {
+        let different: BTreeSet<StateRoot> = roots.iter().copied().collect();
+        let at_hand = self.merged.get(&different).copied().or_else(|| self.working.merged(&different));
+        match at_hand {
+            Some(merged) => Ok(merged),
+            None if different.len() <= 1 => Ok(different.into_iter().next().unwrap_or(StateRoot::EMPTY)),
+            None => {
+                metrics::counter!("yurt_state_resolutions_total").increment(1);
+                let merged = self.resolved(version, roots).await?;
+                self.merged.insert(different, merged);
+                Ok(merged)
+            }
+        }
+    }
+
+    async fn resolved(&mut self, version: &Version, roots: &[StateRoot]) -> Result<StateRoot, ActionError> {
         let changes = merge::merge(&self.rows(), version, roots).await?;
         let first = roots.first().copied().unwrap_or(StateRoot::EMPTY);
         let mut numbered = Vec::with_capacity(changes.len());
