@@ -219,10 +219,7 @@ pub(super) const ROWS: &[Row] = &[
     row(
         "11",
         "one writer for each room, and one write",
-        &[
-            "it::tidy::room_history_has_one_writer",
-            "it::crash::a_killed_server_starts_by_itself_and_has_lost_nothing",
-        ],
+        &["it::tidy::room_history_has_one_writer", "it::crash::a_killed_server_starts_by_itself_and_has_lost_nothing"],
     ),
     row(
         "11",
