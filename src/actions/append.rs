@@ -43,6 +43,7 @@ mod enter;
 mod erase;
 mod held;
 mod holes;
+mod judging;
 mod owed;
 mod references;
 mod remote;

@@ -7,12 +7,12 @@ use std::{
 };
 
 use rules::{
-    authorization::{self, Refusal},
+    authorization::Refusal,
     event::Event,
     state::{StateKey, change_of},
     version::Version,
 };
-use ruma::{EventId, OwnedEventId, OwnedServerName, events::TimelineEventType};
+use ruma::{OwnedEventId, OwnedServerName, events::TimelineEventType};
 
 use super::{ActionError, Actions, Slot, Storing, Writer};
 use crate::{
@@ -145,10 +145,11 @@ pub async fn hand_in(
         return Ok((Remote::Known, Some(durable)));
     }
     let mut missing = writer.missing_parents(&arriving).await?;
+    let present = writer.present(&arriving.event).await?;
     if arriving.refused.is_none() {
-        arriving.refused = writer.leans_on_another_room(&arriving.event).await?;
+        arriving.refused = writer.leans_on_another_room(&arriving.event, &present).await?;
     }
-    let auth_events = match writer.auth_events(&arriving.event).await? {
+    let auth_events = match writer.auth_events(&arriving.event, &present).await? {
         _ if arriving.refused.is_some() => HashMap::new(),
         Ok(events) => events,
         Err(among_auth) => {
@@ -193,50 +194,7 @@ pub async fn outliers(
     Ok(())
 }
 
-type Held<T> = Result<T, Vec<OwnedEventId>>;
-
 impl Writer {
-    /// The previous events that have to be held and are not. An outlier does not count: the state after it is not known.
-    async fn missing_parents(&self, arriving: &Arriving) -> Result<Vec<OwnedEventId>, ActionError> {
-        match arriving.before {
-            Before::Claimed(_) => Ok(Vec::new()),
-            Before::Parents => self.not_in_room(arriving.event.prev_events()).await,
-        }
-    }
-
-    async fn not_in_room(&self, ids: &[OwnedEventId]) -> Result<Vec<OwnedEventId>, ActionError> {
-        let mut missing = Vec::new();
-        for id in ids {
-            if !self.held(id).await?.is_some_and(|(_, stored)| stored.standing.is_in_room()) {
-                missing.push(id.clone());
-            }
-        }
-        Ok(missing)
-    }
-
-    /// An auth event that is known to be of another room.
-    async fn leans_on_another_room(&self, event: &Event) -> Result<Option<Refusal>, ActionError> {
-        for id in event.auth_events() {
-            let room = self.rows().room_of(id).await?;
-            if room.is_some_and(|room| room != self.room.id) {
-                return Ok(Some(Refusal::new(format!("the auth event `{id}` is of another room"))));
-            }
-        }
-        Ok(None)
-    }
-
-    async fn auth_events(&self, event: &Event) -> Result<Held<HashMap<OwnedEventId, Arc<Event>>>, ActionError> {
-        let version = self.version()?;
-        let (mut events, mut missing) = (HashMap::new(), Vec::new());
-        for id in authorization::needed_auth_events(&version, event) {
-            match self.rows().arrival_of(&id).await? {
-                Some(arrival) => drop(events.insert(id, self.rows().event(&version, arrival).await?.1)),
-                None => missing.push(id),
-            }
-        }
-        Ok(if missing.is_empty() { Ok(events) } else { Err(missing) })
-    }
-
     /// Judges the event (steps 4 to 6 of the checks on receipt) and stages what follows.
     async fn take_in(
         &mut self,
@@ -275,6 +233,8 @@ impl Writer {
         let refusal = match hidden {
             _ if slot != Slot::End => None,
             Some(hidden) => Some(hidden),
+            // It was just judged by this very state.
+            None if before == now && *event.kind() != TimelineEventType::RoomCreate => None,
             None => self.refused(&version, &event, now).await?,
         };
         if let Some(refusal) = refusal {
@@ -313,55 +273,6 @@ impl Writer {
             return Err(refusal.into());
         }
         self.place_ours(event, before, transaction_id).await
-    }
-
-    async fn state_before(&mut self, event: &Event, before: Before) -> Result<StateRoot, ActionError> {
-        let version = self.version()?;
-        match before {
-            Before::Claimed(claims) => {
-                let mut states = Vec::with_capacity(claims.len());
-                for entries in claims {
-                    states.push(self.state_of(entries).await?);
-                }
-                self.merged(&version, &states).await
-            }
-            Before::Parents => {
-                let mut states = Vec::with_capacity(event.prev_events().len());
-                for id in event.prev_events() {
-                    states.extend(self.held(id).await?.map(|(_, stored)| stored.state_after));
-                }
-                states.dedup();
-                self.merged(&version, &states).await
-            }
-        }
-    }
-
-    /// Steps 4 and 5.
-    async fn against_the_rules(
-        &self,
-        event: &Event,
-        before: StateRoot,
-        auth_events: &HashMap<OwnedEventId, Arc<Event>>,
-    ) -> Result<Option<Refusal>, ActionError> {
-        let view = self.view()?;
-        let version = view.basis.version;
-        if *event.kind() == TimelineEventType::RoomCreate && *event.event_id() != view.summary.create_event_id {
-            return Ok(Some(Refusal::new("the room was created by another event")));
-        }
-        match authorization::check_auth_events(&version, event, |id: &EventId| auth_events.get(id).cloned()) {
-            Err(refusal) => Ok(Some(refusal)),
-            Ok(()) if *event.kind() == TimelineEventType::RoomCreate => Ok(None),
-            Ok(()) => self.refused(&version, event, before).await,
-        }
-    }
-
-    async fn refused(&self, version: &Version, event: &Event, root: StateRoot) -> Result<Option<Refusal>, ActionError> {
-        let needed = match authorization::needed_state_of(version, event) {
-            Ok(needed) => needed,
-            Err(refusal) => return Ok(Some(refusal)),
-        };
-        let state = self.rows().state_events(version, root, &needed).await?;
-        Ok(authorization::check(version, event, &state).err())
     }
 
     /// Where an event is shown that comes after the shown event behind it.
