@@ -64,8 +64,8 @@ pub(super) async fn accept(
     let raw = RawPdu(event);
     let pdu = format::parse(&raw, &version, Caps::Enforced).map_err(|_problem| Refusal::Invalid("it is no event"))?;
     let user_id = subject(&pdu, origin, room_id, event_id, wish)?;
-    if let Some(known) = known(&met, event_id).await? {
-        if !known {
+    if let Some(is_accepted) = known(&met, event_id).await? {
+        if !is_accepted || !still_is(&met, &user_id, wish).await? {
             return Err(Refusal::Forbidden);
         }
         return answer(actions, &met, origin, event_id, wish, omitted).await;
@@ -153,6 +153,16 @@ async fn known(met: &Met, event_id: &EventId) -> Result<Option<bool>, Refusal> {
     let Some(arrival) = rows.arrival_of(event_id).await.map_err(failed)? else { return Ok(None) };
     let stored = rows.get(&EVENTS, &arrival).await.map_err(failed)?;
     Ok(stored.filter(|stored| stored.standing.is_in_room()).map(|stored| stored.standing == EventStanding::Accepted))
+}
+
+/// The event has not been overtaken: who has left or was banned since learns no more of the room by an old join or knock.
+async fn still_is(met: &Met, user_id: &OwnedUserId, wish: Wish) -> Result<bool, Refusal> {
+    let present = membership(met.rows().get(&MEMBERS, user_id).await.map_err(failed)?.as_ref());
+    Ok(match wish {
+        Wish::Join => present == Membership::Join,
+        Wish::Knock => present == Membership::Knock || present.is_in(),
+        Wish::Leave => true,
+    })
 }
 
 /// The member who vouches for the join, as the event says.
