@@ -29,8 +29,8 @@ use crate::storage::keyspaces::SERVERS;
 
 /// How long a policy server may take for one event. Longer: as if it did not answer.
 const ASKING_MAX: Duration = Duration::from_secs(10);
-/// Events about which policy servers are asked at a time.
-const ASKED_AT_A_TIME: usize = 32;
+/// Events about which one policy server is asked at a time. A slow one takes no other's turns.
+const ASKED_AT_A_TIME: usize = 16;
 /// How long a policy server that did not answer is not asked again: what comes meanwhile does not wait for it.
 const SILENCE_MS: u64 = 30 * 1_000;
 /// Servers of which that is remembered.
@@ -50,20 +50,24 @@ pub(super) enum Said {
 }
 
 /// What is remembered of policy servers.
+#[derive(Default)]
 pub(super) struct PolicyServers {
-    turns: Semaphore,
+    /// Those that are being asked.
+    turns: Mutex<HashMap<OwnedServerName, Arc<Semaphore>>>,
     refused: Mutex<(HashMap<OwnedEventId, OwnedServerName>, VecDeque<OwnedEventId>)>,
     /// Who did not answer, and until when it is left alone.
     silent: Mutex<HashMap<OwnedServerName, UnixMs>>,
 }
 
-impl Default for PolicyServers {
-    fn default() -> Self {
-        Self { turns: Semaphore::new(ASKED_AT_A_TIME), refused: Mutex::default(), silent: Mutex::default() }
-    }
-}
-
 impl PolicyServers {
+    /// The turns of a server. Those of servers that nobody asks now are forgotten.
+    fn turns_of(&self, server: &OwnedServerName) -> Arc<Semaphore> {
+        let mut turns = self.turns.lock();
+        turns.retain(|_, turns| Arc::strong_count(turns) > 1);
+        let fresh = || Arc::new(Semaphore::new(ASKED_AT_A_TIME));
+        Arc::clone(turns.entry(server.clone()).or_insert_with(fresh))
+    }
+
     fn has_refused(&self, event_id: &OwnedEventId, server: &OwnedServerName) -> bool {
         self.refused.lock().0.get(event_id) == Some(server)
     }
@@ -148,8 +152,9 @@ async fn sign(
     if known.is_silent(&policy.server, actions.now()) {
         return Ok(Said::Nothing);
     }
+    let turns = known.turns_of(&policy.server);
     let asking = async {
-        let _turn = known.turns.acquire().await.map_err(|_closed| PeerError::Unreachable)?;
+        let _turn = turns.acquire().await.map_err(|_closed| PeerError::Unreachable)?;
         let pdu = RawValue::from_string(event.json().to_owned()).map_err(|_no_json| PeerError::Unreadable)?;
         actions.peers().policy_signature(&policy.server, pdu).await
     };
