@@ -57,7 +57,10 @@ impl LocalRooms for Actions {
         room_id: &RoomId,
         pdus: Vec<Pdu>,
     ) -> Vec<(OwnedEventId, Result<(), Refusal>)> {
-        if let Some(answers) = remote_join::queue(self, origin, room_id, &pdus) {
+        // A room that is here takes them as ever: that somebody else of ours is let in by another server may take long.
+        let view = self.room(room_id).view().await.ok().flatten();
+        let is_here = view.is_some_and(|view| view.summary.local_joined() > 0);
+        if !is_here && let Some(answers) = remote_join::queue(self, origin, room_id, &pdus) {
             return answers;
         }
         invites::withdrawn(self, origin, room_id, &pdus).await;

@@ -43,7 +43,7 @@ pub(crate) struct Net {
     pub(crate) down: Mutex<HashSet<OwnedServerName>>,
     /// Whose answers to joins leave everything out.
     pub(crate) spoilt: Mutex<HashSet<OwnedServerName>>,
-    /// Whoever writes it keeps all answers to joins back.
+    /// Whoever writes it keeps all answers to joins and knocks back.
     pub(crate) joins: tokio::sync::RwLock<()>,
     delivered: Mutex<HashMap<(OwnedServerName, OwnedRoomId), u64>>,
 }
@@ -311,6 +311,7 @@ impl Peers for Line {
         Box::pin(async move {
             let actions = self.net.ask(peer)?;
             let accepted = told(actions.accept_membership(&self.from, room_id, event_id, Wish::Knock, event).await)?;
+            let _answers = self.net.joins.read().await;
             Ok(accepted.before.state)
         })
     }
