@@ -20,7 +20,7 @@ use super::{
     incoming::guests::{self, Met},
     lane::Room,
     members::membership,
-    quotas,
+    policy_servers, quotas,
     remote_join::{CLIENT_WAIT_MAX, answer, pdu_of},
     remote_leave::told,
     rooms,
@@ -163,9 +163,14 @@ async fn send(
     act: Option<Act<'_>>,
 ) -> Result<(), ActionError> {
     let (room, peer) = (&met.room, target.server_name());
-    let event = {
+    let (event, policy) = {
         let mut writer = Writer::enter(actions, room).await?.ok_or(ActionError::RoomNotFound)?;
-        writer.build(sender, Draft::member(target, "invite", content)).await?.0
+        let event = writer.build(sender, Draft::member(target, "invite", content)).await?.0;
+        (event, policy_servers::to_ask(actions, &mut writer).await?)
+    };
+    let event = match policy {
+        Some(policy) => policy_servers::signed(actions, &met.version(), &policy, &event).await?,
+        None => event,
     };
     let mut room_state = room_state(met).await?;
     let rows = met.rows();
