@@ -141,7 +141,8 @@ async fn peer_of<L: Local, S: PeerStore, K: RequestKeys>(
     }
     let key_ids: Vec<OwnedServerSigningKeyId> = signatures.iter().map(|signature| signature.key_id.clone()).collect();
     let keys = door.keys.for_request(&origin, &key_ids).await.map_err(|KeysUnavailable| NO_KEY)?;
-    let (content, bytes) = if has_content { body::read(request, &door.bodies, REQUEST_BYTES_MAX).await? } else { (None, 0) };
+    let (content, bytes) =
+        if has_content { body::read(request, &door.bodies, REQUEST_BYTES_MAX).await? } else { (None, 0) };
     let (content, text) = content.unzip();
     let target = target(request);
     verify(&signatures, request.method(), &target, &door.us.name, text.as_deref(), &keys)?;

@@ -76,8 +76,9 @@ pub(crate) async fn read(
     bytes_max: usize,
 ) -> Result<(Option<Content>, usize), Failure> {
     let body = std::mem::take(request.body_mut());
-    let (bytes, _permit) =
-        timeout(REQUEST_BODY_TIME_MAX, collect(body, bodies, bytes_max)).await.map_err(|_elapsed| Failure::TooSlow)??;
+    let (bytes, _permit) = timeout(REQUEST_BODY_TIME_MAX, collect(body, bodies, bytes_max))
+        .await
+        .map_err(|_elapsed| Failure::TooSlow)??;
     let length = bytes.len();
     let content = match length {
         0 => None,

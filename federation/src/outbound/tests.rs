@@ -162,7 +162,8 @@ async fn servers_that_take_long_to_answer_keep_no_turns_from_others() {
     });
     let world = world_of(peers, Arc::new(Mutex::new(Box::new(|_| 200))));
     let server = |name: &str| ServerName::parse(name).unwrap();
-    let slow: Vec<_> = (0..WORKERS_MAX + SLOW_WORKERS_MAX).map(|number| server(&format!("slow{number}.test"))).collect();
+    let slow: Vec<_> =
+        (0..WORKERS_MAX + SLOW_WORKERS_MAX).map(|number| server(&format!("slow{number}.test"))).collect();
     let running = |world: &World| world.outbound.shared.lanes.lock().running.len();
     let other = server("z.test");
     let has_got = |world: &World| world.feed.events.lock()[&other].is_empty();

@@ -2,7 +2,7 @@
 
 use federation::{
     Pdu, Refusal,
-    local::{Accepted, StateBefore, Wish},
+    local::{Accepted, StateBefore, StateStream, Wish},
 };
 use rules::{
     WellFormedPdu, canonical,
@@ -24,7 +24,7 @@ use crate::{
         incoming::{
             guests::{Met, failed},
             judging::{self, First, Purpose},
-            serving,
+            states,
         },
         members::membership,
         policy_servers::{self, Said},
@@ -268,12 +268,12 @@ async fn answer(
     let (stored, _) = rows.event(&met.version(), arrival).await.map_err(failed)?;
     let event = RawValue::from_string(stored.json).map_err(|error| failed(ActionError::internal(error)))?;
     let before = match wish {
-        Wish::Join if members_omitted => serving::state_without_members(met, event_id).await?,
-        Wish::Join => serving::state(actions, origin, &met.room.id, event_id).await?,
-        Wish::Leave => StateBefore { state: Vec::new(), auth_chain: Vec::new() },
+        Wish::Join if members_omitted => states::state_without_members(met, event_id).await?,
+        Wish::Join => states::state(actions, origin, &met.room.id, event_id).await?,
+        Wish::Leave => StateStream::of(StateBefore { state: Vec::new(), auth_chain: Vec::new() }),
         Wish::Knock => {
             let state = remote_invite::room_state(met).await.map_err(failed)?;
-            StateBefore { state, auth_chain: Vec::new() }
+            StateStream::of(StateBefore { state, auth_chain: Vec::new() })
         }
     };
     let servers = match wish {

@@ -90,7 +90,7 @@ async fn while_another_server_lets_somebody_in_slowly_the_others_go_on_talking_i
     let kept_back = net.joins.write().await;
     let joins = tokio::spawn({
         let (actions, carol, room_id) = (bob.actions.clone(), carol.clone(), room_id.clone());
-        async move { members::join(&actions, &carol, room_id.as_str(), &[], None).await.map(|room| room.membership) }
+        async move { members::join(&actions, &carol, room_id.as_str(), &via, None).await.map(|room| room.membership) }
     });
     eventually("the other server has let her in", async || {
         alice.actions.room(&room_id).view().await.unwrap().unwrap().summary.joined == 3
