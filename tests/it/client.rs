@@ -32,8 +32,8 @@ use yurt::{
 };
 
 pub(crate) use answer::Answer;
-use caller::Link;
-pub(crate) use caller::{Caller, LOOK_PAUSE, LOOKS_MAX, encoded, text};
+
+pub(crate) use caller::{Caller, LOOK_PAUSE, LOOKS_MAX, Link, encoded, text};
 pub(crate) use stream::{Ear, Heard, WAYS, Way};
 
 /// The server name of the first tenant.

@@ -14,7 +14,6 @@ mod redactions;
 pub(crate) mod servers;
 mod serving;
 mod simulation;
-mod synapse;
 mod world;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};

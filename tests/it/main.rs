@@ -8,6 +8,7 @@ mod edge;
 mod engine;
 mod faults;
 mod federation;
+mod interop;
 mod process;
 mod schema;
 mod tidy;
