@@ -23,6 +23,7 @@ pub mod append;
 pub mod audit;
 pub mod avatars;
 pub mod backfill;
+pub mod bundle;
 pub mod caller;
 pub mod capacity;
 pub mod chores;
@@ -131,6 +132,7 @@ pub struct Inner {
     staging: incoming::Staging,
     entering: remote_join::Runs,
     quotas: quotas::Quotas,
+    bundles: bundle::Bundles,
 }
 
 /// What the configuration sets for the actions of a tenant.
@@ -229,6 +231,7 @@ impl Actions {
             staging: incoming::Staging::default(),
             entering: remote_join::Runs::default(),
             quotas: quotas::Quotas::default(),
+            bundles: bundle::Bundles::default(),
         }));
         purge::load(&actions).await?;
         chores::finish_all(&actions).await?;

@@ -11,6 +11,7 @@ use super::{ApiState, Dialect};
 
 mod accounts;
 mod admin;
+mod bundle;
 mod error;
 mod health;
 mod jobs;
@@ -64,6 +65,7 @@ fn table() -> Vec<Route> {
         ("DELETE", "/v1/admin/app-tokens/{id}", delete(tokens::delete_app)),
         ("GET", "/v1/admin/rooms", get(admin::rooms)),
         ("DELETE", "/v1/admin/rooms/{room_id}", delete(admin::purge)),
+        ("GET", "/v1/admin/rooms/{room_id}/export", get(bundle::export_as_admin)),
         ("GET", "/v1/admin/audit", get(admin::audit)),
         ("GET", "/v1/admin/jobs", get(jobs::list)),
         ("GET", "/v1/admin/peers", get(peers::list)),
@@ -87,6 +89,7 @@ fn table() -> Vec<Route> {
         ("POST", "/v1/rooms/{room_id}/close", post(rooms::close)),
         ("POST", "/v1/rooms/{room_id}/archive", post(rooms::archive)),
         ("POST", "/v1/rooms/{room_id}/rejoin", post(rooms::rejoin)),
+        ("GET", "/v1/rooms/{room_id}/export", get(bundle::export)),
         ("GET", "/v1/rooms/{room_id}/permissions", get(rooms::permissions)),
         ("GET", "/v1/rooms/{room_id}/members", get(members::list)),
         ("POST", "/v1/rooms/{room_id}/join", post(members::join)),
