@@ -46,7 +46,7 @@ mod template;
 
 pub use enter::{Entering, enter};
 pub use erase::{erase, leave};
-pub use remote::{Arriving, Before, Remote, outliers, remote};
+pub use remote::{Arriving, Before, Remote, outliers, remote, remote_for};
 pub use store::Slot;
 use store::Storing;
 

@@ -113,9 +113,14 @@ pub enum ActionError {
     /// Another server was reached, and does not do it.
     #[error("{0}")]
     PeerRefused(String),
-    /// It goes on beside the request that began it.
-    #[error("{0}")]
-    Underway(String),
+    /// It goes on beside the request that began it, as a job. No failure: who asked is told where to look.
+    #[error("entering this room takes long and goes on as job `{job_id}`; GET /v1/jobs/{job_id} says how far it is")]
+    Underway {
+        /// The job.
+        job_id: String,
+        /// The room that is being entered.
+        room_id: ruma::OwnedRoomId,
+    },
     /// A name that exists already.
     #[error("{0}")]
     NameTaken(String),
@@ -196,7 +201,7 @@ impl ActionError {
             Self::FederationDisabled(_) => ErrorKind::FederationDisabled,
             Self::PeerUnreachable(_) => ErrorKind::PeerUnreachable,
             Self::PeerRefused(_) => ErrorKind::PeerRefused,
-            Self::Underway(_) => ErrorKind::Busy,
+            Self::Underway { .. } => ErrorKind::Busy,
             Self::NameTaken(_) => ErrorKind::NameTaken,
             Self::IdempotencyMismatch(_) => ErrorKind::IdempotencyMismatch,
             Self::Busy => ErrorKind::Busy,

@@ -13,6 +13,7 @@ use super::{
     ActionError, Actions, NotificationMode,
     incoming::judging::{self, First, Purpose},
     personal::PersonalView,
+    remote_join::promised,
     rooms::{Federation, RoomDetails},
     rows, summary,
     summary::Basis,
@@ -154,7 +155,18 @@ pub async fn details(
     room_id: &RoomId,
 ) -> Result<Option<RoomDetails>, ActionError> {
     let Some(invited) = find(actions, user_id, room_id).await? else { return Ok(None) };
-    describe(room_id, &invited).map(Some)
+    described(actions, user_id, room_id, &invited).map(Some)
+}
+
+/// What an invite answers, with the job that enters the room.
+pub(super) fn described(
+    actions: &Actions,
+    user_id: &UserId,
+    room_id: &RoomId,
+    invited: &Invited,
+) -> Result<RoomDetails, ActionError> {
+    let join_job_id = promised::job_of(actions, user_id, room_id);
+    Ok(RoomDetails { join_job_id, ..describe(room_id, invited)? })
 }
 
 /// What an invite answers.
@@ -181,6 +193,8 @@ pub(super) fn describe(room_id: &RoomId, invited: &Invited) -> Result<RoomDetail
         members_only: matches!(view.summary.join_rule.as_str(), "knock" | "knock_restricted"),
         has_password: false,
         federation: Federation::Open,
+        join_job_id: None,
+        is_known: true,
         view: Arc::new(view),
     })
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use ruma::UserId;
 
 use super::{
-    ActionError, Actions, Caller, ErrorKind, Page, Window, accounts::must_be_admin, deactivation, purge, rows,
+    ActionError, Actions, Caller, ErrorKind, Page, Window, accounts::must_be_admin, deactivation, purge,
+    remote_join::promised, rows,
 };
 use crate::{
     jobs::Progress,
@@ -82,10 +83,15 @@ pub async fn add(actions: &Actions, kind: JobKind, by: &UserId) -> Result<(Strin
 /// Begins a job whose row is on disk. It goes on until it is done, or the server stops; then it begins again at the next start.
 pub fn launch(actions: &Actions, id: String, job: Job) {
     let running = actions.clone();
+    promised::note(actions, &id, &job);
     actions.jobs.spawn(async move {
-        if let Some(_turn) = running.jobs.turn().await
-            && let Err(error) = run(&running, &id, job).await
-        {
+        let _turn = if job.kind.takes_a_turn() {
+            let Some(turn) = running.jobs.turn().await else { return };
+            Some(turn)
+        } else {
+            None
+        };
+        if let Err(error) = run(&running, &id, job).await {
             tracing::error!(job.id = %id, %error, "What became of job `{id}` was not written down: {error}");
         }
     });
@@ -122,10 +128,12 @@ async fn run(actions: &Actions, id: &str, job: Job) -> Result<(), ActionError> {
     let finished = match outcome {
         Ok(result) => Job { state: JobState::Done, result: Some(result), ..job },
         Err(error) => {
-            tracing::error!(job.id = %id, %error, "Job `{id}` failed: {error}");
-            let told = match error {
-                ActionError::Internal(_) => "something went wrong on this server; its log says what".to_owned(),
-                other => other.to_string(),
+            let told = if error.kind() == ErrorKind::Internal {
+                tracing::error!(job.id = %id, %error, "Job `{id}` failed: {error}");
+                "something went wrong on this server; its log says what".to_owned()
+            } else {
+                tracing::warn!(job.id = %id, %error, "Job `{id}` failed: {error}");
+                error.to_string()
             };
             Job { state: JobState::Failed, error: Some(told), ..job }
         }
@@ -138,6 +146,7 @@ async fn run(actions: &Actions, id: &str, job: Job) -> Result<(), ActionError> {
         }
     };
     actions.jobs.forget(id);
+    promised::forget(actions, &finished);
     kept?;
     sweep(actions).await
 }
@@ -164,6 +173,7 @@ async fn work(actions: &Actions, id: &str, kind: &JobKind) -> Result<String, Act
         JobKind::Deactivate(user_id) => deactivation::leave_all(actions, id, user_id).await,
         JobKind::Purge(Some(room_id)) => purge::work(actions, id, room_id).await,
         JobKind::Purge(None) => Ok("{}".to_owned()),
+        JobKind::Join { user_id, room_id, servers } => promised::work(actions, user_id, room_id, servers).await,
     }
 }
 

@@ -7,17 +7,18 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
+    time::Duration,
 };
 
 use federation::{
     Pdu,
     local::{AliasAnswer, Gap, Invite, StateBefore, Template, Wish},
 };
-use parking_lot::RwLock;
 use rules::{UnixMs, keys::KeyRing};
 use ruma::{EventId, OwnedEventId, OwnedServerName, RoomAliasId, RoomId, RoomVersionId, ServerName, UserId};
+use tokio::sync::watch;
 
-use super::Actions;
+use super::{ActionError, Actions};
 
 mod kept;
 mod known;
@@ -229,28 +230,43 @@ fn unreachable_peer<'a, T: Send + 'a>() -> Asking<'a, T> {
     Box::pin(std::future::ready(Err(PeerError::Unreachable)))
 }
 
+/// How long work that a restart has left over waits for the network: it is plugged in right behind the start, or never.
+const NETWORK_WAIT_MAX: Duration = Duration::from_secs(10);
+
 /// The peers of a tenant: none until the network is plugged in.
 #[derive(Default)]
-pub struct Network(RwLock<Option<Arc<dyn Peers>>>);
+pub struct Network(watch::Sender<Option<Arc<dyn Peers>>>);
 
 impl Actions {
     /// Plugs the network in.
     pub fn connect(&self, peers: Arc<dyn Peers>) {
-        *self.network.0.write() = Some(peers);
+        self.network.0.send_replace(Some(peers));
     }
 
     /// Pulls the network out.
     pub(super) fn disconnect(&self) {
-        *self.network.0.write() = None;
+        self.network.0.send_replace(None);
     }
 
     /// The network is plugged in: this server talks to others.
     pub fn is_connected(&self) -> bool {
-        self.network.0.read().is_some()
+        self.network.0.borrow().is_some()
+    }
+
+    /// Waits for the network, which is not there yet while a tenant is opened.
+    ///
+    /// # Errors
+    /// [`ActionError::FederationDisabled`] when this server talks to no others; says what would need them.
+    pub(super) async fn connected(&self, what: &str) -> Result<(), ActionError> {
+        let mut network = self.network.0.subscribe();
+        match tokio::time::timeout(NETWORK_WAIT_MAX, network.wait_for(Option::is_some)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(ActionError::needs_federation(what)),
+        }
     }
 
     /// Other servers.
     pub fn peers(&self) -> Arc<dyn Peers> {
-        self.network.0.read().clone().unwrap_or_else(|| Arc::new(Nobody))
+        self.network.0.borrow().clone().unwrap_or_else(|| Arc::new(Nobody))
     }
 }

@@ -5,19 +5,28 @@ use std::sync::Arc;
 
 use federation::{Pdu, local::Invite};
 use futures_util::{StreamExt as _, stream};
-use rules::draft::Draft;
-use ruma::{CanonicalJsonObject, OwnedUserId, RoomId, UserId};
+use rules::{
+    draft::Draft,
+    kind::RoomKind,
+    permission::{self, Denial, Membership, Reason},
+};
+use ruma::{CanonicalJsonObject, OwnedRoomId, OwnedUserId, RoomId, UserId};
 
 use super::{
     ActionError, Actions, Caller,
+    accounts::must_be_admin,
     append::{self, Arriving, Before, Remote, Slot, Writer},
+    audit::{Act, Actor},
     incoming::guests::{self, Met},
     lane::Room,
+    members::membership,
     quotas,
     remote_join::{CLIENT_WAIT_MAX, answer, pdu_of},
     remote_leave::told,
-    summary,
+    rooms, summary,
+    view::RoomView,
 };
+use crate::storage::keyspaces::MEMBERS;
 
 /// People who are invited at the same time when a room is made.
 const INVITES_AT_ONCE: usize = 8;
@@ -45,7 +54,13 @@ pub(super) async fn invite(
     target: &UserId,
     content: CanonicalJsonObject,
 ) -> Result<(), ActionError> {
-    let peer = target.server_name();
+    let met = federated(actions, room, target).await?;
+    quotas::count(actions, caller, target.server_name())?;
+    send(actions, &met, &caller.user_id, target, content, None).await
+}
+
+/// The room takes part in federation, and so does this server.
+async fn federated(actions: &Actions, room: &Room, target: &UserId) -> Result<Met, ActionError> {
     let met = guests::find(actions, &room.id).await?.ok_or_else(|| {
         ActionError::FederationDisabled("this server keeps the room to itself; invite local people only".to_owned())
     })?;
@@ -54,15 +69,97 @@ pub(super) async fn invite(
         return Err(ActionError::FederationDisabled("the room can never be on another server".to_owned()));
     }
     must_be_connected(actions, target)?;
-    quotas::count(actions, caller, peer)?;
+    Ok(met)
+}
+
+/// An invite that an admin has sent.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// The room.
+    pub room_id: OwnedRoomId,
+    /// Whose invite it is; none: the person is in the room or invited already.
+    pub sender: Option<OwnedUserId>,
+    /// What the person is to the room now.
+    pub membership: Membership,
+}
+
+/// Invites somebody of another server into any room, in the name of the calling admin who may invite there, or else of a local member.
+///
+/// # Errors
+/// A caller who is no admin; a person of this server; a room that other servers take no part in; nobody who may invite; as for other invites.
+pub async fn as_admin(
+    actions: &Actions,
+    caller: &Caller,
+    reference: &str,
+    target: &UserId,
+    stand_in: Option<&UserId>,
+) -> Result<Sent, ActionError> {
+    must_be_admin(caller)?;
+    if actions.is_local(target) {
+        let problem = format!("{target} is of this server; a member invites them with POST /v1/rooms/{{id}}/invite");
+        return Err(ActionError::invalid("participant_id", problem));
+    }
+    if let Some(stranger) = stand_in.filter(|stand_in| !actions.is_local(stand_in)) {
+        return Err(ActionError::invalid("as", format!("{stranger} is not of this server")));
+    }
+    let room = rooms::locate(actions, reference).await?;
+    let view = room.view().await?.filter(|view| view.summary.kind != RoomKind::Incognito);
+    let view = view.ok_or(ActionError::RoomNotFound)?;
+    let met = federated(actions, &room, target).await?;
+    let present = membership(room.store.get(&MEMBERS, &room.home, &target.to_owned()).await?.as_ref());
+    if present.is_in() {
+        return Ok(Sent { room_id: room.id.clone(), sender: None, membership: present });
+    }
+    if present == Membership::Ban {
+        let message = format!("{target} is banned from this room; lift the ban with POST …/unban first");
+        return Err(ActionError::RoomForbidden { reason: Reason::Membership, message });
+    }
+    let sender = match (may_invite(actions, &room, &view, &caller.user_id).await?, stand_in) {
+        (Ok(()), _) => caller.user_id.clone(),
+        (Err(_), Some(stand_in)) => {
+            may_invite(actions, &room, &view, stand_in).await??;
+            stand_in.to_owned()
+        }
+        (Err(denied @ Denial { reason: Reason::Level | Reason::Membership, .. }), None) => {
+            let message = format!("{}; name a local member who may invite in `as`", denied.message);
+            return Err(ActionError::RoomForbidden { reason: denied.reason, message });
+        }
+        (Err(denied), None) => return Err(denied.into()),
+    };
+    quotas::count(actions, caller, target.server_name())?;
+    let details = vec![("participant_id", target.to_string()), ("as", sender.to_string())];
+    let act = Act { actor: Actor::Admin(&caller.user_id), action: "room.invite", target: room.id.to_string(), details };
+    send(actions, &met, &sender, target, CanonicalJsonObject::new(), Some(act)).await?;
+    Ok(Sent { room_id: room.id.clone(), sender: Some(sender), membership: Membership::Invite })
+}
+
+async fn may_invite(
+    actions: &Actions,
+    room: &Room,
+    view: &RoomView,
+    user_id: &UserId,
+) -> Result<Result<(), Denial>, ActionError> {
+    let member = room.store.get(&MEMBERS, &room.home, &user_id.to_owned()).await?;
+    Ok(view.standing(actions, &Caller::local(user_id, false), member.as_ref()).may(permission::Act::Invite))
+}
+
+/// Has the other server sign the invite, and takes it into the room.
+async fn send(
+    actions: &Actions,
+    met: &Met,
+    sender: &UserId,
+    target: &UserId,
+    content: CanonicalJsonObject,
+    act: Option<Act<'_>>,
+) -> Result<(), ActionError> {
+    let (room, peer) = (&met.room, target.server_name());
     let event = {
         let mut writer = Writer::enter(actions, room).await?.ok_or(ActionError::RoomNotFound)?;
-        writer.build(&caller.user_id, Draft::member(target, "invite", content)).await?.0
+        writer.build(sender, Draft::member(target, "invite", content)).await?.0
     };
-    let mut room_state = room_state(&met).await?;
+    let mut room_state = room_state(met).await?;
     let rows = met.rows();
-    let inviter =
-        rows.state_event(&met.version(), met.view.tip.state, "m.room.member", caller.user_id.as_str()).await?;
+    let inviter = rows.state_event(&met.version(), met.view.tip.state, "m.room.member", sender.as_str()).await?;
     if let Some(inviter) = inviter {
         room_state.push(pdu_of(&inviter)?);
     }
@@ -81,7 +178,7 @@ pub(super) async fn invite(
         staged: None,
         handed_in: true,
     };
-    match append::remote(actions, room, arriving).await? {
+    match append::remote_for(actions, room, arriving, act).await? {
         Remote::Accepted | Remote::Known => Ok(()),
         Remote::Rejected(refusal) | Remote::SoftFailed(refusal) => Err(refusal.into()),
         Remote::Ignored => Err(ActionError::RoomNotFound),

@@ -1,5 +1,5 @@
-//! Entering rooms through other servers. One task for each room does it, whoever waits: a client that waits too long is told to ask again, and a repeat finds
-//! the task or the room. What other servers send of the room meanwhile waits in a bounded queue.
+//! Entering rooms through other servers. One task for each room does it, whoever waits: for a client that waits too long it becomes a job, which goes on after a
+//! restart as well. What other servers send of the room meanwhile waits in a bounded queue.
 //!
 //! The servers that may help are asked one after the other. Why none of them did is told in no more words than that.
 
@@ -17,7 +17,10 @@ use parking_lot::Mutex;
 use rules::{event::RawPdu, permission::Membership, version::Version};
 use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, RoomVersionId, ServerName, UserId};
 use serde_json::value::RawValue;
-use tokio::sync::{Semaphore, watch};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::{Instant, timeout_at},
+};
 
 use super::{
     ActionError, Actions, Caller, append, capacity,
@@ -34,12 +37,15 @@ use crate::storage::keyspaces::MEMBERS;
 
 pub(super) mod answer;
 pub(super) mod candidates;
+pub(super) mod promised;
 pub(super) mod template;
 
 /// How long a client waits for a room of another server.
 pub const CLIENT_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Rooms that are entered at the same time, those that wait for their turn included.
 const RUNS_MAX: usize = 64;
+/// Those of them that one account has begun.
+const RUNS_OF_ACCOUNT_MAX: usize = 8;
 /// Rooms whose state is in memory at the same time.
 const RUNS_AT_ONCE: usize = 4;
 /// Events of one room that wait until it is entered, and their bytes.
@@ -52,11 +58,12 @@ const TRIES_MAX: usize = 3;
 pub struct Runs {
     runs: Mutex<HashMap<OwnedRoomId, Arc<Run>>>,
     turns: Semaphore,
+    promised: promised::Promised,
 }
 
 impl Default for Runs {
     fn default() -> Self {
-        Self { runs: Mutex::default(), turns: Semaphore::new(RUNS_AT_ONCE) }
+        Self { runs: Mutex::default(), turns: Semaphore::new(RUNS_AT_ONCE), promised: promised::Promised::default() }
     }
 }
 
@@ -117,35 +124,56 @@ pub(super) async fn join(
     reference: &str,
     via: &[String],
 ) -> Result<RoomDetails, ActionError> {
-    let found = candidates::find(actions, caller, reference, via).await?;
-    let room_id = found.room_id;
+    let until = Instant::now() + CLIENT_WAIT_MAX;
+    if let Ok(room_id) = RoomId::parse(reference) {
+        promised::none_yet(actions, &caller.user_id, &room_id)?;
+    }
+    let found = candidates::find(actions, caller, reference, via);
+    let found = timeout_at(until, found).await.map_err(|_too_long| ActionError::unreachable())??;
+    let (user_id, room_id) = (&caller.user_id, &found.room_id);
+    promised::none_yet(actions, user_id, room_id)?;
+    match timeout_at(until, enter(actions, user_id, room_id, &found.servers, Asker::Client)).await {
+        Ok(entered) => entered?,
+        Err(_too_long) => return Err(promised::promise(actions, user_id, found).await?),
+    }
+    rooms::details(actions, caller, room_id.as_str()).await
+}
+
+/// Who wants a room to be entered.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Asker {
+    /// Somebody who waits. Of one account only so many rooms are entered at the same time.
+    Client,
+    /// A job, which was counted when it was promised.
+    Job,
+}
+
+/// Enters a room, alone or with the help of somebody else's entry, however long it takes.
+async fn enter(
+    actions: &Actions,
+    user_id: &OwnedUserId,
+    room_id: &OwnedRoomId,
+    servers: &[OwnedServerName],
+    asker: Asker,
+) -> Result<(), ActionError> {
     for _ in 0..TRIES_MAX {
-        let (run, is_own) = start(actions, &room_id, &caller.user_id, &found.servers)?;
+        let (run, is_own) = start(actions, room_id, user_id, servers, asker)?;
         let mut outcome = run.outcome.subscribe();
         drop(run);
-        match wait(&mut outcome).await? {
-            Ok(()) if is_own => return rooms::details(actions, caller, room_id.as_str()).await,
+        let done = outcome.wait_for(Option::is_some).await.ok().and_then(|done| done.clone());
+        match done.ok_or(ActionError::Busy)? {
+            Ok(()) if is_own => return Ok(()),
             Err(failed) if is_own => return Err(failed.into()),
             // Somebody else's entry is over: the room may be here now.
             _ => {}
         }
-        match members::join_here(actions, caller, room_id.as_str()).await {
+        match members::join_here(actions, &Caller::local(user_id, false), room_id.as_str()).await {
             Err(ActionError::RoomNotFound) => {}
-            Err(ActionError::RoomForbidden { .. }) if !is_joined(actions, &room_id, &caller.user_id).await? => {}
-            joined => return joined,
+            Err(ActionError::RoomForbidden { .. }) if !is_joined(actions, room_id, user_id).await? => {}
+            joined => return joined.map(drop),
         }
     }
     Err(ActionError::Busy)
-}
-
-/// Waits for the end of a task, no longer than a client does.
-async fn wait(outcome: &mut watch::Receiver<Option<Result<(), Failed>>>) -> Result<Result<(), Failed>, ActionError> {
-    let done = tokio::time::timeout(CLIENT_WAIT_MAX, outcome.wait_for(Option::is_some)).await;
-    let Ok(done) = done else {
-        let message = "entering this room takes long and goes on; ask again in a while".to_owned();
-        return Err(ActionError::Underway(message));
-    };
-    done.ok().and_then(|done| done.clone()).ok_or(ActionError::Busy)
 }
 
 async fn is_joined(actions: &Actions, room_id: &RoomId, user_id: &UserId) -> Result<bool, ActionError> {
@@ -160,6 +188,7 @@ fn start(
     room_id: &OwnedRoomId,
     user_id: &OwnedUserId,
     servers: &[OwnedServerName],
+    asker: Asker,
 ) -> Result<(Arc<Run>, bool), ActionError> {
     let mut runs = actions.entering.runs.lock();
     if let Some(run) = runs.get(room_id) {
@@ -167,6 +196,10 @@ fn start(
     }
     if runs.len() >= RUNS_MAX {
         return Err(ActionError::Busy);
+    }
+    let own = runs.values().filter(|run| run.user_id == *user_id).count();
+    if asker == Asker::Client && own >= RUNS_OF_ACCOUNT_MAX {
+        return Err(ActionError::RateLimited { retry_after: CLIENT_WAIT_MAX });
     }
     let run = Arc::new(Run {
         user_id: user_id.clone(),

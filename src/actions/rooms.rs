@@ -20,6 +20,7 @@ use super::{
     lane::Room,
     members::membership,
     personal::{self, PersonalView},
+    remote_join::promised,
     texts::{NAME_CHARACTERS_MAX, TOPIC_CHARACTERS_MAX, at_most},
     view::RoomView,
     workspaces,
@@ -76,6 +77,10 @@ pub struct RoomDetails {
     pub has_password: bool,
     /// Whether other servers take part.
     pub federation: Federation,
+    /// The job that enters the room for the person.
+    pub join_job_id: Option<String>,
+    /// Somebody has said what the room is. If not, who made it and its version are not known either.
+    pub is_known: bool,
 }
 
 /// Whether other servers take part in a room.
@@ -185,7 +190,10 @@ pub async fn details(actions: &Actions, caller: &Caller, reference: &str) -> Res
     match open(actions, caller, reference).await {
         Err(ActionError::RoomNotFound) => {
             let room_id = id_of(actions, reference).await?.ok_or(ActionError::RoomNotFound)?;
-            invites::details(actions, &caller.user_id, &room_id).await?.ok_or(ActionError::RoomNotFound)
+            let invited = invites::details(actions, &caller.user_id, &room_id).await?;
+            let room =
+                invited.map_or_else(|| promised::details(actions, &caller.user_id, &room_id), |room| Ok(Some(room)));
+            room?.ok_or(ActionError::RoomNotFound)
         }
         Ok(opened) if !membership(opened.member.as_ref()).is_in() => {
             // Who was in it once may be invited again by others.
@@ -225,6 +233,8 @@ pub async fn describe(
             (_, true) => Federation::Off,
             (_, false) => Federation::Open,
         },
+        join_job_id: promised::job_of(actions, &caller.user_id, &room.id),
+        is_known: true,
         personal,
         view,
     })
@@ -333,8 +343,14 @@ pub async fn own(actions: &Actions, caller: &Caller, window: Window) -> Result<P
             rooms.push((view.tip.last_activity, room_id, Listed::Here(room, view)));
         }
     }
+    for (room_id, since, room) in promised::of(actions, &caller.user_id)? {
+        let is_listed = invited.iter().map(|(known, _)| known).chain(rooms.iter().map(|(_, known, _)| known));
+        if !is_listed.into_iter().any(|known| *known == room_id) {
+            rooms.push((since, room_id, Listed::Elsewhere(Box::new(room))));
+        }
+    }
     for (room_id, invited) in invited {
-        let room = invites::describe(&room_id, &invited)?;
+        let room = invites::described(actions, &caller.user_id, &room_id, &invited)?;
         if room.view.summary.kind != RoomKind::Workspace {
             rooms.push((invited.received_at, room_id, Listed::Elsewhere(Box::new(room))));
         }

@@ -66,6 +66,7 @@ fn table() -> Vec<Route> {
         ("GET", "/v1/admin/rooms", get(admin::rooms)),
         ("DELETE", "/v1/admin/rooms/{room_id}", delete(admin::purge)),
         ("GET", "/v1/admin/rooms/{room_id}/export", get(bundle::export_as_admin)),
+        ("POST", "/v1/admin/rooms/{room_id}/federation/invite", post(admin::invite)),
         ("GET", "/v1/admin/audit", get(admin::audit)),
         ("GET", "/v1/admin/jobs", get(jobs::list)),
         ("GET", "/v1/admin/peers", get(peers::list)),

@@ -1,7 +1,7 @@
 //! What admins do and give out: long work, the record of their acts, tokens, purged rooms.
 
 use rules::UnixMs;
-use ruma::{OwnedRoomId, OwnedUserId};
+use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId};
 use serde::{Deserialize, Serialize};
 
 /// Long work and what became of it.
@@ -34,15 +34,34 @@ pub enum JobKind {
     Deactivate(OwnedUserId),
     /// A room is deleted; none: an incognito room, which nothing durable names.
     Purge(Option<OwnedRoomId>),
+    /// Somebody enters a room of other servers.
+    Join {
+        /// Who.
+        user_id: OwnedUserId,
+        /// Which room.
+        room_id: OwnedRoomId,
+        /// The servers that may help, the likeliest first.
+        servers: Vec<OwnedServerName>,
+    },
 }
 
 impl JobKind {
+    /// The work keeps this server busy, so only a few do it at a time; other work mostly waits for other servers.
+    #[must_use]
+    pub fn takes_a_turn(&self) -> bool {
+        match self {
+            Self::Deactivate(_) | Self::Purge(_) => true,
+            Self::Join { .. } => false,
+        }
+    }
+
     /// The word of the contract.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Deactivate(_) => "deactivate",
             Self::Purge(_) => "purge",
+            Self::Join { .. } => "join",
         }
     }
 }

@@ -2,11 +2,13 @@
 //! tell of what they know, keep things back and lie.
 #![cfg(test)]
 
+mod admin_invites;
 mod between;
 mod engines;
 mod gaps;
 mod handshakes;
 mod history;
+mod joining;
 mod network;
 mod outgoing;
 mod receiving;

@@ -13,7 +13,7 @@ use ruma::{EventId, OwnedEventId, OwnedServerName, events::TimelineEventType};
 
 use super::{ActionError, Actions, Slot, Storing, Writer};
 use crate::{
-    actions::{lane::Room, merge, purge, rows::Rows},
+    actions::{audit::Act, lane::Room, merge, purge, rows::Rows},
     storage::{
         Arrival, Direction, KeyRange, Limit, Place, StateRoot,
         history::{EventStanding, Head},
@@ -85,7 +85,19 @@ pub enum Remote {
 /// # Errors
 /// [`ActionError::RoomNotFound`]; [`ActionError::Busy`]; when storage fails.
 pub async fn remote(actions: &Actions, room: &Arc<Room>, arriving: impl Into<Arriving>) -> Result<Remote, ActionError> {
-    let mut arriving = arriving.into();
+    remote_for(actions, room, arriving.into(), None).await
+}
+
+/// [`remote`]; where the event comes about by an act of an admin, that is written down with it.
+///
+/// # Errors
+/// As [`remote`].
+pub async fn remote_for(
+    actions: &Actions,
+    room: &Arc<Room>,
+    mut arriving: Arriving,
+    act: Option<Act<'_>>,
+) -> Result<Remote, ActionError> {
     let Some(mut writer) = Writer::enter(actions, room).await? else {
         let is_purged = purge::is_purged(actions, &room.id).await?;
         return if is_purged { Ok(Remote::Ignored) } else { Err(ActionError::RoomNotFound) };
@@ -117,6 +129,9 @@ pub async fn remote(actions: &Actions, room: &Arc<Room>, arriving: impl Into<Arr
         return Ok(Remote::Missing(missing));
     }
     let outcome = writer.take_in(arriving, &auth_events, former.map(|(arrival, _)| arrival)).await?;
+    if let Some(act) = act.filter(|_| outcome == Remote::Accepted) {
+        act.record(actions, writer.commit_mut());
+    }
     writer.commit().await?;
     Ok(outcome)
 }

@@ -21,9 +21,13 @@ use crate::{
         AuditRow,
         admin::{self, AdminRoom, Search},
         audit::{self, Filter},
-        purge,
+        purge, remote_invite,
     },
-    api::{body::Parameters, caller::Admin, page, time},
+    api::{
+        body::{Json, Parameters},
+        caller::Admin,
+        page, time,
+    },
 };
 
 #[derive(Deserialize)]
@@ -199,4 +203,38 @@ pub(super) async fn audit(
     let window = page::window(find.offset, find.limit)?;
     let filter = Filter { actor: find.actor, action: find.action, target: find.target };
     Ok(List::json(audit::list(&actions, &caller, &filter, window).await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Invite {
+    participant_id: String,
+    #[serde(rename = "as")]
+    stand_in: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Invited {
+    room_id: OwnedRoomId,
+    participant_id: OwnedUserId,
+    membership: &'static str,
+    invited_by: Option<OwnedUserId>,
+}
+
+/// `POST /v1/admin/rooms/{room_id}/federation/invite`
+pub(super) async fn invite(
+    Admin { actions, caller }: Admin,
+    Ids(room): Ids<String>,
+    body: Json<Invite>,
+) -> Result<Answer<Data<Invited>>, V1Error> {
+    let Invite { participant_id, stand_in } = body.value;
+    let target = actions.parse_participant("participant_id", &participant_id)?;
+    let stand_in = stand_in.map(|stand_in| actions.parse_participant("as", &stand_in)).transpose()?;
+    let sent = remote_invite::as_admin(&actions, &caller, &room, &target, stand_in.as_deref()).await?;
+    Ok(Data::json(Invited {
+        room_id: sent.room_id,
+        participant_id: target,
+        membership: sent.membership.as_str(),
+        invited_by: sent.sender,
+    }))
 }

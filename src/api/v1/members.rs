@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     error::V1Error,
     path::Ids,
-    wire::{Data, List, Member, Nothing, RoomAnswer},
+    wire::{Data, JoinAnswer, List, Member, Nothing, RoomAnswer},
 };
 use crate::{
     actions::{
@@ -76,9 +76,9 @@ pub(super) async fn join(
     Signed { actions, caller, .. }: Signed,
     Ids(room): Ids<String>,
     OptionalJson(body): OptionalJson<Join>,
-) -> Result<RoomAnswer, V1Error> {
+) -> Result<JoinAnswer, V1Error> {
     let via = servers(body.via)?;
-    Ok(RoomAnswer::found(members::join(&actions, &caller, &room, &via, body.password.as_deref()).await?))
+    Ok(JoinAnswer::of(members::join(&actions, &caller, &room, &via, body.password.as_deref()).await)?)
 }
 
 #[derive(Default, Deserialize)]

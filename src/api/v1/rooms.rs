@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     error::V1Error,
     path::Ids,
-    wire::{Data, List, Room, RoomAnswer},
+    wire::{Data, JoinAnswer, List, Room, RoomAnswer},
 };
 use crate::{
     actions::{
@@ -113,11 +113,16 @@ pub(super) struct Direct {
 }
 
 /// `POST /v1/rooms/dm`
-pub(super) async fn direct(Signed { actions, caller, .. }: Signed, body: Json<Direct>) -> Result<RoomAnswer, V1Error> {
+pub(super) async fn direct(Signed { actions, caller, .. }: Signed, body: Json<Direct>) -> Result<JoinAnswer, V1Error> {
     let partner = actions.parse_participant("participant_id", &body.value.participant_id)?;
-    let found = direct::open(&actions, &caller, &partner).await?;
+    let found = match direct::open(&actions, &caller, &partner).await {
+        // The partner's invite is accepted, and his server takes its time.
+        Err(underway @ ActionError::Underway { .. }) => return Ok(JoinAnswer::of(Err(underway))?),
+        found => found?,
+    };
     let status = if found.is_new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok(RoomAnswer(rooms::details(&actions, &caller, found.room_id.as_str()).await?, status))
+    let room = rooms::details(&actions, &caller, found.room_id.as_str()).await?;
+    Ok(JoinAnswer::Room(RoomAnswer(room, status)))
 }
 
 /// `GET /v1/rooms/{room_id}`

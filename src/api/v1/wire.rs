@@ -69,7 +69,7 @@ pub(super) struct Room {
     is_public: bool,
     workspace_id: Option<OwnedRoomId>,
     state: &'static str,
-    creator_id: OwnedUserId,
+    creator_id: Option<OwnedUserId>,
     members_count: u64,
     max_members: Option<u64>,
     allow_invites: bool,
@@ -79,7 +79,7 @@ pub(super) struct Room {
     encrypted: bool,
     successor_id: Option<OwnedRoomId>,
     created_at: String,
-    room_version: String,
+    room_version: Option<String>,
     federation: Federation,
     me: Me,
 }
@@ -101,6 +101,7 @@ struct Me {
     unread_count: u64,
     notify_count: u64,
     pinned: bool,
+    join_job_id: Option<String>,
 }
 
 impl From<RoomDetails> for Room {
@@ -120,6 +121,7 @@ impl From<RoomDetails> for Room {
             unread_count: room.personal.unread,
             notify_count: room.personal.notify,
             pinned: room.personal.pinned,
+            join_job_id: room.join_job_id,
         };
         Self {
             id: room.room_id,
@@ -132,7 +134,7 @@ impl From<RoomDetails> for Room {
             is_public: room.is_public,
             workspace_id: summary.workspace_id.clone(),
             state: summary.state.as_str(),
-            creator_id: summary.creator.clone(),
+            creator_id: room.is_known.then(|| summary.creator.clone()),
             members_count: summary.joined,
             max_members: room.members_max,
             allow_invites: room.allow_invites,
@@ -142,7 +144,7 @@ impl From<RoomDetails> for Room {
             encrypted: summary.encrypted,
             successor_id: summary.successor_id.clone(),
             created_at: time::text(summary.created_at),
-            room_version: summary.version.clone(),
+            room_version: room.is_known.then(|| summary.version.clone()),
             federation: room.federation.into(),
             me,
         }
@@ -187,6 +189,37 @@ impl IntoResponse for RoomAnswer {
             response.extensions_mut().insert(InMemoryOnly);
         }
         response
+    }
+}
+
+/// The answer to somebody who enters a room: the room, or the job that enters it.
+pub(super) enum JoinAnswer {
+    Room(RoomAnswer),
+    Underway(Underway),
+}
+
+/// A room that is being entered, and the job that does it.
+#[derive(Serialize)]
+pub(super) struct Underway {
+    job_id: String,
+    room_id: OwnedRoomId,
+}
+
+impl JoinAnswer {
+    pub(super) fn of(entered: Result<RoomDetails, ActionError>) -> Result<Self, ActionError> {
+        match entered {
+            Err(ActionError::Underway { job_id, room_id }) => Ok(Self::Underway(Underway { job_id, room_id })),
+            entered => entered.map(RoomAnswer::found).map(Self::Room),
+        }
+    }
+}
+
+impl IntoResponse for JoinAnswer {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Room(room) => room.into_response(),
+            Self::Underway(underway) => (StatusCode::ACCEPTED, Data::json(underway)).into_response(),
+        }
     }
 }
 

@@ -28,6 +28,7 @@ use yurt::{
         rooms,
         rows::Rows,
     },
+    control::{Answer as Answered, Command},
     storage::{Arrival, StateTree, history::EventStanding, keyspaces::EVENTS},
 };
 
@@ -40,6 +41,10 @@ pub(crate) struct Net {
     engines: Mutex<HashMap<OwnedServerName, Actions>>,
     /// Who does not answer.
     pub(crate) down: Mutex<HashSet<OwnedServerName>>,
+    /// Whose answers to joins leave everything out.
+    pub(crate) spoilt: Mutex<HashSet<OwnedServerName>>,
+    /// Whoever writes it keeps all answers to joins back.
+    pub(crate) joins: tokio::sync::RwLock<()>,
     delivered: Mutex<HashMap<(OwnedServerName, OwnedRoomId), u64>>,
 }
 
@@ -51,7 +56,7 @@ struct Line {
 
 /// One of the servers, with a person.
 pub(crate) struct Engine {
-    _server: TestServer,
+    pub(crate) server: TestServer,
     pub(crate) actions: Actions,
     pub(crate) person: Caller,
     pub(crate) name: OwnedServerName,
@@ -64,7 +69,7 @@ pub(crate) async fn engine(net: &Arc<Net>, name: &str, person: &str) -> Engine {
     net.engines.lock().insert(name.clone(), actions.clone());
     actions.connect(Arc::new(Line { from: name.clone(), net: Arc::clone(net) }));
     let person = caller(&actions, person).await;
-    Engine { _server: server, actions, person, name }
+    Engine { server, actions, person, name }
 }
 
 pub(crate) async fn caller(actions: &Actions, name: &str) -> Caller {
@@ -73,6 +78,14 @@ pub(crate) async fn caller(actions: &Actions, name: &str) -> Caller {
 }
 
 impl Engine {
+    /// Its person as a client of the API.
+    pub(crate) async fn client(&self) -> crate::client::Caller {
+        let command = Command::IssueToken { username: self.person.user_id.localpart().to_owned() };
+        let Answered::Token { access_token } = self.server.commands(command).await else { panic!("no token was made") };
+        let id = self.person.user_id.to_string();
+        crate::client::Caller { id, ..self.server.nameless().with_token(&access_token.0) }
+    }
+
     pub(crate) async fn say(&self, room_id: &RoomId, body: &str) -> OwnedEventId {
         let message = messages::NewMessage {
             event_type: "m.room.message".to_owned(),
@@ -244,6 +257,10 @@ impl Peers for Line {
         Box::pin(async move {
             let actions = self.net.ask(peer)?;
             let accepted = told(actions.accept_membership(&self.from, room_id, event_id, Wish::Join, event).await)?;
+            let _answers = self.net.joins.read().await;
+            if self.net.spoilt.lock().contains(peer) {
+                return Ok(Joined { event: None, before: StateBefore { state: Vec::new(), auth_chain: Vec::new() } });
+            }
             Ok(Joined { event: Some(accepted.event), before: accepted.before })
         })
     }

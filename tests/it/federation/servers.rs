@@ -59,7 +59,8 @@ impl Authority {
         authority
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    /// One of its files: `ca.pem`, `certificate.pem`, `certificate.key`.
+    pub(crate) fn at(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 

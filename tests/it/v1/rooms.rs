@@ -23,7 +23,7 @@ async fn a_new_room_answers_with_every_field_at_its_beginning() {
     }
     let me = json!({
         "membership": "join", "power_level": 100, "is_creator": true, "notification_mode": "mentions", "muted_until": null,
-        "read_event_id": null, "unread_count": 0, "notify_count": 0, "pinned": false,
+        "read_event_id": null, "unread_count": 0, "notify_count": 0, "pinned": false, "join_job_id": null,
     });
     assert_eq!(room["me"], me);
     assert_eq!(alice.sees(&text(&room["id"])).await, room);
