@@ -4,6 +4,7 @@
 
 use std::{
     collections::HashSet,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,7 +12,7 @@ use std::{
 };
 
 use parking_lot::RwLock;
-use rules::{UnixMs, signature::Signer};
+use rules::{UnixMs, keys::KeyRing, signature::Signer};
 use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, UserId};
 
 pub mod accounts;
@@ -186,6 +187,12 @@ pub struct Parts {
     pub tenant: String,
     /// Signs what this server says.
     pub signer: Signer,
+    /// The keys that this server signs with, and those that it signed with once.
+    pub own_keys: KeyRing,
+    /// The folder of uploads that are looked through before anything of them is kept.
+    pub spool: PathBuf,
+    /// How large a bundle may be.
+    pub bundle_limits: crate::bundle::Limits,
     /// The durable store.
     pub store: Store,
     /// The store of incognito rooms, in memory.
@@ -234,6 +241,7 @@ impl Actions {
             bundles: bundle::Bundles::default(),
         }));
         purge::load(&actions).await?;
+        bundle::clean(&actions).await?;
         chores::finish_all(&actions).await?;
         profile::finish_all(&actions).await?;
         jobs::resume(&actions).await?;

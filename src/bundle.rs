@@ -11,7 +11,7 @@ pub mod read;
 pub mod verify;
 pub mod write;
 
-pub use manifest::{Local, Manifest};
+pub use manifest::{BundledPersonal, Local, Manifest};
 pub use read::Archive;
 pub use verify::{Verified, verify};
 

@@ -14,7 +14,7 @@ use ruma::{EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, RoomId, ServerName
 
 use super::{
     ActionError, Actions,
-    append::{self, Arriving, Before, Remote, Slot},
+    append::{self, Arriving, Before, Present, Remote, Slot},
     invites,
     members::membership,
     remote_join, typing,
@@ -227,7 +227,16 @@ pub(super) async fn take(
     }
     let event_id = event.event_id().clone();
     let event = rules::Event::clone(&event);
-    let arriving = Arriving { event, peer: Some(origin.to_owned()), refused, before, slot, staged, handed_in: false };
+    let arriving = Arriving {
+        event,
+        peer: Some(origin.to_owned()),
+        refused,
+        before,
+        slot,
+        staged,
+        handed_in: false,
+        present: Present::Decides,
+    };
     let outcome = append::remote(actions, &met.room, arriving).await?;
     if let Remote::Rejected(reason) | Remote::SoftFailed(reason) = &outcome {
         tracing::info!(room.id = %met.room.id, peer = %origin, "Event {event_id} of `{origin}` is not shown: {reason}");

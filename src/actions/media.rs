@@ -179,7 +179,7 @@ pub(super) async fn keep<E: std::fmt::Display>(
 }
 
 /// A file name without a path; none: nothing is left of it.
-fn file_name(name: &str) -> Result<Option<String>, ActionError> {
+pub(super) fn file_name(name: &str) -> Result<Option<String>, ActionError> {
     if name.chars().count() > NAME_CHARACTERS_MAX || name.chars().any(char::is_control) {
         let problem = format!("at most {NAME_CHARACTERS_MAX} characters, none of them a control character");
         return Err(ActionError::invalid("name", problem));
@@ -189,7 +189,7 @@ fn file_name(name: &str) -> Result<Option<String>, ActionError> {
 }
 
 /// A MIME type such as `image/png; q=1`, as it was sent.
-fn media_type(content_type: Option<&str>) -> Result<String, ActionError> {
+pub(super) fn media_type(content_type: Option<&str>) -> Result<String, ActionError> {
     let Some(content_type) = content_type.map(str::trim).filter(|text| !text.is_empty()) else {
         return Ok(CONTENT_TYPE_DEFAULT.to_owned());
     };

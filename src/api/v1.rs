@@ -91,6 +91,7 @@ fn table() -> Vec<Route> {
         ("POST", "/v1/rooms/{room_id}/archive", post(rooms::archive)),
         ("POST", "/v1/rooms/{room_id}/rejoin", post(rooms::rejoin)),
         ("GET", "/v1/rooms/{room_id}/export", get(bundle::export)),
+        ("POST", "/v1/rooms/import", post(bundle::import)),
         ("GET", "/v1/rooms/{room_id}/permissions", get(rooms::permissions)),
         ("GET", "/v1/rooms/{room_id}/members", get(members::list)),
         ("POST", "/v1/rooms/{room_id}/join", post(members::join)),
@@ -136,7 +137,8 @@ fn table() -> Vec<Route> {
 }
 
 /// Calls whose body is a file: it is streamed and has a bound of its own, and an `Idempotency-Key` is ignored, because the same content gives the same again.
-const FILES: [(Method, &str); 2] = [(Method::POST, "/v1/media"), (Method::PUT, "/v1/rooms/{room_id}/avatar")];
+const FILES: [(Method, &str); 3] =
+    [(Method::POST, "/v1/media"), (Method::PUT, "/v1/rooms/{room_id}/avatar"), (Method::POST, "/v1/rooms/import")];
 
 /// This dialect.
 #[derive(Clone)]

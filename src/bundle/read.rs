@@ -234,7 +234,11 @@ impl Archive {
     ///
     /// # Errors
     /// The first entry that is another one.
-    pub fn check_entries(&self, manifest: &Manifest, mut progress: impl FnMut(u64)) -> Result<(), Fault> {
+    pub fn check_entries(
+        &self,
+        manifest: &Manifest,
+        mut progress: impl FnMut(u64) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
         let mut copy = self.clone();
         let mut buffer = vec![0; FETCH_BYTES];
         for (name, facts) in &manifest.entries {
@@ -242,7 +246,7 @@ impl Archive {
             loop {
                 match entry.read(&mut buffer) {
                     Ok(0) => break,
-                    Ok(count) => progress(u64::try_from(count).unwrap_or_default()),
+                    Ok(count) => progress(u64::try_from(count).unwrap_or_default())?,
                     Err(error) => return Err(Fault::of(name, error.to_string())),
                 }
             }

@@ -64,8 +64,12 @@ pub struct Verified {
 /// Checks a bundle with these keys.
 ///
 /// # Errors
-/// The first thing that does not hold; of events against the rules, all.
-pub fn verify(archive: &Archive, keys: &KeyRing, progress: &mut dyn FnMut(Progress)) -> Result<Verified, Fault> {
+/// The first thing that does not hold; of events against the rules, all; what `progress` says, which may break it off.
+pub fn verify(
+    archive: &Archive,
+    keys: &KeyRing,
+    progress: &mut dyn FnMut(Progress) -> Result<(), Fault>,
+) -> Result<Verified, Fault> {
     let signed = archive.manifest()?;
     signed.check(keys)?;
     let SignedManifest { manifest, .. } = signed;
@@ -94,10 +98,10 @@ pub fn verify(archive: &Archive, keys: &KeyRing, progress: &mut dyn FnMut(Progre
         if waiting.len() < TOGETHER {
             return Ok(());
         }
-        progress(Progress::Checked(u64::try_from(waiting.len()).unwrap_or_default(), events_all));
+        progress(Progress::Checked(u64::try_from(waiting.len()).unwrap_or_default(), events_all))?;
         check.several(std::mem::take(&mut waiting))
     })?;
-    progress(Progress::Checked(u64::try_from(waiting.len()).unwrap_or_default(), events_all));
+    progress(Progress::Checked(u64::try_from(waiting.len()).unwrap_or_default(), events_all))?;
     check.several(waiting)?;
     let (claims, refused, events, members) = check.finish()?;
     Ok(Verified { manifest, events, claims, refused, members })
@@ -183,7 +187,10 @@ impl Check<'_> {
             Step::Done(Verdict::Accept(_) | Verdict::SoftFail(..)) => None,
             Step::Done(Verdict::Reject(_, refusal)) => Some(refusal),
             Step::Done(Verdict::Drop(problem) | Verdict::Hold(problem)) => return Err(bundled.fault(problem)),
-            Step::Need(_) => return Err(bundled.fault("it cannot be judged by what the bundle holds")),
+            Step::Need(_) => {
+                let problem = "some of what stands before it is not in the bundle, and the state there is not told";
+                return Err(bundled.fault(problem));
+            }
         };
         self.note(&bundled, event, before, (number, refused))
     }

@@ -2,6 +2,11 @@
 
 use std::{path::PathBuf, pin::Pin, sync::Arc};
 
+use rules::{
+    UnixMs,
+    keys::{Key, KeyRing, Validity},
+};
+
 use super::{ServerError, federation::Federation};
 use crate::{
     actions::{
@@ -75,7 +80,7 @@ impl Common {
     /// Opens one tenant.
     pub(super) async fn open(
         &self,
-        (settings, media): (Settings, config::Media),
+        (settings, media, bundle): (Settings, config::Media, config::Bundle),
         tenant: &config::Tenant,
         folder: &TenantFolder,
     ) -> Result<Actions, ServerError> {
@@ -98,6 +103,9 @@ impl Common {
         let parts = Parts {
             tenant: tenant.name.clone(),
             signer: signer.map_err(|_unusable| bad_key())?,
+            own_keys: own_keys(tenant, folder),
+            spool: folder.spool.clone(),
+            bundle_limits: bundle.limits(),
             store,
             incognito,
             clock: Arc::clone(&self.clock),
@@ -141,6 +149,22 @@ impl Common {
             uploading: Uploading::default(),
         })
     }
+}
+
+/// All keys that the tenant ever signed with.
+fn own_keys(tenant: &config::Tenant, folder: &TenantFolder) -> KeyRing {
+    let mut ring = KeyRing::new();
+    for (key_id, retired) in folder.retired.iter() {
+        let validity = Validity::Expired(UnixMs(retired.expired_ts.0.into()));
+        if let Ok(public) = <[u8; 32]>::try_from(retired.key.as_bytes()) {
+            ring.insert(tenant.server_name.clone(), key_id, Key { public, validity });
+        }
+    }
+    for key in folder.keys.iter() {
+        let validity = Validity::Until(UnixMs(u64::MAX));
+        ring.insert(tenant.server_name.clone(), &key.key_id(), Key { public: key.public_key(), validity });
+    }
+    ring
 }
 
 /// RocksDB replays its log while opening: that is not for the threads that serve.
@@ -190,7 +214,7 @@ pub(super) async fn open_tenants(
 }
 
 fn opener_of(config: &Config, tenant: &config::Tenant, common: &Common, folder: &Arc<TenantFolder>) -> Opener {
-    let (settings, section) = ((settings(config, tenant), config.media.clone()), tenant.clone());
+    let (settings, section) = ((settings(config, tenant), config.media.clone(), config.bundle), tenant.clone());
     let (common, folder) = (common.clone(), Arc::clone(folder));
     Box::new(move || {
         let (settings, section) = (settings.clone(), section.clone());

@@ -55,6 +55,7 @@
 //! | `answered_at` | peer | time, transaction → |
 //! | `peer_rooms` | peer | room that its people were in → |
 //! | `behind` | server | other server that lacks something → how far in the feed it is |
+//! | `imports` | server | room that a bundle is taken into → the work |
 //! | `outbox` | server | → how far in the feed everybody else is |
 
 use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId};
@@ -62,7 +63,7 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId};
 use super::{
     Arrival, Place,
     accounts::{Account, Reservation, Session, StoredAnswer},
-    admin::{AppToken, AuditRow, Job, Purge, RegistrationToken},
+    admin::{AppToken, AuditRow, Importing, Job, Purge, RegistrationToken},
     chores::Chore,
     history::{Arrivals, EventAt, Redaction, RoomListing, RoomSettings, SentUnder, Staged, StoredEvent, Summary, Tip},
     keyspace::keyspaces,
@@ -90,6 +91,7 @@ impl Value for AuditRow {}
 impl Value for RegistrationToken {}
 impl Value for AppToken {}
 impl Value for Purge {}
+impl Value for Importing {}
 
 keyspaces! {
     /// The events of a room, in the order in which they were stored.
@@ -254,4 +256,7 @@ keyspaces! {
 
     /// Up to which position of the feed all servers have everything, but those that are behind.
     77 OUTBOX: () => String, in Server, as Rows;
+
+    /// The rooms that a bundle is being taken into.
+    78 IMPORTS: OwnedRoomId => Importing, in Server, as Rows;
 }

@@ -4,7 +4,7 @@
 
 mod admin_invites;
 mod between;
-mod engines;
+pub(crate) mod engines;
 mod gaps;
 mod handshakes;
 mod history;

@@ -38,6 +38,19 @@ pub struct Arriving {
     pub staged: Option<u64>,
     /// The peer handed it in for us to tell the others: the join, leave or knock of one of its people.
     pub handed_in: bool,
+    /// What the room says now is to it.
+    pub present: Present,
+}
+
+/// Whether what a room says now decides about an event (step 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Present {
+    /// It decides about what comes behind everything.
+    Decides,
+    /// The room is rebuilt: what it says now is what it said then.
+    WasAsked,
+    /// The room is rebuilt, and where it comes from the event was not shown.
+    Hid,
 }
 
 /// The state before an event.
@@ -59,6 +72,7 @@ impl From<Event> for Arriving {
             slot: Slot::End,
             staged: None,
             handed_in: false,
+            present: Present::Decides,
         }
     }
 }
@@ -95,40 +109,17 @@ pub async fn remote(actions: &Actions, room: &Arc<Room>, arriving: impl Into<Arr
 pub async fn remote_for(
     actions: &Actions,
     room: &Arc<Room>,
-    mut arriving: Arriving,
+    arriving: Arriving,
     act: Option<Act<'_>>,
 ) -> Result<Remote, ActionError> {
     let Some(mut writer) = Writer::enter(actions, room).await? else {
         let is_purged = purge::is_purged(actions, &room.id).await?;
         return if is_purged { Ok(Remote::Ignored) } else { Err(ActionError::RoomNotFound) };
     };
-    if let Some(staged) = arriving.staged {
-        writer.commit_mut().delete(&STAGED, &staged);
+    let outcome = writer.arrive(arriving).await?;
+    if matches!(outcome, Remote::Missing(_)) {
+        return Ok(outcome);
     }
-    let former = writer.held(arriving.event.event_id()).await?;
-    // The beginning of a room is no news, even where it is known only as what others lean on.
-    let is_beginning =
-        former.is_some() && arriving.slot == Slot::End && *arriving.event.kind() == TimelineEventType::RoomCreate;
-    if is_beginning || former.as_ref().is_some_and(|(_, stored)| stored.standing.is_in_room()) {
-        writer.commit().await?;
-        return Ok(Remote::Known);
-    }
-    let mut missing = writer.missing_parents(&arriving).await?;
-    if arriving.refused.is_none() {
-        arriving.refused = writer.leans_on_another_room(&arriving.event).await?;
-    }
-    let auth_events = match writer.auth_events(&arriving.event).await? {
-        _ if arriving.refused.is_some() => HashMap::new(),
-        Ok(events) => events,
-        Err(among_auth) => {
-            missing.extend(among_auth);
-            HashMap::new()
-        }
-    };
-    if !missing.is_empty() {
-        return Ok(Remote::Missing(missing));
-    }
-    let outcome = writer.take_in(arriving, &auth_events, former.map(|(arrival, _)| arrival)).await?;
     if let Some(act) = act.filter(|_| outcome == Remote::Accepted) {
         act.record(actions, writer.commit_mut());
     }
@@ -165,6 +156,36 @@ pub async fn outliers(
 type Held<T> = Result<T, Vec<OwnedEventId>>;
 
 impl Writer {
+    /// Stages what a peer's event makes of the room.
+    pub(super) async fn arrive(&mut self, mut arriving: Arriving) -> Result<Remote, ActionError> {
+        if let Some(staged) = arriving.staged {
+            self.commit.delete(&STAGED, &staged);
+        }
+        let former = self.held(arriving.event.event_id()).await?;
+        // The beginning of a room is no news, even where it is known only as what others lean on.
+        let is_beginning =
+            former.is_some() && arriving.slot == Slot::End && *arriving.event.kind() == TimelineEventType::RoomCreate;
+        if is_beginning || former.as_ref().is_some_and(|(_, stored)| stored.standing.is_in_room()) {
+            return Ok(Remote::Known);
+        }
+        let mut missing = self.missing_parents(&arriving).await?;
+        if arriving.refused.is_none() {
+            arriving.refused = self.leans_on_another_room(&arriving.event).await?;
+        }
+        let auth_events = match self.auth_events(&arriving.event).await? {
+            _ if arriving.refused.is_some() => HashMap::new(),
+            Ok(events) => events,
+            Err(among_auth) => {
+                missing.extend(among_auth);
+                HashMap::new()
+            }
+        };
+        if !missing.is_empty() {
+            return Ok(Remote::Missing(missing));
+        }
+        self.take_in(arriving, &auth_events, former.map(|(arrival, _)| arrival)).await
+    }
+
     /// The previous events that have to be held and are not. An outlier does not count: the state after it is not known.
     async fn missing_parents(&self, arriving: &Arriving) -> Result<Vec<OwnedEventId>, ActionError> {
         match arriving.before {
@@ -194,7 +215,10 @@ impl Writer {
         Ok(None)
     }
 
-    async fn auth_events(&self, event: &Event) -> Result<Held<HashMap<OwnedEventId, Arc<Event>>>, ActionError> {
+    pub(super) async fn auth_events(
+        &self,
+        event: &Event,
+    ) -> Result<Held<HashMap<OwnedEventId, Arc<Event>>>, ActionError> {
         let version = self.version()?;
         let (mut events, mut missing) = (HashMap::new(), Vec::new());
         for id in authorization::needed_auth_events(&version, event) {
@@ -214,7 +238,7 @@ impl Writer {
         former: Option<Arrival>,
     ) -> Result<Remote, ActionError> {
         let version = self.version()?;
-        let Arriving { event, peer, refused, before, slot, handed_in, .. } = arriving;
+        let Arriving { event, peer, refused, before, slot, handed_in, present, .. } = arriving;
         let sent_on = peer.clone().filter(|_| handed_in);
         let before = self.state_before(&event, before).await?;
         let rejected = match refused {
@@ -241,9 +265,12 @@ impl Writer {
         };
         let now = self.view()?.tip.state;
         // What stands before shown events, or before everything, is not judged by what the room says now.
-        if slot == Slot::End
-            && let Some(refusal) = self.refused(&version, &event, now).await?
-        {
+        let hidden = match present {
+            Present::Decides if slot == Slot::End => self.refused(&version, &event, now).await?,
+            Present::Decides | Present::WasAsked => None,
+            Present::Hid => Some(Refusal::new("it was not shown where the room comes from")),
+        };
+        if let Some(refusal) = hidden {
             let standing = EventStanding::SoftFailed { reason: refusal.reason().to_owned(), peer };
             self.store_event(&event, Storing { former, ..Storing::hidden(standing, before, after) }).await?;
             self.pass_holes_on(&event).await?;
@@ -350,7 +377,7 @@ impl Writer {
         self.merged(&version, &states).await
     }
 
-    async fn now_in_force(&mut self, before: StateRoot, now: StateRoot) -> Result<(), ActionError> {
+    pub(super) async fn now_in_force(&mut self, before: StateRoot, now: StateRoot) -> Result<(), ActionError> {
         let version = self.version()?;
         for (key, arrival) in self.changed_entries(before, now).await? {
             let event = match arrival {

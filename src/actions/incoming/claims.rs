@@ -84,8 +84,8 @@ pub(in crate::actions) async fn claim(
     entries(met, &ids.state).await
 }
 
-/// The entries that the events of a state make.
-async fn entries(met: &Met, state: &[OwnedEventId]) -> Result<Vec<(u32, Arrival)>, NotGiven> {
+/// The entries that the events of a state make; they are held.
+pub(in crate::actions) async fn entries(met: &Met, state: &[OwnedEventId]) -> Result<Vec<(u32, Arrival)>, NotGiven> {
     let (rows, version) = (met.rows(), met.version());
     let (mut entries, mut lacking) = (BTreeMap::new(), 0);
     let mut create = None;

@@ -12,7 +12,7 @@ use rules::{
     event::{Event, RawPdu},
     format::{self, Caps},
     intake::{Facts, Intake, Need, Step, Verdict},
-    keys::{Key, KeyRing, Validity},
+    keys::KeyRing,
     version::Version,
 };
 use ruma::{OwnedEventId, OwnedServerName, events::TimelineEventType};
@@ -51,21 +51,26 @@ pub(in crate::actions) fn shape(raw: &RawPdu, version: &Version, purpose: Purpos
     format::parse(raw, version, caps).ok()
 }
 
-/// Steps 1 to 3.
-pub(in crate::actions) async fn check(actions: &Actions, version: Version, raw: RawPdu, purpose: Purpose) -> First {
-    let at = shape(&raw, &version, Purpose::History).map(|pdu| pdu.origin_server_ts());
-    let mut intake = match purpose {
+/// Steps 1 to 3, with these keys and no others.
+pub(in crate::actions) fn check_with(keys: &KeyRing, version: Version, raw: RawPdu, purpose: Purpose) -> First {
+    let mut intake = intake(version, raw, purpose);
+    match intake.step(Facts::Start) {
+        Step::Need(Need::Keys(needed)) => checked(intake, keys.only(&needed)),
+        Step::Need(_) => First::Held("it asked for something else than keys".to_owned()),
+        Step::Done(verdict) => over(verdict),
+    }
+}
+
+fn intake(version: Version, raw: RawPdu, purpose: Purpose) -> Intake {
+    match purpose {
         Purpose::Timeline => Intake::new(version, raw, Caps::Enforced),
         Purpose::History => Intake::of_history(version, raw),
         Purpose::AuthChain => Intake::of_auth_chain(version, raw),
-    };
-    let needed = match intake.step(Facts::Start) {
-        Step::Need(Need::Keys(needed)) => needed,
-        Step::Need(_) => return First::Held("it asked for something else than keys".to_owned()),
-        Step::Done(verdict) => return over(verdict),
-    };
-    let at = at.unwrap_or_else(|| Clock::now(&*actions.clock));
-    let keys = keys(actions, needed, at).await;
+    }
+}
+
+/// Steps 2 and 3.
+fn checked(mut intake: Intake, keys: KeyRing) -> First {
     match intake.step(Facts::Keys(keys)) {
         Step::Done(verdict) => over(verdict),
         Step::Need(_) => match intake.event().cloned() {
@@ -75,20 +80,28 @@ pub(in crate::actions) async fn check(actions: &Actions, version: Version, raw: 
     }
 }
 
+/// Steps 1 to 3.
+pub(in crate::actions) async fn check(actions: &Actions, version: Version, raw: RawPdu, purpose: Purpose) -> First {
+    let at = shape(&raw, &version, Purpose::History).map(|pdu| pdu.origin_server_ts());
+    let mut intake = intake(version, raw, purpose);
+    let needed = match intake.step(Facts::Start) {
+        Step::Need(Need::Keys(needed)) => needed,
+        Step::Need(_) => return First::Held("it asked for something else than keys".to_owned()),
+        Step::Done(verdict) => return over(verdict),
+    };
+    let at = at.unwrap_or_else(|| Clock::now(&*actions.clock));
+    checked(intake, keys(actions, needed, at).await)
+}
+
 /// Keys of servers, our own among them, as far as they are found.
 pub(in crate::actions) async fn keys(
     actions: &Actions,
     needed: BTreeSet<(OwnedServerName, String)>,
     at: UnixMs,
 ) -> KeyRing {
-    let signer = &actions.signer;
     let (own, foreign): (BTreeSet<_>, BTreeSet<_>) =
-        needed.into_iter().partition(|(server, _)| server == signer.server_name());
-    let mut keys = KeyRing::new();
-    if own.contains(&(signer.server_name().clone(), signer.key_id().to_owned())) {
-        let validity = Validity::Until(UnixMs(u64::MAX));
-        keys.insert(signer.server_name().clone(), signer.key_id(), Key { public: signer.public_key(), validity });
-    }
+        needed.into_iter().partition(|(server, _)| *server == actions.server_name);
+    let mut keys = actions.own_keys.only(&own);
     if !foreign.is_empty() {
         keys.extend(actions.peers().keys(&foreign, at).await);
     }

@@ -24,7 +24,11 @@ impl Graph {
     ///
     /// # Errors
     /// An event is there twice, or there are too many; as [`events::walk`].
-    pub(crate) fn read(archive: &Archive, manifest: &Manifest, mut progress: impl FnMut()) -> Result<Self, Fault> {
+    pub(crate) fn read(
+        archive: &Archive,
+        manifest: &Manifest,
+        mut progress: impl FnMut() -> Result<(), Fault>,
+    ) -> Result<Self, Fault> {
         let mut graph = Self { hash: RandomState::new(), numbers: HashMap::new(), followers: Vec::new() };
         events::walk(archive, manifest, |event| {
             let number = u32::try_from(graph.followers.len()).ok().filter(|number| *number < EVENTS_MAX);
@@ -37,8 +41,7 @@ impl Graph {
             for before in &event.prev_events {
                 graph.count(before);
             }
-            progress();
-            Ok(())
+            progress()
         })?;
         for id in &manifest.extremities {
             graph.count(id);
