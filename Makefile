@@ -31,7 +31,7 @@ API_TEST ?=
 # Which benches.
 BENCHES ?= --workspace
 
-TARGETS ?= config feed ids pdus requests rows
+TARGETS ?= bundle config feed ids pdus requests rows
 FUZZ_SECONDS ?= 60
 
 # Yurt has no unsafe code, so that no sanitizer could find more than the targets' own checks do.

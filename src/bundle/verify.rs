@@ -3,7 +3,7 @@
 //!
 //! Proven are content, ids, signatures and the right of each event to be there. The state before an event behind a hole is what the exporter says.
 
-use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc, thread};
+use std::{collections::BTreeMap, num::NonZeroUsize, path::Path, sync::Arc, thread};
 
 use rules::{
     authorization::Refusal,
@@ -61,13 +61,14 @@ pub struct Verified {
     pub members: BTreeMap<OwnedUserId, String>,
 }
 
-/// Checks a bundle with these keys.
+/// Checks a bundle with these keys. State events lie meanwhile in a file without a name, in the folder `scratch`.
 ///
 /// # Errors
 /// The first thing that does not hold; of events against the rules, all; what `progress` says, which may break it off.
 pub fn verify(
     archive: &Archive,
     keys: &KeyRing,
+    scratch: &Path,
     progress: &mut dyn FnMut(Progress) -> Result<(), Fault>,
 ) -> Result<Verified, Fault> {
     let signed = archive.manifest()?;
@@ -79,7 +80,7 @@ pub fn verify(
     let events_all = manifest.counts.events;
     let graph = Graph::read(archive, &manifest, || progress(Progress::Read(1, events_all)))?;
     let version = events::version(&manifest)?;
-    let known = Known::new(version, manifest.room_id.clone()).map_err(Fault::unreadable)?;
+    let known = Known::new(version, manifest.room_id.clone(), scratch).map_err(Fault::unreadable)?;
     let mut check = Check {
         version,
         manifest: &manifest,

@@ -283,7 +283,7 @@ fn try_verify(file: &Path, keys: Option<&Path>) -> Result<(Verified, Vouched), C
         }
     }
     let bar = bar("verifying");
-    let verified = bundle::verify(&archive, &ring, &mut |progress| {
+    let verified = bundle::verify(&archive, &ring, &std::env::temp_dir(), &mut |progress| {
         if let Progress::Checked(count, all) = progress {
             bar.set_length(all);
             bar.inc(count);

@@ -24,7 +24,7 @@ async fn bundle_of(caller: &Caller, room: &str) -> Bytes {
 fn verify(bundle: &Bytes) -> Result<Verified, Fault> {
     let archive = Archive::in_memory(bundle.clone(), Limits::default())?;
     let keys = manifest::ring(&archive.manifest()?.manifest.verify_keys)?;
-    yurt::bundle::verify(&archive, &keys, &mut |_| Ok(()))
+    yurt::bundle::verify(&archive, &keys, &std::env::temp_dir(), &mut |_| Ok(()))
 }
 
 /// The ids in a timeline.

@@ -103,7 +103,7 @@ pub(super) async fn verify(actions: &Actions, job_id: &str, opened: &Opened) -> 
         (Arc::clone(&stop.0), opened.clone(), actions.clone(), job_id.to_owned());
     let verified = aside(move || {
         let mut done = jobs::Progress { done: 0, total: Some(opened.manifest.counts.events.saturating_mul(2)) };
-        bundle::verify(&opened.archive, &opened.keys, &mut |progress| {
+        bundle::verify(&opened.archive, &opened.keys, &actions.spool, &mut |progress| {
             if is_stopped.load(Ordering::Relaxed) {
                 return Err(Fault::new("the check was broken off"));
             }
@@ -190,7 +190,7 @@ pub(super) fn entry(opened: &Opened, name: &str) -> impl Stream<Item = io::Resul
     let (opened, name) = (opened.clone(), name.to_owned());
     tokio::task::spawn_blocking(move || {
         let mut archive = opened.archive.clone();
-        let read = || -> io::Result<()> {
+        let mut read = || -> io::Result<()> {
             let facts = opened.manifest.entries.get(&name).ok_or(io::ErrorKind::NotFound)?;
             let mut entry = archive.checked(&name, facts).map_err(io::Error::other)?;
             loop {
@@ -205,7 +205,6 @@ pub(super) fn entry(opened: &Opened, name: &str) -> impl Stream<Item = io::Resul
                 }
             }
         };
-        let mut read = read;
         if let Err(error) = read() {
             to.blocking_send(Err(error)).ok();
         }

@@ -3,15 +3,20 @@
 use std::{
     cell::RefCell,
     collections::HashMap,
-    fs::File,
+    fs::{self, File},
     hash::{BuildHasher as _, RandomState},
     io::{self, Write as _},
     os::unix::fs::FileExt as _,
-    sync::Arc,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use rules::{event::Event, version::Version};
 use ruma::{EventId, OwnedRoomId};
+use rustix::fs::{Mode, OFlags};
 
 /// Events at hand.
 const AT_HAND_MAX: usize = 8_192;
@@ -36,9 +41,9 @@ struct Place {
 
 impl Known {
     /// Nothing yet.
-    pub(crate) fn new(version: Version, room_id: OwnedRoomId) -> io::Result<Self> {
+    pub(crate) fn new(version: Version, room_id: OwnedRoomId, scratch: &Path) -> io::Result<Self> {
         let (hash, places, at_hand) = (RandomState::new(), HashMap::new(), RefCell::default());
-        Ok(Self { version, room_id, hash, file: nameless_file()?, end: 0, places, at_hand })
+        Ok(Self { version, room_id, hash, file: nameless_file(scratch)?, end: 0, places, at_hand })
     }
 
     /// Keeps a state event.
@@ -78,10 +83,16 @@ impl Known {
     }
 }
 
-/// A file that is gone when it is closed, however the process ends.
-fn nameless_file() -> io::Result<File> {
-    let folder = std::env::temp_dir();
-    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::TMPFILE | rustix::fs::OFlags::CLOEXEC;
-    let opened = rustix::fs::open(&folder, flags, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR);
-    Ok(File::from(opened?))
+/// A file that is gone when it is closed, however the process ends. Where the file system knows no files without names, it loses its name at once.
+fn nameless_file(folder: &Path) -> io::Result<File> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+    if let Ok(opened) = rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR) {
+        return Ok(File::from(opened));
+    }
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let path = folder.join(format!(".yurt-{}-{number}", std::process::id()));
+    let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+    fs::remove_file(&path)?;
+    Ok(file)
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 use yurt::bundle::{Archive, Limits, events};
 
-use super::{bundle_of, ids, verify};
+use super::{bundle_of, forged::Forged, ids, verify};
 use crate::client::server;
 
 #[tokio::test]
@@ -81,4 +81,36 @@ async fn an_incognito_room_and_a_workspace_are_not_exported() {
     let workspace = me["personal_workspace_id"].as_str().unwrap().to_owned();
     alice.get(&format!("/v1/rooms/{workspace}/export")).await.type_invariant();
     admin.get(&format!("/v1/admin/rooms/{workspace}/export")).await.type_invariant();
+}
+
+#[tokio::test]
+async fn the_documents_of_a_bundle_are_what_their_schemas_say() {
+    let server = server().await;
+    let (alice, admin) = (server.account("alice").await, server.admin("root").await);
+    let new = json!({"room_type": "public", "name": "Tents", "max_members": 7});
+    let room = alice.creates(new).await;
+    let medium = alice.uploads(b"felt", "text/plain").await;
+    let shown = alice.shows(&room, medium["mxc"].as_str().unwrap()).await;
+    alice.put(&format!("/v1/rooms/{room}/read"), json!({"event_id": shown})).await.ok();
+    alice.put(&format!("/v1/rooms/{room}/announcement"), json!({"announcement": "Mind the pegs"})).await.ok();
+    let path = format!("/v1/admin/rooms/{room}/export?personal=true");
+    let bundle = admin.get(&path).await.expect_status(200).body.into();
+    verify(&bundle).unwrap();
+    let mut forged = Forged::of(&bundle);
+    let local: serde_json::Value = serde_json::from_slice(forged.entry("local.json")).unwrap();
+    for (schema, document) in [
+        (include_str!("../../../schemas/bundle.manifest.schema.json"), &forged.manifest),
+        (include_str!("../../../schemas/bundle.local.schema.json"), &local),
+    ] {
+        let validator = jsonschema::validator_for(&serde_json::from_str(schema).unwrap()).unwrap();
+        let faults: Vec<String> = validator.iter_errors(document).map(|fault| fault.to_string()).collect();
+        assert_eq!(faults, Vec::<String>::new());
+    }
+    assert_eq!((&local["announcement"], &local["max_members"]), (&json!("Mind the pegs"), &json!(7)));
+    assert_eq!(local["personal"][0]["read_event_id"], shown);
+    let without: serde_json::Value =
+        serde_json::from_slice(Forged::of(&bundle_of(&alice, &room).await).entry("local.json")).unwrap();
+    assert_eq!(without["personal"], json!([]));
+    let lean = alice.get(&format!("/v1/rooms/{room}/export?media=false")).await.expect_status(200).body.into();
+    assert_eq!(verify(&lean).unwrap().manifest.counts.media, 0);
 }

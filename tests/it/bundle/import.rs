@@ -1,6 +1,7 @@
 //! What becomes of a bundle: added to the room that is here, or the room lives on from it.
 
 use bytes::Bytes;
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
 
 use super::{bundle_of, ids, verify};
@@ -149,4 +150,46 @@ async fn two_imports_of_one_bundle_at_once_make_one_room() {
     outcomes.sort_by_key(|(status, _)| *status);
     assert_eq!(outcomes, [(200, json!("merged")), (201, json!("restored"))]);
     assert_eq!(ids(&alice.timeline(&room).await), timeline);
+}
+
+#[tokio::test]
+async fn whatever_happened_in_a_room_it_comes_out_again_as_it_went_in() {
+    for seed in 0..4 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let server = server().await;
+        let (alice, admin) = (server.account("alice").await, server.admin("root").await);
+        let others = server.accounts("other", 4).await;
+        let version = ["10", "11", "12"][random.random_range(0..3)];
+        let new = json!({"room_type": "public", "name": "Tents", "room_version": version});
+        let room = alice.creates(new).await;
+        let mut said = Vec::new();
+        for step in 0..60 {
+            let other = &others[random.random_range(0..others.len())];
+            // What the room does not let happen, does not happen.
+            match random.random_range(0..9) {
+                0 => drop(other.joins(&room).await),
+                1 => drop(other.leaves(&room).await),
+                2 => drop(alice.does("ban", &room, other).await),
+                3 => drop(alice.does("unban", &room, other).await),
+                4 => drop(alice.put(&format!("/v1/rooms/{room}/topic"), json!({"topic": format!("{step}")})).await),
+                5 => drop(alice.gives_level(&room, other, random.random_range(0..100)).await),
+                6 if !said.is_empty() => {
+                    let target: &String = &said[random.random_range(0..said.len())];
+                    drop(alice.post(&format!("/v1/rooms/{room}/events/{target}/redact"), json!({})).await);
+                }
+                _ => said.push(alice.says(&room, &format!("message {step}")).await),
+            }
+        }
+        let (before, timeline) = (alice.sees(&room).await, ids(&alice.timeline(&room).await));
+        let bundle = bundle_of(&alice, &room).await;
+        let job = admin.delete(&format!("/v1/admin/rooms/{room}")).await.expect_status(202).data();
+        admin.awaits(job["job_id"].as_str().unwrap()).await;
+        upload(&admin, &bundle, json!({})).await.created();
+        let after = alice.sees(&room).await;
+        for field in ["name", "topic", "members_count", "state", "is_public"] {
+            assert_eq!(after[field], before[field], "{field}, seed {seed}");
+        }
+        assert_eq!(ids(&alice.timeline(&room).await), timeline, "seed {seed}");
+        assert_eq!(lasting(&bundle_of(&alice, &room).await), lasting(&bundle), "seed {seed}");
+    }
 }
