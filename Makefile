@@ -31,7 +31,7 @@ API_TEST ?=
 # Which benches.
 BENCHES ?= --workspace
 
-TARGETS ?= bundle config feed ids pdus requests rows
+TARGETS ?= bundle config feed ids key_answers pdus requests rows send_join_answers transactions well_known_answers x_matrix
 FUZZ_SECONDS ?= 60
 
 # Yurt has no unsafe code, so that no sanitizer could find more than the targets' own checks do.
@@ -48,7 +48,7 @@ run: dependencies
 	@$(OPTIMISED) $(CARGO) run --locked --bin yurt -- serve --config $(CONFIG)
 
 test: dependencies peer
-	$(CARGO) test --locked --workspace
+	$(CARGO) test --locked --workspace --no-fail-fast
 	YURT_TEST_STORE=memory $(CARGO) test --locked --test it -- v1:: engine:: --skip leaves_no_byte_behind
 
 lint: dependencies rust-components api-lint

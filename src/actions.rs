@@ -11,6 +11,7 @@ use std::{
     },
 };
 
+use federation::policy::Policy;
 use parking_lot::RwLock;
 use rules::{UnixMs, keys::KeyRing, signature::Signer};
 use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, UserId};
@@ -28,11 +29,13 @@ pub mod bundle;
 pub mod caller;
 pub mod capacity;
 pub mod chores;
+pub mod completeness;
 pub mod creation;
 pub mod deactivation;
 pub mod direct;
 pub mod directory;
 pub mod error;
+pub mod federate;
 pub mod figures;
 pub mod gate;
 pub mod handshakes;
@@ -56,15 +59,19 @@ pub mod passwords;
 pub mod peers;
 pub mod permissions;
 pub mod personal;
+mod policy_servers;
 pub mod presence;
 pub mod profile;
 pub mod purge;
 pub mod quotas;
+mod receipts;
 pub mod registration;
 pub mod remote_invite;
 pub mod remote_join;
 pub mod remote_leave;
+pub mod remote_media;
 pub mod requests;
+pub mod resume;
 pub mod room_passwords;
 pub mod room_state;
 pub mod rooms;
@@ -91,6 +98,8 @@ pub use crate::storage::{
     accounts::{AccountState, StoredAnswer},
     admin::{AppToken, AuditRow, JobKind, JobState, RegistrationToken},
     members::{Mute, NotificationMode, Silence},
+    peers::PolicyMode,
+    room_settings::FederationMode,
 };
 
 use crate::{
@@ -130,10 +139,15 @@ pub struct Inner {
     /// What other servers are still to be told.
     pub outgoing: Arc<outgoing::Outgoing>,
     server_acls: server_acl::ServerAcls,
+    policy_servers: policy_servers::PolicyServers,
     staging: incoming::Staging,
     entering: remote_join::Runs,
     quotas: quotas::Quotas,
     bundles: bundle::Bundles,
+    remote_media: remote_media::RemoteMedia,
+    history_pauses: backfill::Pauses,
+    /// Which other servers this one has to do with.
+    pub policy: Policy,
 }
 
 /// What the configuration sets for the actions of a tenant.
@@ -151,6 +165,13 @@ pub struct Settings {
     pub token_lifetime_ms: Option<u64>,
     /// Local parts of aliases that only admins may take.
     pub reserved_aliases: Vec<String>,
+    /// Which other servers may take part in a new room.
+    pub room_federation: FederationMode,
+    /// Events that are sent to, and taken from, a server that may take part in a room again. Of more, only the last ones.
+    pub resume_events_max: u64,
+    /// Rows of the feed that another server may be behind. One that is further behind gets only the newest event of each room, and asks for what is before
+    /// that. Source: <https://spec.matrix.org/v1.19/server-server-api/#transactions>
+    pub behind_rows_max: u64,
 }
 
 /// Who may register.
@@ -187,7 +208,7 @@ pub struct Parts {
     pub tenant: String,
     /// Signs what this server says.
     pub signer: Signer,
-    /// The keys that this server signs with, and those that it signed with once.
+    /// What this server's keys look like, those included that sign no more.
     pub own_keys: KeyRing,
     /// The folder of uploads that are looked through before anything of them is kept.
     pub spool: PathBuf,
@@ -235,15 +256,21 @@ impl Actions {
             network: peers::Network::default(),
             outgoing: Arc::default(),
             server_acls: server_acl::ServerAcls::default(),
+            policy_servers: policy_servers::PolicyServers::default(),
             staging: incoming::Staging::default(),
             entering: remote_join::Runs::default(),
             quotas: quotas::Quotas::default(),
             bundles: bundle::Bundles::default(),
+            remote_media: remote_media::RemoteMedia::default(),
+            history_pauses: backfill::Pauses::default(),
+            policy: Policy::default(),
         }));
         purge::load(&actions).await?;
+        peers::load_policy(&actions).await?;
         bundle::clean(&actions).await?;
         chores::finish_all(&actions).await?;
         profile::finish_all(&actions).await?;
+        remote_join::spool::clear_all(&actions).await?;
         jobs::resume(&actions).await?;
         incoming::resume(&actions).await?;
         Ok(actions)

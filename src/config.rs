@@ -29,7 +29,7 @@ mod sections;
 mod tenant;
 
 pub use bundle::Bundle;
-pub use federation::{Federation, is_of_this_machine};
+pub use federation::{Federation, RoomMode, is_of_this_machine};
 pub use limits::Limits;
 pub use media::{Media, Secret};
 pub use network::Network;

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
+use futures_util::{StreamExt as _, stream};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -18,7 +19,7 @@ use crate::{
     data_folder::{DataFolder, FolderError},
     storage::StorageError,
     telemetry::metrics::Exporter,
-    tenants::Tenants,
+    tenants::{OPENINGS_MAX, Tenants},
 };
 
 mod admission;
@@ -381,17 +382,19 @@ impl Peering {
     }
 }
 
-/// Opens one tenant after the other: what they owed to other servers before the start, only they know.
+/// Opens all tenants, a few at a time: what they owed to other servers before the start, only they know.
 async fn open_all(tenants: Tenants, stopping: CancellationToken) {
     let names: Vec<String> = tenants.all().map(|(tenant, _)| tenant.name.clone()).collect();
-    for name in names {
-        let Some(tenant) = tenants.named(&name) else { continue };
-        match stopping.run_until_cancelled(tenant.actions()).await {
-            Some(Ok(_)) => {}
-            Some(Err(error)) => tracing::warn!(tenant = %name, %error, "Tenant `{name}` cannot be opened: {error}"),
-            None => return,
+    let opening = stream::iter(names).for_each_concurrent(OPENINGS_MAX, move |name| {
+        let tenants = tenants.clone();
+        async move {
+            let Some(tenant) = tenants.named(&name) else { return };
+            if let Err(error) = tenant.actions().await {
+                tracing::warn!(tenant = %name, %error, "Tenant `{name}` cannot be opened: {error}");
+            }
         }
-    }
+    });
+    stopping.run_until_cancelled(opening).await;
 }
 
 /// What has to be looked after from time to time, until the server stops.

@@ -27,6 +27,7 @@ pub mod memory;
 pub mod peers;
 pub mod range;
 pub mod rocksdb;
+pub mod room_settings;
 pub mod state;
 #[cfg(test)]
 mod suite;
@@ -34,7 +35,7 @@ pub mod value;
 
 pub use changes::{Change, ChangeKind, Cursor, FeedRow, Position};
 pub use commit::{Commit, Effect};
-pub use committer::{Counters, EffectMode, Pending, Permit};
+pub use committer::{Committing, Counters, EffectMode, Pending, Permit};
 pub use engine::{Engine, Usage};
 pub use home::{Home, HomeKind};
 pub use key::{Arrival, Key, Place, StartOf};
@@ -123,6 +124,8 @@ impl From<StorageError> for CommitError {
 pub struct StoreOptions {
     /// When other homes learn of a decision.
     pub effects: EffectMode,
+    /// Where commits are written.
+    pub committing: Committing,
     /// Nodes of state trees in memory; stores of one process share it.
     pub state_cache: StateCache,
     /// Rows of the feed that are kept; with each new one behind them the oldest goes.
@@ -134,7 +137,12 @@ pub const FEED_ROWS_MAX: u64 = 1_000_000;
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { effects: EffectMode::default(), state_cache: StateCache::default(), feed_rows_max: FEED_ROWS_MAX }
+        Self {
+            effects: EffectMode::default(),
+            committing: Committing::default(),
+            state_cache: StateCache::default(),
+            feed_rows_max: FEED_ROWS_MAX,
+        }
     }
 }
 
@@ -154,8 +162,13 @@ impl Store {
     /// # Errors
     /// When the engine cannot be read, or left-over effects cannot be written.
     pub async fn open(engine: Arc<dyn Engine>, options: StoreOptions) -> Result<Self, StorageError> {
-        let committer =
-            Committer::open(Arc::clone(&engine), options.effects, options.feed_rows_max, StreamId::ONLY).await?;
+        let committer = Committer::open(
+            Arc::clone(&engine),
+            (options.effects, options.committing),
+            options.feed_rows_max,
+            StreamId::ONLY,
+        )
+        .await?;
         Ok(Self(Arc::new(Inner { engine, committer, state_cache: options.state_cache.with_own_rows() })))
     }
 

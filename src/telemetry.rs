@@ -20,10 +20,12 @@ pub mod metrics;
 /// # Errors
 /// When the level is not one.
 pub fn start(log: &Log) -> Result<(), Problem> {
-    // A library that tells of every event it judges is heard when it warns, or when the level names it.
+    // A library that tells of every event it judges is heard when it warns, or when the level names it. Where it merges forks, it warns of each event that
+    // the merge leaves out: peers cause that, and nothing is wrong.
     let asked = log.targets()?;
     let targets = Targets::new()
         .with_target("ruma", LevelFilter::WARN)
+        .with_target("ruma_state_res", LevelFilter::ERROR)
         .with_default(asked.default_level().unwrap_or(LevelFilter::OFF))
         .with_targets(asked);
     let colours = std::io::stderr().is_terminal();

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Tenants that are opened at the same time: each replays its log.
-const OPENINGS_MAX: usize = 4;
+pub const OPENINGS_MAX: usize = 4;
 /// How long nobody tries again to open a tenant that could not be opened: a try may cost as much as a whole replay.
 pub const REOPEN_AFTER: Duration = Duration::from_secs(5);
 /// How long a tenant that nobody uses stays open.

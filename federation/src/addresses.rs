@@ -85,6 +85,7 @@ mod tests {
         text.parse().unwrap()
     }
 
+    /// S2S 3 the address that is connected to is checked.
     #[test]
     fn internal_addresses_are_refused() {
         let internal = [

@@ -2,7 +2,7 @@
 //!
 //! Each server has connections of its own, so that no request goes out on a connection made for another one. The request
 //! target is sent byte for byte as it is signed. Plain `http` is never spoken, proxies and redirects are not known.
-//! May import: hyper, `discovery`, `request_signature`, `limits`; asks the port [`PeerStore`].
+//! May import: hyper, `discovery`, `request_signature`, `policy`, `limits`; asks the port [`PeerStore`].
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -27,6 +27,7 @@ use crate::{
     },
     our_keys::SigningKey,
     outside::AGENT,
+    policy::Policy,
     request_signature,
 };
 
@@ -120,6 +121,7 @@ pub struct Connections<S> {
     in_process: Arc<dyn InProcess>,
     store: Arc<S>,
     patience: Patience,
+    policy: Policy,
     pub(crate) ambient: Ambient,
     destinations: Mutex<HashMap<OwnedServerName, Arc<Destination>>>,
     revived: watch::Sender<u64>,
@@ -137,7 +139,19 @@ impl<S: PeerStore> Connections<S> {
         ambient: Ambient,
     ) -> Self {
         let (destinations, revived) = (Mutex::default(), watch::Sender::new(0));
-        Self { own, key, discovery, in_process, store, patience, ambient, destinations, revived }
+        let policy = Policy::default();
+        Self { own, key, discovery, in_process, store, patience, policy, ambient, destinations, revived }
+    }
+
+    /// The same, to the servers that this policy admits. Everybody is asked for keys: events of a server come through others too.
+    #[must_use]
+    pub fn under(self, policy: Policy) -> Self {
+        Self { policy, ..self }
+    }
+
+    /// The policy admits the server.
+    pub(crate) fn admits(&self, server: &ServerName) -> bool {
+        self.policy.admits(server)
     }
 
     /// The name of the server whose requests these are.
@@ -228,6 +242,9 @@ impl<S: PeerStore> Connections<S> {
 
     /// Refuses at once while the server is left alone. Gives its failures up to now.
     async fn admitted(&self, server: &ServerName, call: &Call<'_>) -> Result<(Arc<Destination>, u32), FederationError> {
+        if call.is_signed && !self.admits(server) {
+            return Err(FederationError::NotAdmitted);
+        }
         let destination = self.loaded(server).await?;
         match destination.left_alone(self.ambient.now()) {
             Some(next_try) if !call.is_urgent => Err(FederationError::LeftAlone { next_try }),

@@ -23,7 +23,7 @@ use well_known::WellKnown;
 
 pub mod dns;
 mod srv;
-mod well_known;
+pub(crate) mod well_known;
 
 /// The port of a server whose name has none.
 /// Source: <https://spec.matrix.org/v1.19/server-server-api/#resolving-server-names>

@@ -31,6 +31,9 @@ pub enum FederationError {
         /// When it is tried again.
         next_try: MilliSecondsSinceUnixEpoch,
     },
+    /// The policy of this server has nothing to do with it. Nothing was sent.
+    #[error("this server's policy keeps it out")]
+    NotAdmitted,
     /// Too many of our requests to it are running. Nothing was sent.
     #[error("too many requests to this server are running")]
     Busy,
@@ -70,7 +73,12 @@ impl FederationError {
     pub fn is_reachable(&self) -> bool {
         match self {
             Self::Refused(refusal) => !refusal.status.is_server_error(),
-            Self::BadAnswer(_) | Self::TooLarge | Self::Busy | Self::Unsendable(_) | Self::Storage(_) => true,
+            Self::BadAnswer(_)
+            | Self::TooLarge
+            | Self::NotAdmitted
+            | Self::Busy
+            | Self::Unsendable(_)
+            | Self::Storage(_) => true,
             Self::NoAddress(_)
             | Self::InternalAddress
             | Self::NoConnection(_)
@@ -93,6 +101,7 @@ impl FederationError {
             | Self::Broken(_)
             | Self::TimedOut
             | Self::LeftAlone { .. }
+            | Self::NotAdmitted
             | Self::Busy
             | Self::Storage(_) => true,
         }

@@ -4,7 +4,7 @@
 //! says the same as the table. May import: axum, governor, metrics, the ports and `request_signature`. Never: a store.
 //!
 //! Modules in reading order: [`authentication`] (who asks), `body`, `json`, `pdu` (what is read), `transaction`, `membership`,
-//! `invite`, `history`, `queries`, `media`, `keys`, `version` (one conversation each), `error`, `answer`, `request`.
+//! `invite`, `history`, `queries`, `directory`, `media`, `keys`, `version` (one conversation each), `error`, `answer`, `request`.
 
 use std::{ops::Deref, sync::Arc};
 
@@ -24,17 +24,18 @@ use crate::{PeerStore, Refusal, local::Local, policy::Policy, quotas::Quotas, re
 mod answer;
 pub mod authentication;
 mod body;
+mod directory;
 mod error;
 mod history;
 mod invite;
-mod json;
+pub(crate) mod json;
 pub mod keys;
 mod media;
 mod membership;
 mod pdu;
 mod queries;
 mod request;
-mod transaction;
+pub(crate) mod transaction;
 mod version;
 
 use authentication::{RequestKeys, check};
@@ -160,8 +161,14 @@ fn signed<L: Local, S: PeerStore, K: RequestKeys>(door: &Door<L, S, K>) -> Table
         ("/_matrix/federation/v2/invite/{room_id}/{event_id}", light(put(invite::invite::<L>))),
         ("/_matrix/federation/v1/query/directory", light(get(queries::directory::<L>))),
         ("/_matrix/federation/v1/query/profile", light(get(queries::profile::<L>))),
+        (
+            "/_matrix/federation/v1/publicRooms",
+            light(get(directory::public_rooms::<L>).post(directory::search_public_rooms::<L>)),
+        ),
+        ("/_matrix/federation/v1/hierarchy/{room_id}", heavy(get(directory::hierarchy::<L>))),
         ("/_matrix/federation/v1/user/devices/{user_id}", light(get(queries::devices::<L>))),
         ("/_matrix/federation/v1/user/keys/query", light(post(queries::device_keys::<L>))),
+        ("/_matrix/federation/v1/user/keys/claim", light(post(queries::claim_keys))),
         ("/_matrix/federation/v1/media/download/{media_id}", light(get(media::download::<L>))),
         ("/_matrix/federation/v1/media/thumbnail/{media_id}", light(get(media::thumbnail::<L>))),
     ]
@@ -175,7 +182,7 @@ fn unsigned<L: Local, S: PeerStore, K: RequestKeys>() -> Table<Door<L, S, K>> {
         ("/_matrix/key/v2/server", get(keys::server)),
         ("/_matrix/key/v2/server/{key_id}", get(keys::server)),
         ("/_matrix/key/v2/query", post(keys::query_batch::<L, S, K>)),
-        ("/_matrix/key/v2/query/{server_name}", get(keys::query)),
+        ("/_matrix/key/v2/query/{server_name}", get(keys::query::<L, S, K>)),
     ]
 }
 

@@ -93,6 +93,7 @@ mod tests {
         }
     }
 
+    /// S2S 4 our keys are published.
     #[test]
     fn every_current_key_signs_the_document() {
         let keys = two_keys();
@@ -107,6 +108,7 @@ mod tests {
         assert_eq!(signatures.as_object().unwrap().len(), 2);
     }
 
+    /// S2S 4 our keys are published.
     #[test]
     fn a_key_is_never_published_as_current_and_as_old() {
         let keys = two_keys();

@@ -37,6 +37,8 @@ pub mod connection;
 mod dial;
 pub mod discovery;
 pub mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod inbound;
 pub mod key_document;
 pub mod limits;
@@ -140,6 +142,19 @@ pub trait PeerStore: Send + Sync + 'static {
         keys: BTreeMap<OwnedServerSigningKeyId, ServerKey>,
     ) -> impl Future<Output = Result<(), StorageUnavailable>> + Send;
 
+    /// The last good document in which a server published its keys.
+    fn key_document(
+        &self,
+        server: &ServerName,
+    ) -> impl Future<Output = Result<Option<KeyDocument>, StorageUnavailable>> + Send;
+
+    /// Keeps such a document instead of the one before.
+    fn keep_key_document(
+        &self,
+        server: &ServerName,
+        document: KeyDocument,
+    ) -> impl Future<Output = Result<(), StorageUnavailable>> + Send;
+
     /// How long a peer is to be left alone; `None` while it answers.
     fn back_off(&self, peer: &ServerName) -> impl Future<Output = Result<Option<BackOff>, StorageUnavailable>> + Send;
 
@@ -173,6 +188,17 @@ pub struct ServerKey {
     pub key: Base64,
     /// What the server says about the end of the key.
     pub validity: Validity,
+}
+
+/// A document in which another server published its keys, as it was signed by that server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyDocument {
+    /// The document as canonical JSON.
+    pub text: String,
+    /// When it was fetched.
+    pub fetched_at: MilliSecondsSinceUnixEpoch,
+    /// Until when it is good, as it says itself.
+    pub valid_until: MilliSecondsSinceUnixEpoch,
 }
 
 /// How long a server's key is good.

@@ -126,6 +126,19 @@ pub const ROOM_VERSIONS_MAX: usize = 100;
 /// Users of one question for device keys. More: 400.
 pub const KEY_QUERY_USERS_MAX: usize = 500;
 
+/// Rooms on one page of a directory, ours or a peer's. More is asked for, or 0, which means all: this many.
+pub const PUBLIC_ROOMS_MAX: usize = 100;
+
+/// Bytes of a text that public rooms are searched for, and of a place in the list. More: 400.
+pub const SEARCH_BYTES_MAX: usize = 1024;
+
+/// Types of rooms that one search names. More: 400.
+pub const ROOM_TYPES_MAX: usize = 20;
+
+/// Rooms below a space that one answer tells of; those behind them are left out.
+/// Source: Synapse looks at 50.
+pub const SPACE_CHILDREN_MAX: usize = 100;
+
 /// Bytes of an id of a medium. More: 404.
 pub const MEDIA_ID_BYTES_MAX: usize = 255;
 
@@ -267,6 +280,21 @@ pub const UNKNOWN_KEYS_MAX: usize = 64;
 
 /// Servers whose keys are fetched at a time.
 pub const KEY_FETCHES_MAX: usize = 32;
+
+/// Servers that are asked for other servers' keys. More: the configuration is refused.
+pub const NOTARIES_MAX: usize = 8;
+
+/// Documents that are looked at in the answer of a notary. More: the rest is ignored.
+pub const NOTARY_DOCUMENTS_MAX: usize = 16;
+
+/// Servers whose keys are fetched at a time because somebody asks us as a notary: anybody may ask. More: what is known is answered.
+pub const NOTARY_FETCHES_MAX: usize = 8;
+
+/// How long somebody who asks us as a notary waits for the server in question. Longer: what is known is answered.
+pub const NOTARY_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// Bytes of a key document that is kept, to be told as a notary. Longer ones are not told. Most have less than 1000.
+pub const KEY_DOCUMENT_BYTES_MAX: usize = 64 * 1024;
 
 /// Destinations that are sent to at a time. More: they wait for their turn.
 pub const WORKERS_MAX: usize = 64;

@@ -10,6 +10,7 @@ use ruma::{
     EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedServerName, RoomAliasId, RoomId,
     RoomVersionId, ServerName, UserId,
 };
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{Pdu, Refusal, StorageUnavailable};
@@ -92,7 +93,7 @@ pub trait LocalRooms: Send + Sync + 'static {
         is_typing: bool,
     ) -> impl Future<Output = ()> + Send;
 
-    /// A user of the peer has read up to an event. Whatever is wrong with it, it is ignored.
+    /// A user of the peer has read up to an event, in the room or in the thread that hangs from another one. Whatever is wrong with it, it is ignored.
     /// Source: <https://spec.matrix.org/v1.19/server-server-api/#receipts>
     fn read_receipt(
         &self,
@@ -100,6 +101,7 @@ pub trait LocalRooms: Send + Sync + 'static {
         room_id: &RoomId,
         user_id: &UserId,
         event_id: &EventId,
+        thread: Option<&EventId>,
         at: MilliSecondsSinceUnixEpoch,
     ) -> impl Future<Output = ()> + Send;
 }
@@ -128,6 +130,17 @@ pub trait Handshakes: Send + Sync + 'static {
         room_id: &RoomId,
         event_id: &EventId,
         wish: Wish,
+        event: Pdu,
+    ) -> impl Future<Output = Result<Accepted, Refusal>> + Send;
+
+    /// The same for a join of a peer that can do without most members: in a large room the answer then leaves out the membership
+    /// events but those that a nameless room is called by, and from the auth chain what the state has.
+    /// Source: <https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv2send_joinroomideventid>
+    fn accept_join_without_members(
+        &self,
+        origin: &ServerName,
+        room_id: &RoomId,
+        event_id: &EventId,
         event: Pdu,
     ) -> impl Future<Output = Result<Accepted, Refusal>> + Send;
 
@@ -161,6 +174,23 @@ pub trait Directory: Send + Sync + 'static {
         origin: &ServerName,
         user_id: &UserId,
     ) -> impl Future<Output = Result<BTreeMap<String, String>, Refusal>> + Send;
+
+    /// A page of the rooms of this server that everybody may find, in a stable order.
+    /// Source: <https://spec.matrix.org/v1.19/server-server-api/#published-room-directory>
+    fn public_rooms(
+        &self,
+        origin: &ServerName,
+        search: PublicSearch,
+    ) -> impl Future<Output = Result<PublicRooms, Refusal>> + Send;
+
+    /// A space and the rooms right below it, as far as the peer may see them.
+    /// Source: <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1hierarchyroomid>
+    fn hierarchy(
+        &self,
+        origin: &ServerName,
+        room_id: &RoomId,
+        suggested_only: bool,
+    ) -> impl Future<Output = Result<Hierarchy, Refusal>> + Send;
 
     /// The id is of a user of this server who can be written to.
     fn has_user(&self, user_id: &UserId) -> impl Future<Output = Result<bool, StorageUnavailable>> + Send;
@@ -236,6 +266,8 @@ pub struct Accepted {
     pub before: StateBefore<Pdu>,
     /// The servers in the room, the peer's own left out.
     pub servers: Vec<OwnedServerName>,
+    /// The state before it lacks members.
+    pub members_omitted: bool,
 }
 
 /// An invite of a user of ours.
@@ -256,6 +288,107 @@ pub struct AliasAnswer {
     pub room_id: OwnedRoomId,
     /// Servers to join it through, this one first.
     pub servers: Vec<OwnedServerName>,
+}
+
+/// Which public rooms are looked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PublicSearch {
+    /// A part of the name, the topic or the alias, whatever the case.
+    pub text: Option<String>,
+    /// Only rooms of one of these types; none: of rooms without a type.
+    pub room_types: Option<Vec<Option<String>>>,
+    /// Where a page before it ended or began, as [`PublicRooms`] said.
+    pub since: Option<String>,
+    /// Rooms on the page.
+    pub rooms_max: usize,
+}
+
+/// A page of public rooms.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublicRooms {
+    /// The rooms.
+    #[serde(rename = "chunk")]
+    pub rooms: Vec<PublicRoom>,
+    /// Where the next page begins; none: this is the last one.
+    #[serde(rename = "next_batch", skip_serializing_if = "Option::is_none", default)]
+    pub next: Option<String>,
+    /// Where the page before ends; none: this is the first one.
+    #[serde(rename = "prev_batch", skip_serializing_if = "Option::is_none", default)]
+    pub previous: Option<String>,
+    /// About how many rooms there are in all.
+    #[serde(rename = "total_room_count_estimate", skip_serializing_if = "Option::is_none", default)]
+    pub total: Option<u64>,
+}
+
+/// What is told of a room to who is not in it.
+/// Source: <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1publicrooms>
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublicRoom {
+    /// Its id.
+    pub room_id: OwnedRoomId,
+    /// Its name.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub name: Option<String>,
+    /// What it is about.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub topic: Option<String>,
+    /// Its main alias.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub canonical_alias: Option<String>,
+    /// Its picture, an `mxc` address.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub avatar_url: Option<String>,
+    /// People in it.
+    #[serde(rename = "num_joined_members")]
+    pub joined: u64,
+    /// Whoever is not in it can read it.
+    pub world_readable: bool,
+    /// Guests can enter it.
+    pub guest_can_join: bool,
+    /// Who enters it; none says `public`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub join_rule: Option<String>,
+    /// `m.space`, or another type of room.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub room_type: Option<String>,
+}
+
+/// A space and what is right below it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Hierarchy {
+    /// The space.
+    pub room: Parent,
+    /// Rooms below it that the peer may see, in the order of the space.
+    pub children: Vec<Child>,
+    /// Rooms below it that are here, and which the peer may not see.
+    #[serde(rename = "inaccessible_children")]
+    pub hidden: Vec<OwnedRoomId>,
+}
+
+/// The space itself.
+#[derive(Debug, Clone, Serialize)]
+pub struct Parent {
+    /// What is told of it.
+    #[serde(flatten)]
+    pub room: Child,
+    /// The state events that name its children: type, state key, content, sender and time.
+    pub children_state: Vec<Pdu>,
+}
+
+/// A room of a space.
+#[derive(Debug, Clone, Serialize)]
+pub struct Child {
+    /// What is told of it.
+    #[serde(flatten)]
+    pub room: PublicRoom,
+    /// The rooms whose members may enter it, where its join rule names some.
+    #[serde(rename = "allowed_room_ids", skip_serializing_if = "Vec::is_empty")]
+    pub allowed: Vec<OwnedRoomId>,
+    /// Its version.
+    pub room_version: RoomVersionId,
+    /// How messages in it are encrypted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<String>,
 }
 
 /// A file on its way to a peer.

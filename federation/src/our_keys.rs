@@ -295,6 +295,7 @@ mod tests {
         assert!(!error.to_string().contains("YJDB"), "{error}");
     }
 
+    /// S2S 4 the form of key ids and keys.
     #[test]
     fn two_new_keys_have_two_ids() {
         let (one, two) = (SigningKey::from_random(&[1; 32]), SigningKey::from_random(&[2; 32]));

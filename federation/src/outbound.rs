@@ -70,6 +70,8 @@ struct Lanes<Cursor> {
     waiting: BTreeMap<OwnedServerName, MilliSecondsSinceUnixEpoch>,
     edus: HashMap<OwnedServerName, Edus>,
     in_flight: HashMap<OwnedServerName, InFlight<Cursor>>,
+    /// What is just on its way there is not sent again.
+    forgotten: BTreeSet<OwnedServerName>,
     /// Refusals in a row of servers that are reachable.
     refusals: HashMap<OwnedServerName, u32>,
     transactions: u64,
@@ -84,6 +86,7 @@ impl<S: PeerStore, O: Outbox> Outbound<S, O> {
             waiting: BTreeMap::new(),
             edus: HashMap::new(),
             in_flight: HashMap::new(),
+            forgotten: BTreeSet::new(),
             refusals: HashMap::new(),
             transactions: 0,
         };
@@ -117,6 +120,19 @@ impl<S: PeerStore, O: Outbox> Outbound<S, O> {
         }
         drop(lanes);
         self.shared.woken.notify_one();
+    }
+
+    /// Events of these servers' unanswered transactions are read from the outbox again, which may no longer have them; typing notices and read receipts are
+    /// dropped. A request that is on its way ends as it may.
+    pub fn forget(&self, destinations: &[OwnedServerName]) {
+        let mut lanes = self.shared.lanes.lock();
+        for server in destinations {
+            lanes.in_flight.remove(server);
+            lanes.edus.remove(server);
+            if lanes.running.contains(server) {
+                lanes.forgotten.insert(server.clone());
+            }
+        }
     }
 
     /// How it stands with a server.

@@ -151,6 +151,7 @@ fn redirected(from: &Uri, location: &str) -> Option<Uri> {
 mod tests {
     use super::*;
 
+    /// S2S 3 redirects are followed within bounds.
     #[test]
     fn redirects_lead_where_they_say() {
         let from: Uri = "https://a.example:8443/folder/file?query".parse().unwrap();

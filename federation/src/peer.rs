@@ -19,17 +19,20 @@ use crate::{
     error::FederationError,
     limits::{
         BACKFILL_EVENTS_MAX, EVENTS_ANSWER_BYTES_MAX, INVITE_STATE_EVENTS_MAX, MISSING_EVENTS_MAX, PDU_TEXT_BYTES_MAX,
-        SERVERS_IN_ANSWER_MAX, SMALL_ANSWER_BYTES_MAX, STATE_ANSWER_BYTES_MAX, STATE_ANSWER_EVENTS_MAX,
+        PUBLIC_ROOMS_MAX, SEARCH_BYTES_MAX, SERVERS_IN_ANSWER_MAX, SMALL_ANSWER_BYTES_MAX, STATE_ANSWER_BYTES_MAX,
+        STATE_ANSWER_EVENTS_MAX,
     },
-    local::{AliasAnswer, Gap, StateBefore, Template, Wish},
+    local::{AliasAnswer, Gap, PublicRooms, PublicSearch, StateBefore, Template, Wish},
     request_signature::server_name,
 };
 
+pub use join::{JoinAnswer, JoinPiece};
 pub use media::RemoteMedium;
 use split::{Parts, Splitter};
 
+mod join;
 mod media;
-mod split;
+pub(crate) mod split;
 
 /// What stands unescaped in a path or query: the letters that no parser changes.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -41,15 +44,6 @@ const V2: &str = "/_matrix/federation/v2";
 pub struct Peer<'a, S> {
     connections: &'a Connections<S>,
     server: &'a ServerName,
-}
-
-/// What a peer says when our user has joined its room. All of it is the peer's claim.
-#[derive(Debug)]
-pub struct Joined {
-    /// The join as the peer keeps it, with its own signature where the room's rules ask for one.
-    pub event: Option<Pdu>,
-    /// The room's state before the join, and what authorises it.
-    pub before: StateBefore<Pdu>,
 }
 
 /// The program that a server runs, as it says.
@@ -112,16 +106,11 @@ impl<S: PeerStore> Peer<'_, S> {
         room_id: &RoomId,
         event_id: &EventId,
         event: &CanonicalJsonObject,
-    ) -> Result<Joined, FederationError> {
+    ) -> Result<JoinAnswer, FederationError> {
         let target = format!("{V2}/send_join/{}/{}?omit_members=false", escape(room_id), escape(event_id));
         let call = Call::with(Method::PUT, &target, event).slow();
         let splitter = state_splitter(&["state", "auth_chain"], &["event", "members_omitted"]);
-        let mut parts = self.taken_apart(call, splitter, STATE_ANSWER_BYTES_MAX).await?;
-        if parts.field("members_omitted").is_some_and(|omitted| omitted.get() != "false") {
-            return Err(FederationError::BadAnswer("members are left out"));
-        }
-        let event = parts.field("event").filter(|event| event.get() != "null");
-        Ok(Joined { event, before: state_of(&mut parts, "state", "auth_chain")? })
+        Ok(JoinAnswer::new(self.connections.open(self.server, call).await?, splitter))
     }
 
     /// Hands in a signed leave, or the refusal of an invite.
@@ -146,8 +135,12 @@ impl<S: PeerStore> Peer<'_, S> {
     ) -> Result<Vec<Box<RawValue>>, FederationError> {
         let target = format!("{V1}/send_knock/{}/{}", escape(room_id), escape(event_id));
         let call = Call::with(Method::PUT, &target, event);
-        let splitter = Splitter::new(&["knock_room_state"], &[], INVITE_STATE_EVENTS_MAX, PDU_TEXT_BYTES_MAX);
-        listed(&mut self.taken_apart(call, splitter, EVENTS_ANSWER_BYTES_MAX).await?, "knock_room_state")
+        let splitter = Splitter::new(&["knock_room_state"], &[], STATE_ANSWER_EVENTS_MAX, PDU_TEXT_BYTES_MAX);
+        let mut parts = self.taken_apart(call, splitter, EVENTS_ANSWER_BYTES_MAX).await?;
+        // The knock was taken: that too much is shown with it changes nothing.
+        let mut room_state = listed(&mut parts, "knock_room_state")?;
+        room_state.truncate(INVITE_STATE_EVENTS_MAX);
+        Ok(room_state)
     }
 
     /// Invites a user of the peer. The answer is the invite with the peer's signature added, if it is honest.
@@ -275,6 +268,45 @@ impl<S: PeerStore> Peer<'_, S> {
             _ => None,
         });
         Ok(texts.collect())
+    }
+
+    /// A page of the peer's public rooms. Entries that cannot be read are left out, as are more than were asked for.
+    /// Source: <https://spec.matrix.org/v1.19/server-server-api/#post_matrixfederationv1publicrooms>
+    pub async fn public_rooms(&self, search: &PublicSearch) -> Result<PublicRooms, FederationError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            chunk: Vec<Box<RawValue>>,
+            next_batch: Option<String>,
+            prev_batch: Option<String>,
+            total_room_count_estimate: Option<u64>,
+        }
+        let rooms_max = search.rooms_max.clamp(1, PUBLIC_ROOMS_MAX);
+        let text = |text: &String| CanonicalJsonValue::String(text.clone());
+        let limit = CanonicalJsonValue::Integer(i32::try_from(rooms_max).unwrap_or(1).into());
+        let mut content = CanonicalJsonObject::from([("limit".to_owned(), limit)]);
+        content.extend(search.since.iter().map(|since| ("since".to_owned(), text(since))));
+        if let Some(wanted) = &search.text {
+            let filter = [("generic_search_term".to_owned(), text(wanted))];
+            content.insert("filter".to_owned(), CanonicalJsonValue::Object(filter.into()));
+        }
+        let target = format!("{V1}/publicRooms");
+        let answer: Answer = self.small(Call::with(Method::POST, &target, &content)).await?;
+        let rooms = answer.chunk.iter().filter_map(|room| serde_json::from_str(room.get()).ok());
+        Ok(PublicRooms {
+            rooms: rooms.take(rooms_max).collect(),
+            next: answer.next_batch.filter(|next| next.len() <= SEARCH_BYTES_MAX),
+            previous: answer.prev_batch.filter(|previous| previous.len() <= SEARCH_BYTES_MAX),
+            total: answer.total_room_count_estimate,
+        })
+    }
+
+    /// Asks a policy server to sign an event. Gives its signature, unchecked.
+    /// Source: <https://spec.matrix.org/v1.19/server-server-api/#post_matrixpolicyv1sign>
+    pub async fn policy_signature(&self, event: &CanonicalJsonObject) -> Result<String, FederationError> {
+        let mut answer: BTreeMap<String, BTreeMap<String, String>> =
+            self.small(Call::with(Method::POST, "/_matrix/policy/v1/sign", event)).await?;
+        let signature = answer.remove(self.server.as_str()).and_then(|mut keys| keys.remove("ed25519:policy_server"));
+        signature.ok_or(FederationError::BadAnswer("no signature of the policy server"))
     }
 
     /// Hands in a transaction. Gives the events that the peer did not take, with its reasons.

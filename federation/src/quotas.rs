@@ -44,6 +44,14 @@ pub struct Budget {
     pub body_kib: Rate,
 }
 
+impl Budget {
+    /// Rates that nobody reaches.
+    pub const UNBOUNDED: Self = {
+        let any = Rate { per_second: 1_000_000, burst: 1_000_000 };
+        Self { parallel_max: 32, requests: any, pdus: any, body_kib: any }
+    };
+}
+
 impl Default for Budget {
     /// What a server of some thousand users that catches up after a night does not reach.
     fn default() -> Self {

@@ -1,6 +1,7 @@
 //! The keys of other servers: fetched from them, checked, believed for as long as the specification says.
 //!
 //! Keys are kept for ever, in the port [`PeerStore`]: old events are checked with old keys. The bytes behind a key id never change.
+//! Where a server does not give its keys, notaries are asked ([`notaries`]); and what servers gave is told to who asks us as one.
 //! Source: <https://spec.matrix.org/v1.19/server-server-api/#retrieving-server-keys>
 //! May import: `connection`, `limits`, `clock`.
 
@@ -11,21 +12,30 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use ruma::{CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedServerName, OwnedServerSigningKeyId, ServerName};
+use ruma::{
+    CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedServerName, OwnedServerSigningKeyId, ServerName,
+    serde::{Base64, base64::Standard},
+};
 use tokio::{sync::Semaphore, task::JoinSet};
 
 use crate::{
-    PeerStore, ServerKey, Validity,
+    KeyDocument, PeerStore, ServerKey, Validity,
     clock::{Ambient, later},
     connection::{Call, Connections},
     error::FederationError,
     limits::{
-        KEY_FETCH_PAUSE_MAX, KEY_FETCH_PAUSE_MIN, KEY_FETCHES_MAX, SERVERS_IN_MEMORY_MAX, SMALL_ANSWER_BYTES_MAX,
-        UNKNOWN_KEYS_MAX,
+        KEY_DOCUMENT_BYTES_MAX, KEY_FETCH_PAUSE_MAX, KEY_FETCH_PAUSE_MIN, KEY_FETCHES_MAX, NOTARY_FETCHES_MAX,
+        SERVERS_IN_MEMORY_MAX, SMALL_ANSWER_BYTES_MAX, UNKNOWN_KEYS_MAX,
     },
 };
 
-mod document;
+pub(crate) mod document;
+mod notaries;
+
+/// Keys whose secret half everybody can know: that of the specification, and one that many servers were set up with (CVE-2026-24044, ELEMENTSEC-2025-1670).
+/// Source: <https://spec.matrix.org/v1.19/appendices/#cryptographic-test-vectors>
+const PUBLISHED_KEYS: [&str; 2] =
+    ["XGX0JRS2Af3be3knz2fBiRbApjm2Dh61gXDJA8kcJNI", "l/O9hxMVKB6Lg+3Hqf0FQQZhVESQcMzbPN1Cz2nM3og"];
 
 /// What is known of servers' keys, by server and key id.
 pub type KnownKeys = BTreeMap<OwnedServerName, BTreeMap<OwnedServerSigningKeyId, ServerKey>>;
@@ -34,8 +44,11 @@ pub type KnownKeys = BTreeMap<OwnedServerName, BTreeMap<OwnedServerSigningKeyId,
 pub struct ServerKeys<S> {
     connections: Arc<Connections<S>>,
     refused: BTreeSet<[u8; 32]>,
+    notaries: Vec<OwnedServerName>,
     servers: Mutex<HashMap<OwnedServerName, Arc<tokio::sync::Mutex<Entry>>>>,
     fetches: Arc<Semaphore>,
+    /// Fetches for who asks us as a notary.
+    notary_fetches: Semaphore,
 }
 
 /// What is remembered of one server. Who holds its lock may fetch: there is one fetch at a time.
@@ -43,11 +56,22 @@ pub struct ServerKeys<S> {
 struct Entry {
     is_loaded: bool,
     keys: BTreeMap<OwnedServerSigningKeyId, ServerKey>,
+    /// The last good document of the server itself.
+    document: Option<KeyDocument>,
     /// No fetch at all before this.
     next_fetch: Option<MilliSecondsSinceUnixEpoch>,
     failures: u32,
     /// Keys for whose sake there was a fetch that did not help, and when there may be another.
     missed: BTreeMap<OwnedServerSigningKeyId, (u32, MilliSecondsSinceUnixEpoch)>,
+}
+
+/// Who says something about the keys of a server.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Teller {
+    /// The server, now.
+    Itself,
+    /// Somebody who heard it from the server, perhaps long ago.
+    Notary,
 }
 
 /// What a key is wanted for.
@@ -71,10 +95,20 @@ impl Use {
 }
 
 impl<S: PeerStore> ServerKeys<S> {
-    /// Keys asked for over these connections. Keys with the bytes in `refused`, published or stolen ones, count for nothing.
-    pub fn new(connections: Arc<Connections<S>>, refused: BTreeSet<[u8; 32]>) -> Self {
+    /// Keys asked for over these connections. Keys with the bytes in `refused`, and the published ones, count for nothing: neither
+    /// for requests nor for events.
+    pub fn new(connections: Arc<Connections<S>>, mut refused: BTreeSet<[u8; 32]>) -> Self {
+        let published = PUBLISHED_KEYS.iter().filter_map(|key| Base64::<Standard, [u8; 32]>::parse(key).ok());
+        refused.extend(published.map(Base64::into_inner));
         let fetches = Arc::new(Semaphore::new(KEY_FETCHES_MAX));
-        Self { connections, refused, servers: Mutex::default(), fetches }
+        let notary_fetches = Semaphore::new(NOTARY_FETCHES_MAX);
+        Self { connections, refused, notaries: Vec::new(), servers: Mutex::default(), fetches, notary_fetches }
+    }
+
+    /// The same, which asks these servers, in turn, for keys that a server itself does not give.
+    #[must_use]
+    pub fn with_notaries(self, notaries: Vec<OwnedServerName>) -> Self {
+        Self { notaries, ..self }
     }
 
     /// Those of the keys with which the origin may sign requests now. A fetch that fails is the same as a key that is not there.
@@ -135,21 +169,30 @@ impl<S: PeerStore> ServerKeys<S> {
     ) -> Result<BTreeMap<OwnedServerSigningKeyId, ServerKey>, FederationError> {
         let entry = self.entry(server);
         let mut entry = entry.lock().await;
-        if !entry.is_loaded {
-            entry.keys = self.connections.store().server_keys(server).await?;
-            entry.keys.retain(|_, key| self.is_usable(key));
-            entry.is_loaded = true;
-        }
+        self.load(server, &mut entry).await?;
         if entry.is_worth_a_fetch(key_ids, wanted, self.ambient().now()) {
             self.fetch(server, &mut entry).await?;
+            self.ask_notaries(server, &mut entry, key_ids, wanted).await?;
             entry.note_missed(key_ids, wanted, self.ambient());
         }
-        let known = key_ids.iter().filter_map(|key_id| Some((key_id.clone(), entry.keys.get(key_id)?.clone())));
-        Ok(known.collect())
+        Ok(entry.known(key_ids))
+    }
+
+    async fn load(&self, server: &ServerName, entry: &mut Entry) -> Result<(), FederationError> {
+        if !entry.is_loaded {
+            let store = self.connections.store();
+            entry.keys = store.server_keys(server).await?;
+            entry.keys.retain(|_, key| self.is_usable(key));
+            entry.document = store.key_document(server).await?;
+            entry.is_loaded = true;
+        }
+        Ok(())
     }
 
     /// Asks the server, and takes in what it says. That it does not answer is no error.
     async fn fetch(&self, server: &ServerName, entry: &mut Entry) -> Result<(), FederationError> {
+        // Also when nobody waits to its end.
+        entry.next_fetch = Some(later(self.ambient().now(), KEY_FETCH_PAUSE_MIN));
         let fetched = async {
             let _turn = self.fetches.acquire().await.ok().ok_or(FederationError::Busy)?;
             // A server that is left alone is asked all the same: its own request may be what brings it back.
@@ -157,19 +200,17 @@ impl<S: PeerStore> ServerKeys<S> {
             let text = self.connections.exchange(server, call, SMALL_ANSWER_BYTES_MAX).await?;
             let document: CanonicalJsonObject =
                 serde_json::from_slice(&text).ok().ok_or(FederationError::BadAnswer("keys that are no JSON object"))?;
-            document::keys_of(server, &document, self.ambient().now())
+            let keys = document::keys_of(server, &document, self.ambient().now())?;
+            Ok((keys, document))
         }
         .await;
         let now = self.ambient().now();
         match fetched {
-            Ok(mut keys) => {
-                keys.retain(|_, key| self.is_usable(key));
+            Ok((keys, document)) => {
                 entry.failures = 0;
                 entry.next_fetch = Some(later(now, KEY_FETCH_PAUSE_MIN));
-                let news = entry.merge(keys);
-                if !news.is_empty() {
-                    self.connections.store().keep_server_keys(server, news).await?;
-                }
+                self.keep_document(server, entry, &keys, &document).await?;
+                self.take_in(server, entry, keys, Teller::Itself).await?;
             }
             Err(FederationError::Storage(error)) => return Err(error.into()),
             Err(error) => {
@@ -177,6 +218,41 @@ impl<S: PeerStore> ServerKeys<S> {
                 entry.next_fetch = Some(later(now, self.ambient().jittered(grown(entry.failures))));
                 entry.failures = entry.failures.saturating_add(1);
             }
+        }
+        Ok(())
+    }
+
+    /// Takes in keys that a document says, but those that count for nothing.
+    async fn take_in(
+        &self,
+        server: &ServerName,
+        entry: &mut Entry,
+        mut keys: BTreeMap<OwnedServerSigningKeyId, ServerKey>,
+        teller: Teller,
+    ) -> Result<(), FederationError> {
+        keys.retain(|_, key| self.is_usable(key));
+        let news = entry.merge(keys, teller);
+        if !news.is_empty() {
+            self.connections.store().keep_server_keys(server, news).await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps a document of the server, if all that it says may be told on.
+    async fn keep_document(
+        &self,
+        server: &ServerName,
+        entry: &mut Entry,
+        keys: &BTreeMap<OwnedServerSigningKeyId, ServerKey>,
+        document: &CanonicalJsonObject,
+    ) -> Result<(), FederationError> {
+        let Ok(text) = serde_json::to_string(document) else { return Ok(()) };
+        let may_be_told = keys.values().all(|key| self.is_usable(key)) && !entry.is_contradicted_by(keys);
+        if may_be_told && text.len() <= KEY_DOCUMENT_BYTES_MAX {
+            let valid_until = time(document.get("valid_until_ts"));
+            let kept = KeyDocument { text, fetched_at: self.ambient().now(), valid_until };
+            self.connections.store().keep_key_document(server, kept.clone()).await?;
+            entry.document = Some(kept);
         }
         Ok(())
     }
@@ -199,6 +275,16 @@ impl<S: PeerStore> ServerKeys<S> {
 }
 
 impl Entry {
+    fn known(&self, key_ids: &BTreeSet<OwnedServerSigningKeyId>) -> BTreeMap<OwnedServerSigningKeyId, ServerKey> {
+        key_ids.iter().filter_map(|key_id| Some((key_id.clone(), self.keys.get(key_id)?.clone()))).collect()
+    }
+
+    /// One of the keys has other bytes than the one that is known by its id.
+    fn is_contradicted_by(&self, keys: &BTreeMap<OwnedServerSigningKeyId, ServerKey>) -> bool {
+        keys.iter()
+            .any(|(key_id, key)| self.keys.get(key_id).is_some_and(|known| known.key.as_bytes() != key.key.as_bytes()))
+    }
+
     fn is_worth_a_fetch(
         &self,
         key_ids: &BTreeSet<OwnedServerSigningKeyId>,
@@ -240,6 +326,7 @@ impl Entry {
     fn merge(
         &mut self,
         keys: BTreeMap<OwnedServerSigningKeyId, ServerKey>,
+        teller: Teller,
     ) -> BTreeMap<OwnedServerSigningKeyId, ServerKey> {
         let mut news = BTreeMap::new();
         for (key_id, key) in keys {
@@ -248,7 +335,7 @@ impl Entry {
                 tracing::warn!(%key_id, "A server shows another key under a known id: it is not taken");
                 continue;
             }
-            let validity = known.map_or(key.validity, |known| merged(known.validity, key.validity));
+            let validity = known.map_or(key.validity, |known| merged(known.validity, key.validity, teller));
             if known.is_none_or(|known| known.validity != validity) {
                 let key = ServerKey { validity, ..key };
                 self.keys.insert(key_id.clone(), key.clone());
@@ -259,11 +346,13 @@ impl Entry {
     }
 }
 
-/// What holds after a later document: a key in use is extended, never cut short but by saying that it ended.
-fn merged(known: Validity, told: Validity) -> Validity {
+/// What holds after another document: a key in use is extended, never cut short but by saying that it ended. That a key which
+/// ended is in use again, only the server itself can say: what a notary shows may be from before the end.
+fn merged(known: Validity, told: Validity, teller: Teller) -> Validity {
     match (known, told) {
         (Validity::Until(known), Validity::Until(told)) => Validity::Until(known.max(told)),
         (Validity::Expired(known), Validity::Expired(told)) => Validity::Expired(known.min(told)),
+        (Validity::Expired(_), Validity::Until(_)) if teller == Teller::Notary => known,
         (_, told) => told,
     }
 }

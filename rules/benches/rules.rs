@@ -5,7 +5,7 @@
 //! | `draft` | 2 SHA-256, 1 Ed25519 signature, 3 serialisations |
 //! | `verify` | 1 parse, 2 SHA-256, 1 Ed25519 verification |
 //! | `authorize` | 4 look-ups in a state |
-//! | `resolve` | a fork in which two people joined, in a room of 10,000 members |
+//! | `resolve` | a fork in which two people joined, and one in which a thousand did on either side, in a room of 10,000 members |
 
 #![expect(clippy::unwrap_used, reason = "a bench ends at the first failure")]
 
@@ -137,32 +137,42 @@ fn one_event(criterion: &mut Criterion, room: &Room) {
     group.finish();
 }
 
-fn a_fork(criterion: &mut Criterion, room: &Room) {
+/// Two sides of a room, on each of which so many people joined.
+fn forked(room: &Room, joins: usize) -> (Vec<StateMap<OwnedEventId>>, HashMap<OwnedEventId, Arc<Event>>) {
     let mut events = room.events.clone();
     let ids: StateMap<OwnedEventId> =
         room.state.iter().map(|(key, event)| (key.clone(), event.event_id().clone())).collect();
-    let states = [MEMBERS, MEMBERS + 1].map(|number| {
-        let auth_events = room.auth_events(&user(number), &join(number));
-        let event = Arc::new(room.make(&user(number), join(number), auth_events));
+    let sides = [MEMBERS, MEMBERS + joins].map(|first| {
         let mut state = ids.clone();
-        state.extend(change_of(&event).map(|key| (key, event.event_id().clone())));
-        events.insert(event.event_id().clone(), event);
+        for number in first..first + joins {
+            let auth_events = room.auth_events(&user(number), &join(number));
+            let event = Arc::new(room.make(&user(number), join(number), auth_events));
+            state.extend(change_of(&event).map(|key| (key, event.event_id().clone())));
+            events.insert(event.event_id().clone(), event);
+        }
         state
     });
-    let (shared, conflicted) = split(&states);
-    let fetch = |id: &EventId| events.get(id).cloned();
+    (sides.to_vec(), events)
+}
+
+fn forks(criterion: &mut Criterion, room: &Room) {
     let mut group = criterion.benchmark_group("resolve");
-    group.throughput(Throughput::Elements(1));
-    group.bench_function("two_joins_10000_members", |bencher| {
-        bencher.iter(|| resolve_conflict(&room.version, &shared, black_box(&conflicted), &fetch).unwrap());
-    });
+    for (name, joins) in [("two_joins_10000_members", 1), ("two_thousand_joins_10000_members", 1_000)] {
+        let (states, events) = forked(room, joins);
+        let (shared, conflicted) = split(&states);
+        let fetch = |id: &EventId| events.get(id).cloned();
+        group.throughput(Throughput::Elements(2 * u64::try_from(joins).unwrap()));
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| resolve_conflict(&room.version, &shared, black_box(&conflicted), &fetch).unwrap());
+        });
+    }
     group.finish();
 }
 
 fn all(criterion: &mut Criterion) {
     let room = Room::new();
     one_event(criterion, &room);
-    a_fork(criterion, &room);
+    forks(criterion, &room);
 }
 
 criterion_group!(rules_of_rooms, all);

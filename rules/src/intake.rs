@@ -128,6 +128,15 @@ impl Intake {
         Self { version, scope: Scope::AuthChain, stage: Stage::Raw(raw, Caps::Lifted) }
     }
 
+    /// What the event says of itself, before its signatures are checked.
+    #[must_use]
+    pub fn formed(&self) -> Option<&WellFormedPdu> {
+        match &self.stage {
+            Stage::Shaped(pdu) => Some(pdu),
+            _ => None,
+        }
+    }
+
     /// The event, once its signatures were checked.
     #[must_use]
     pub fn event(&self) -> Option<&Arc<Event>> {

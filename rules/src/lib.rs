@@ -15,8 +15,8 @@
 //! | 6 the current state | [`authorization::check`] | **soft-fail**: kept, neither shown nor built upon |
 //!
 //! Before step 1 the caller knows that it takes part in the room, and of which version the room is by the create event
-//! that it holds. An event whose auth events or state before cannot be found out is held, not rejected. Step 7, policy
-//! servers, is not spoken.
+//! that it holds. An event whose auth events or state before cannot be found out is held, not rejected. Step 7, the
+//! room's policy server, takes the network: the server asks it.
 //!
 //! # An event of this server
 //!

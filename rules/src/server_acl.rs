@@ -118,6 +118,7 @@ mod tests {
         ServerAcl(Some(Lists::read(content)))
     }
 
+    /// Hard case 61. S2S 18 how a list is read.
     #[test]
     fn the_vectors_are_judged_as_everybody_does() {
         let vectors: Value = serde_json::from_str(include_str!("../fixtures/vectors/server-acl.json")).unwrap();
@@ -130,6 +131,7 @@ mod tests {
         }
     }
 
+    /// S2S 18 how a list is read.
     #[test]
     fn stars_and_question_marks_stand_for_what_they_say() {
         let cases = [
@@ -148,6 +150,7 @@ mod tests {
     }
 
     /// Hard case 47.
+    /// S2S 18 read once per event.
     #[test]
     fn thousands_of_patterns_full_of_stars_cost_little() {
         let patterns: Vec<String> = (0..4_000).map(|number| format!("*a*a*a*a*{number}")).collect();

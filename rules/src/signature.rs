@@ -272,7 +272,39 @@ fn verify_server(
     }
 }
 
-/// The signatures of a server by algorithms that are known, at least one.
+/// The id under which the policy server of a room signs. Its key stands in the room's state and is published nowhere.
+/// Source: <https://spec.matrix.org/v1.19/server-server-api/#policy-servers>
+pub const POLICY_KEY_ID: &str = "ed25519:policy_server";
+
+/// The policy server of the room signed the event.
+#[must_use]
+pub fn is_signed_by_policy_server(
+    event: &CanonicalJsonObject,
+    server: &ServerName,
+    public: &[u8; KEY_BYTES],
+    version: &Version,
+) -> bool {
+    let all = event.get("signatures").and_then(CanonicalJsonValue::as_object);
+    let of_server = all.and_then(|all| all.get(server.as_str())).and_then(CanonicalJsonValue::as_object);
+    let signature = of_server
+        .and_then(|signatures| signatures.get(POLICY_KEY_ID)?.as_str())
+        .and_then(|text| Base64::<Standard>::parse(text).ok())
+        .and_then(|bytes| Signature::from_slice(bytes.as_bytes()).ok());
+    let (Some(signature), Ok(key)) = (signature, VerifyingKey::from_bytes(public)) else { return false };
+    let bytes = redaction::signed_bytes(event, &version.rules().redaction);
+    key.verify(bytes.as_bytes(), &signature).is_ok()
+}
+
+/// Adds the signature of a policy server, beside all that are there, also those of that very server.
+pub fn add_policy_signature(event: &mut CanonicalJsonObject, server: &ServerName, signature: &str) {
+    let mut signatures = take_object(event, "signatures");
+    let mut own = take_object(&mut signatures, server.as_str());
+    own.insert(POLICY_KEY_ID.to_owned(), CanonicalJsonValue::String(signature.to_owned()));
+    signatures.insert(server.to_string(), CanonicalJsonValue::Object(own));
+    event.insert("signatures".to_owned(), CanonicalJsonValue::Object(signatures));
+}
+
+/// The signatures of a server by algorithms that are known, at least one; what it signed as a policy server is none.
 fn signatures_of<'a>(
     pdu: &'a WellFormedPdu,
     server: &ServerName,
@@ -282,7 +314,7 @@ fn signatures_of<'a>(
     let known: Vec<_> = of_server
         .into_iter()
         .flatten()
-        .filter(|(key_id, _)| key_id.starts_with("ed25519:"))
+        .filter(|(key_id, _)| key_id.starts_with("ed25519:") && key_id.as_str() != POLICY_KEY_ID)
         .map(|(key_id, signature)| (key_id.as_str(), signature))
         .collect();
     if known.is_empty() { Err(BadSignature::Missing(server.to_owned())) } else { Ok(known) }

@@ -101,6 +101,7 @@ pub fn stronger(one: Membership, other: Membership) -> Membership {
 mod tests {
     use super::*;
 
+    /// S2S 17 who sees which history.
     #[test]
     fn a_server_in_the_room_sees_what_its_users_could() {
         use HistoryVisibility::{Invited, Joined, Shared, WorldReadable};

@@ -98,7 +98,7 @@ pub(super) async fn hold(actions: &Actions, user_id: &UserId) -> Result<bool, Ac
         return Ok(false);
     }
     take_name(actions, local).await?;
-    let plan = workspaces::plan(format!("{local}'s workspace"))?;
+    let plan = workspaces::plan(actions, format!("{local}'s workspace"))?;
     let workspace = creation::create_event(actions, user_id, &plan)?;
     let account = Account {
         password_hash: None,
@@ -130,7 +130,7 @@ async fn make(actions: &Actions, new: NewAccount, actor: Option<Actor<'_>>) -> R
         return Err(ActionError::NameTaken(format!("the name `{local}` is taken")));
     }
     take_name(actions, &local).await?;
-    let plan = workspaces::plan(format!("{}'s workspace", new.display_name.as_deref().unwrap_or(&local)))?;
+    let plan = workspaces::plan(actions, format!("{}'s workspace", new.display_name.as_deref().unwrap_or(&local)))?;
     let workspace = creation::create_event(actions, &user_id, &plan)?;
     let account = Account {
         password_hash,
@@ -178,7 +178,7 @@ pub async fn personal_workspace(actions: &Actions, user_id: &UserId) -> Result<O
     let reservation = account.personal_workspace;
     if actions.room(&reservation.room_id).view().await?.is_none() {
         let name = account.display_name.unwrap_or_else(|| user_id.localpart().to_owned());
-        let plan = workspaces::plan(format!("{name}'s workspace"))?;
+        let plan = workspaces::plan(actions, format!("{name}'s workspace"))?;
         let create = creation::read_create(&reservation, &plan.version)?;
         creation::write(actions, user_id, create, plan, None, false).await?;
     }

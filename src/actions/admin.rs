@@ -6,11 +6,14 @@ use rules::{
 };
 use ruma::{OwnedRoomId, OwnedUserId};
 
-use super::{ActionError, Actions, Caller, Page, Window, accounts::must_be_admin, rows, summary};
+use super::{
+    ActionError, Actions, Caller, Page, Window, accounts::must_be_admin, rooms::Federation, rows, summary,
+    view::RoomView,
+};
 use crate::storage::{
     Direction, Home,
     history::{RoomListing, Summary},
-    keyspaces::{ROOM_SETTINGS, ROOMS, SUMMARY, TIP},
+    keyspaces::{ROOMS, SUMMARY},
 };
 
 /// Which rooms are looked for.
@@ -45,8 +48,8 @@ pub struct AdminRoom {
     pub foreign: u64,
     /// Everybody may find and enter it.
     pub is_public: bool,
-    /// Other servers may not take part.
-    pub federation_off: bool,
+    /// Whether other servers take part.
+    pub federation: Federation,
     /// The workspace it belongs to.
     pub workspace_id: Option<OwnedRoomId>,
     /// When it was made.
@@ -100,10 +103,8 @@ fn matches(room_id: &OwnedRoomId, summary: &Summary, search: &Search) -> bool {
 
 /// The room; none: it is gone since the list was read. It is not kept in memory only because an admin lists it.
 async fn describe(actions: &Actions, room_id: OwnedRoomId) -> Result<Option<AdminRoom>, ActionError> {
-    let (home, store) = (Home::room(&room_id), actions.store());
-    let Some(summary) = store.get(&SUMMARY, &home, &()).await? else { return Ok(None) };
-    let Some(tip) = store.get(&TIP, &home, &()).await? else { return Ok(None) };
-    let settings = store.get(&ROOM_SETTINGS, &home, &()).await?.unwrap_or_default();
+    let Some(view) = RoomView::load(actions.store(), &Home::room(&room_id)).await? else { return Ok(None) };
+    let (federation, summary) = (Federation::of(&view), Summary::clone(&view.summary));
     Ok(Some(AdminRoom {
         is_public: summary::is_listed(&summary),
         name: summary.name,
@@ -113,10 +114,10 @@ async fn describe(actions: &Actions, room_id: OwnedRoomId) -> Result<Option<Admi
         creator: summary.creator,
         members: summary.joined,
         foreign: summary.foreign,
-        federation_off: settings.federation_off,
+        federation,
         workspace_id: summary.workspace_id,
         created_at: summary.created_at,
-        last_activity_at: tip.last_activity,
+        last_activity_at: view.tip.last_activity,
         room_id,
     }))
 }

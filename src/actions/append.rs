@@ -26,17 +26,19 @@ use super::{
     view::RoomView,
 };
 use crate::storage::{
-    Arrival, ChangeKind, Commit, Keyspace, Place, Position, StateRoot, StateTree,
-    history::{Head, RoomSettings, SentUnder, Summary, Tip},
+    Arrival, ChangeKind, Commit, Keyspace, Pending, Place, Position, StateRoot, StateTree,
+    history::{Head, SentUnder, Summary, Tip},
     key::Key,
     keyspaces::{ROOM_SETTINGS, SENT_UNDER, STATE_KEYS, SUMMARY, TIP},
     members::Member,
+    room_settings::RoomSettings,
     value::Value,
 };
 
 mod effects;
 mod enter;
 mod erase;
+mod held;
 mod holes;
 mod owed;
 mod references;
@@ -45,9 +47,10 @@ mod several;
 mod store;
 mod template;
 
-pub use enter::{Entering, enter};
+pub use enter::{Entering, Telling, Told, enter, rank};
 pub use erase::{erase, leave};
-pub use remote::{Arriving, Before, Present, Remote, outliers, remote, remote_for};
+pub use held::{give_back, hold_back};
+pub use remote::{Arriving, Before, Present, Remote, hand_in, outliers, remote, remote_for};
 pub(super) use several::{Coming, found_hidden, set_settings, settle, several};
 pub use store::Slot;
 use store::Storing;
@@ -67,6 +70,8 @@ pub struct Writer {
     last_place: Option<Place>,
     /// The number of the first event that is sent to other servers.
     owed_from: Option<u64>,
+    /// The event that was staged last is for a server that is not in the room.
+    tells_outsider: bool,
 }
 
 impl Writer {
@@ -100,6 +105,7 @@ impl Writer {
             changed: StateMap::new(),
             last_place: None,
             owed_from: None,
+            tells_outsider: false,
         })
     }
 
@@ -199,6 +205,11 @@ impl Writer {
         }
     }
 
+    /// Everything that the lane has seen is on disk.
+    fn is_settled(&self) -> bool {
+        self.working.pending.is_empty()
+    }
+
     /// The commit under way: rows of the room, effects on other homes, changes for the feed.
     pub fn commit_mut(&mut self) -> &mut Commit {
         &mut self.commit
@@ -253,14 +264,26 @@ impl Writer {
         transaction_id: Option<String>,
     ) -> Result<Arc<Event>, ActionError> {
         let (event, before) = self.build(sender, draft).await?;
+        self.place_ours(Arc::clone(&event), before, transaction_id).await?;
+        Ok(event)
+    }
+
+    /// Stages an event of a local person, and notes that other servers are told.
+    async fn place_ours(
+        &mut self,
+        event: Arc<Event>,
+        before: StateRoot,
+        transaction_id: Option<String>,
+    ) -> Result<(), ActionError> {
         self.refer(&event).await?;
         // Before the event: who is removed with it is told.
         let has_peers = self.has_peers()?;
-        self.place_at_the_end(Arc::clone(&event), before, transaction_id).await?;
-        if has_peers {
+        self.tells_outsider = false;
+        self.place_at_the_end(event, before, transaction_id).await?;
+        if has_peers || (self.tells_outsider && self.view()?.takes_part()) {
             self.owe_last()?;
         }
-        Ok(event)
+        Ok(())
     }
 
     /// Remembers under which transaction id its sender asked for the event that was staged last.
@@ -354,7 +377,14 @@ impl Writer {
     ///
     /// # Errors
     /// [`ActionError::Busy`] when nothing was written and a repeat may succeed.
-    pub async fn commit(mut self) -> Result<Arc<RoomView>, ActionError> {
+    pub async fn commit(self) -> Result<Arc<RoomView>, ActionError> {
+        let (view, durable) = self.hand_over().await?;
+        durable.await?;
+        Ok(view)
+    }
+
+    /// [`Writer::commit`] without the wait: nobody is told of it before the answer is there.
+    async fn hand_over(mut self) -> Result<(Arc<RoomView>, Pending), ActionError> {
         let permit = self.room.store.reserve().await?;
         let view = self.seal()?;
         self.tell_senders();
@@ -376,8 +406,7 @@ impl Writer {
         });
         let pending = permit.submit(self.commit);
         drop(self.working);
-        pending.await?;
-        Ok(view)
+        Ok((view, pending))
     }
 
     /// The last rows of the commit, and the condition that it rests on.

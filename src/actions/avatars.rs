@@ -10,7 +10,8 @@ use super::{
     ActionError, Actions, Caller,
     creation::object,
     images::{self, Picture},
-    media::{self, Content, Found, NewMedium},
+    media::{self, Address, Content, Found, NewMedium},
+    remote_media,
     rooms::{self, RoomDetails},
 };
 use crate::storage::media::{MediumInfo, Sha256, hex};
@@ -100,7 +101,8 @@ async fn collected<E: std::fmt::Display>(
 /// The picture of a room, for whoever may see the room; with a size, one made of it that fits into a square of so many pixels a side.
 ///
 /// # Errors
-/// A size that is none; [`ActionError::MediaNotFound`] for a room without a picture of this server, and for a smaller one of what is no image.
+/// A size that is none; [`ActionError::MediaNotFound`] for a room without a picture, and for a smaller one of what is no image; what [`remote_media`] says of a
+/// picture of another server.
 pub async fn find(
     actions: &Actions,
     caller: &Caller,
@@ -109,6 +111,14 @@ pub async fn find(
 ) -> Result<Found, ActionError> {
     let pixels = size.map(pixels).transpose()?;
     let opened = rooms::open(actions, caller, reference).await?;
+    let url = opened.view.summary.avatar_url.as_deref();
+    if let Some(Address::Elsewhere(address)) = url.and_then(|url| media::parse(actions, url)) {
+        let found = match pixels {
+            None => remote_media::whole(actions, caller, &address).await?,
+            Some(pixels) => remote_media::thumbnail(actions, caller, &address, pixels, AVATAR_BYTES_MAX).await?,
+        };
+        return Ok(Found { is_fixed: false, ..found });
+    }
     let picture = media::picture_of(actions, &opened.room, &opened.view).await?;
     let (sha256, info) = picture.ok_or(ActionError::MediaNotFound)?;
     let Some(pixels) = pixels else { return Ok(Found { is_fixed: false, ..Found::medium(sha256, info) }) };

@@ -1,41 +1,47 @@
 //! Reading past what is held: history before a hole is asked of peers, a bounded number of events at a time, and takes its places before what is shown already.
 //! It is not news: nobody is notified, and nothing counts as unread.
+//!
+//! Who has been in the room for the longest is asked first, then others. What nobody gave is asked for again only after a pause that grows.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::{BTreeMap, HashMap};
 
 use federation::limits::BACKFILL_EVENTS_MAX;
-use rules::{WellFormedPdu, event::RawPdu};
-use ruma::{EventId, OwnedEventId, OwnedServerName, RoomId, ServerName};
+use rules::{UnixMs, kind::RoomKind, permission::Membership};
+use ruma::{EventId, OwnedEventId, OwnedServerName, ServerName};
 
 use super::{
     ActionError, Actions, Caller,
-    append::{Before, Remote, Slot},
+    accounts::must_be_admin,
+    audit::{Act, Actor},
     incoming::{
-        Taken,
-        claims::{self, NotGiven},
+        claims::NotGiven,
         guests::{self, Met},
-        is_in_room,
-        judging::{self, Purpose},
-        oldest_first, take,
     },
-    rows,
+    rooms, rows,
 };
 use crate::storage::{
-    Arrival, Direction, KeyRange, Limit, Place,
+    Arrival, Commit, Direction, Home, KeyRange, Limit, Place,
     history::Arrivals,
-    keyspaces::{EVENTS, MISSING, SERVERS, TIMELINE},
+    keyspaces::{EVENTS, MEMBERS, MISSING, SERVERS},
+    room_settings::FederationMode,
 };
+
+mod pauses;
+mod taking;
+
+pub use pauses::{Pauses, READER_WAIT_MAX};
+pub(super) use pauses::{for_reader, is_due, next_try};
+pub(super) use taking::is_oldest;
+use taking::fill_one;
 
 /// Events that one call may ask for.
 pub const EVENTS_MAX: usize = 1_000;
-/// How long a reader waits for history that is not held.
-pub const READER_WAIT_MAX: Duration = Duration::from_secs(3);
 /// Holes of a room that are looked at.
-const HOLES_MAX: usize = 1_000;
-/// Events with which a hole begins that a peer is asked for together.
-const NEAR_MAX: usize = 20;
-/// Ends of what a peer gave for which the state before them is asked for.
-const ENDS_MAX: usize = 20;
+pub(super) const HOLES_MAX: usize = 1_000;
+/// Servers that are asked for what is before one hole; when it is tried again, it is the turn of others.
+pub const PEERS_MAX: usize = 4;
+/// Members of a room that are looked at to find the servers that have been in it for the longest.
+const MEMBERS_LOOKED_AT_MAX: usize = 10_000;
 
 /// What came of asking a peer for history.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,46 +71,78 @@ pub struct Hole {
     pub missing: Vec<OwnedEventId>,
 }
 
-/// Asks a peer for history, for an admin: the newest holes first, those before an event if one is named.
+/// Asks peers for history, for an admin: the newest holes first, those before an event if one is named. Without a peer all that may help are asked.
 ///
 /// # Errors
 /// Whoever is no admin; a room that is not here or is not shared with the peer; when storage cannot be read or written.
 pub async fn federation_backfill(
     actions: &Actions,
     caller: &Caller,
-    room_id: &RoomId,
+    reference: &str,
     peer: Option<&ServerName>,
     limit: usize,
     before: Option<&EventId>,
 ) -> Result<Backfilled, ActionError> {
-    if !caller.is_admin {
-        return Err(ActionError::InsufficientPermission(
-            "only administrators ask other servers for history".to_owned(),
-        ));
+    must_be_admin(caller)?;
+    let room = rooms::locate(actions, reference).await?;
+    let view = room.view().await?.filter(|view| view.summary.kind != RoomKind::Incognito);
+    if view.ok_or(ActionError::RoomNotFound)?.settings.federation == FederationMode::Off {
+        return Err(ActionError::FederationDisabled("the room does not take part in federation".to_owned()));
     }
-    let met = guests::find(actions, room_id).await?.ok_or(ActionError::RoomNotFound)?;
-    let servers = rows::all(&met.room.store, &SERVERS, &met.room.home, KeyRange::all()).await?;
-    let peer = match peer {
-        Some(peer) => servers.into_iter().map(|(server, _)| server).find(|server| server == peer),
-        None => servers.into_iter().max_by_key(|(_, people)| *people).map(|(server, _)| server),
+    let met = guests::find(actions, &room.id).await?.ok_or(ActionError::RoomNotFound)?;
+    let others = suppliers(&met.rows()).await?.into_iter().map(|supplier| supplier.server);
+    let is_asked = |server: &OwnedServerName| {
+        met.view.admits(server) && *server != actions.server_name && peer.is_none_or(|peer| server == peer)
     };
-    let peer = peer.ok_or_else(|| ActionError::invalid("peer", "nobody of such a server is in the room"))?;
+    let suppliers: Vec<OwnedServerName> = others.filter(is_asked).collect();
+    let Some(first) = suppliers.first() else {
+        return Err(ActionError::invalid("peer", "nobody of such a server is in the room"));
+    };
     let before = match before {
         Some(event_id) => Some(place_of(&met, event_id).await?.ok_or(ActionError::EventNotFound)?),
         None => None,
     };
-    fill(actions, &met, &peer, limit.min(EVENTS_MAX), before).await
+    let mut commit = Commit::new(Home::server());
+    let (action, target) = ("room.backfill", room.id.to_string());
+    let details = vec![("peer", peer.map_or_else(|| first.to_string(), ToString::to_string))];
+    Act { actor: Actor::Admin(&caller.user_id), action, target, details }.record(actions, &mut commit);
+    actions.store.commit(commit).await?;
+    let asking = Asking { suppliers, limit: limit.min(EVENTS_MAX), before, only_due: false };
+    fill(actions, &met, asking).await
 }
 
-/// Fills the holes before a place for somebody who reads there, as far as peers answer in time. Answers whether anything came.
-pub(super) async fn for_reader(actions: &Actions, room_id: &RoomId, before: Place, limit: usize) -> bool {
-    let filling = async {
-        let met = guests::find(actions, room_id).await.ok().flatten()?;
-        let servers = rows::all(&met.room.store, &SERVERS, &met.room.home, KeyRange::all()).await.ok()?;
-        let (peer, _) = servers.into_iter().max_by_key(|(_, people)| *people)?;
-        fill(actions, &met, &peer, limit.min(BACKFILL_EVENTS_MAX), Some(before)).await.ok()
+/// Another server that has people in a room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Supplier {
+    /// Its name.
+    pub server: OwnedServerName,
+    /// How many.
+    pub members: u64,
+    /// When the first of them came; none: that was not looked at.
+    pub since: Option<UnixMs>,
+}
+
+/// The other servers of a room, those first that have been in it for the longest.
+///
+/// # Errors
+/// When storage cannot be read.
+pub(super) async fn suppliers(rows: &rows::Rows<'_>) -> Result<Vec<Supplier>, ActionError> {
+    let servers = rows::all(rows.store, &SERVERS, rows.home, KeyRange::all()).await?;
+    let limit = Limit::rows(MEMBERS_LOOKED_AT_MAX);
+    let mut since: BTreeMap<OwnedServerName, UnixMs> = BTreeMap::new();
+    for (user_id, member) in rows.store.scan(&MEMBERS, rows.home, KeyRange::all(), Direction::Up, limit).await?.rows {
+        if let (Membership::Join, Some(joined_at)) = (member.membership, member.joined_at) {
+            let first = since.entry(user_id.server_name().to_owned()).or_insert(joined_at);
+            *first = joined_at.min(*first);
+        }
+    }
+    let supplier = |(server, members): (OwnedServerName, u64)| {
+        let since = since.get(&server).copied();
+        Supplier { server, members, since }
     };
-    matches!(tokio::time::timeout(READER_WAIT_MAX, filling).await, Ok(Some(filled)) if filled.stored > 0)
+    let mut suppliers: Vec<Supplier> = servers.into_iter().map(supplier).collect();
+    suppliers.sort_by_key(|supplier| (supplier.since.is_none(), supplier.since, u64::MAX - supplier.members));
+    Ok(suppliers)
 }
 
 /// The holes of a room, the newest first.
@@ -135,141 +173,75 @@ async fn place_of(met: &Met, event_id: &EventId) -> Result<Option<Place>, Action
     Ok(met.rows().get(&EVENTS, &arrival).await?.and_then(|stored| stored.place))
 }
 
-async fn next_hole(met: &Met, before: Option<Place>, tried: &[Hole]) -> Result<Option<Hole>, ActionError> {
-    let holes = holes(&met.rows()).await?;
-    Ok(holes.into_iter().find(|hole| before.is_none_or(|before| hole.place <= before) && !tried.contains(hole)))
+/// What is asked for, and of whom.
+struct Asking {
+    suppliers: Vec<OwnedServerName>,
+    /// Events.
+    limit: usize,
+    /// Only holes up to this place.
+    before: Option<Place>,
+    /// Only what did not fail lately.
+    only_due: bool,
 }
 
-async fn fill(
-    actions: &Actions,
-    met: &Met,
-    peer: &OwnedServerName,
-    limit: usize,
-    before: Option<Place>,
-) -> Result<Backfilled, ActionError> {
+impl Asking {
+    async fn next_hole(&self, actions: &Actions, met: &Met, tried: &[Hole]) -> Result<Option<Hole>, ActionError> {
+        let is_next = |hole: &Hole| {
+            let is_before = self.before.is_none_or(|before| hole.place <= before);
+            is_before && !tried.contains(hole) && (!self.only_due || is_due(actions, hole))
+        };
+        Ok(holes(&met.rows()).await?.into_iter().find(is_next))
+    }
+}
+
+async fn fill(actions: &Actions, met: &Met, asking: Asking) -> Result<Backfilled, ActionError> {
     let _gate = actions.gates.enter("backfill", met.room.id.as_str()).await?;
+    let first = asking.suppliers.first().cloned().unwrap_or_else(|| actions.server_name.clone());
     let mut filled =
-        Backfilled { peer: peer.clone(), fetched: 0, stored: 0, rejected: Vec::new(), complete: false, next: None };
+        Backfilled { peer: first, fetched: 0, stored: 0, rejected: Vec::new(), complete: false, next: None };
     let mut tried = Vec::new();
-    while filled.fetched < limit && tried.len() < limit {
-        let Some(hole) = next_hole(met, before, &tried).await? else { break };
+    while filled.fetched < asking.limit && tried.len() < asking.limit {
+        let Some(hole) = asking.next_hole(actions, met, &tried).await? else { break };
         tried.push(hole.clone());
-        let wanted = (limit - filled.fetched).min(BACKFILL_EVENTS_MAX);
-        match fill_one(actions, met, &hole, wanted, &mut filled).await {
-            Ok(()) => {}
-            Err(NotGiven::Failed(error)) => return Err(error),
-            Err(error) => {
-                tracing::info!(room.id = %met.room.id, peer = %peer, "History before {} cannot be had: {error}", hole.event_id);
-                break;
-            }
+        if fill_from_any(actions, met, &asking, &hole, &mut filled).await? {
+            pauses::over(actions, &hole);
+        } else {
+            pauses::note(actions, &hole);
         }
     }
-    let next = next_hole(met, before, &[]).await?;
+    let all = Asking { only_due: false, ..asking };
+    let next = all.next_hole(actions, met, &[]).await?;
     filled.complete = next.is_none();
     filled.next = next.map(|hole| hole.event_id);
     Ok(filled)
 }
 
-struct Given {
-    pdu: WellFormedPdu,
-    raw: RawPdu,
-    prev_events: Vec<OwnedEventId>,
-}
-
-async fn fill_one(
+/// Asks one server after the other until one of them gives something that fills the hole.
+async fn fill_from_any(
     actions: &Actions,
     met: &Met,
+    asking: &Asking,
     hole: &Hole,
-    wanted: usize,
     filled: &mut Backfilled,
-) -> Result<(), NotGiven> {
-    let near: Vec<OwnedEventId> = hole.missing.iter().take(NEAR_MAX).cloned().collect();
-    let pdus = actions.peers().backfill(&filled.peer, &met.room.id, &near, wanted).await?;
-    let mut given: HashMap<OwnedEventId, Given> = HashMap::new();
-    for raw in pdus.into_iter().take(wanted).map(RawPdu) {
-        let Some(pdu) = judging::shape(&raw, &met.version(), Purpose::History) else { continue };
-        if *pdu.room_id() == met.room.id && !is_in_room(met, pdu.event_id()).await? {
-            let prev_events = pdu.prev_events().to_vec();
-            given.insert(pdu.event_id().clone(), Given { pdu, raw, prev_events });
+) -> Result<bool, ActionError> {
+    let servers = &asking.suppliers;
+    let turn = pauses::failures(actions, hole).saturating_mul(PEERS_MAX).checked_rem(servers.len()).unwrap_or(0);
+    for peer in servers.iter().cycle().skip(turn).take(PEERS_MAX.min(servers.len())) {
+        let wanted = asking.limit.saturating_sub(filled.fetched);
+        if wanted == 0 {
+            return Ok(true);
+        }
+        match fill_one(actions, met, peer, hole, wanted.min(BACKFILL_EVENTS_MAX), filled).await {
+            Ok(true) => {
+                filled.peer.clone_from(peer);
+                return Ok(true);
+            }
+            Ok(false) => {}
+            Err(NotGiven::Failed(error)) => return Err(error),
+            Err(error) => {
+                tracing::info!(room.id = %met.room.id, peer = %peer, "History before {} cannot be had: {error}", hole.event_id);
+            }
         }
     }
-    let given = connected(given, &near);
-    filled.fetched += given.len();
-    let is_oldest = is_oldest(met, hole.place).await?;
-    let count = u32::try_from(given.len()).unwrap_or(u32::MAX);
-    let mut states_asked = 0;
-    for (given, steps) in
-        oldest_first(given, |given| (given.pdu.event_id(), &given.prev_events)).into_iter().zip((1..=count).rev())
-    {
-        let slot = match is_oldest {
-            true => Slot::Older { before: hole.place, steps },
-            false => Slot::Hole { before: hole.place, steps },
-        };
-        take_one(actions, met, given, slot, &mut states_asked, filled).await?;
-    }
-    Ok(())
-}
-
-/// What hangs together with what was asked for; a peer may have added anything.
-fn connected(mut given: HashMap<OwnedEventId, Given>, near: &[OwnedEventId]) -> Vec<Given> {
-    let (mut open, mut connected) = (near.to_vec(), Vec::new());
-    while let Some(id) = open.pop() {
-        if let Some(given) = given.remove(&id) {
-            open.extend(given.prev_events.iter().cloned());
-            connected.push(given);
-        }
-    }
-    connected
-}
-
-/// Nothing is shown before a place.
-pub(super) async fn is_oldest(met: &Met, place: Place) -> Result<bool, ActionError> {
-    let range = KeyRange::all().before(&place);
-    let page = met.room.store.scan(&TIMELINE, &met.room.home, range, Direction::Down, Limit::rows(1)).await?;
-    Ok(page.rows.is_empty())
-}
-
-async fn take_one(
-    actions: &Actions,
-    met: &Met,
-    given: Given,
-    slot: Slot,
-    states_asked: &mut usize,
-    filled: &mut Backfilled,
-) -> Result<(), NotGiven> {
-    let Given { pdu, raw, prev_events } = given;
-    let mut before = Before::Parents;
-    let mut is_end = false;
-    for id in &prev_events {
-        is_end |= !is_in_room(met, id).await?;
-    }
-    if is_end {
-        *states_asked += 1;
-        if *states_asked > ENDS_MAX {
-            return Ok(());
-        }
-        before = Before::Claimed(claims::claim(actions, met, &filled.peer, pdu.event_id()).await?);
-    }
-    let peer = filled.peer.clone();
-    let mut taken = take(actions, met, &peer, raw.clone(), before.clone(), slot, None).await?;
-    if let Taken::Judged(Remote::Missing(missing)) = taken {
-        claims::gather_events(actions, met, &peer, missing).await?;
-        taken = take(actions, met, &peer, raw, before, slot, None).await?;
-    }
-    let refused = match taken {
-        Taken::Judged(Remote::Accepted) => {
-            filled.stored += 1;
-            None
-        }
-        Taken::Judged(Remote::Rejected(reason) | Remote::SoftFailed(reason)) => Some(reason.reason().to_owned()),
-        Taken::Dropped => Some("it is no event of its sender".to_owned()),
-        Taken::Held | Taken::Judged(Remote::Ignored | Remote::Known | Remote::Missing(_)) => None,
-    };
-    // A peer may give the same event again with the next hole.
-    if let Some(reason) = refused
-        && !filled.rejected.iter().any(|(id, _)| id == pdu.event_id())
-    {
-        filled.rejected.push((pdu.event_id().clone(), reason));
-    }
-    Ok(())
+    Ok(false)
 }

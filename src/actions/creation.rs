@@ -21,7 +21,13 @@ use super::{
     texts::{NAME_CHARACTERS_MAX, TOPIC_CHARACTERS_MAX, at_most},
     workspaces,
 };
-use crate::storage::{Effect, Home, accounts::Reservation, chores::Chore, history::RoomSettings, keyspaces::CHORES};
+use crate::storage::{
+    Effect, Home,
+    accounts::Reservation,
+    chores::Chore,
+    keyspaces::CHORES,
+    room_settings::{FederationMode, RoomSettings},
+};
 
 /// People that one call may invite: the whole room is one commit.
 pub const INVITES_MAX: usize = 100;
@@ -51,7 +57,7 @@ pub struct NewRoom {
     pub password: Option<String>,
     /// Joined members at most.
     pub max_members: Option<u64>,
-    /// Other servers may take part; none: yes.
+    /// Other servers may take part; none: as the configuration says.
     pub federate: Option<bool>,
     /// The room version; none: the default.
     pub version: Option<String>,
@@ -186,11 +192,15 @@ async fn plan(actions: &Actions, caller: &Caller, new: NewRoom) -> Result<Plan, 
         media::must_read(actions, &caller.user_id, "avatar_url", url).await?;
     }
     plan.avatar_url = new.avatar_url;
-    plan.settings =
-        RoomSettings { max_members: new.max_members, federation_off: new.federate == Some(false), password_hash: None };
+    let federation = match new.federate {
+        Some(true) => FederationMode::Open,
+        Some(false) => FederationMode::Off,
+        None => actions.settings.room_federation.clone(),
+    };
+    plan.settings = RoomSettings { max_members: new.max_members, federation, password_hash: None };
     plan.invite = invited(actions, caller, new.invite).await?;
-    if plan.settings.federation_off && plan.invite.iter().any(|user_id| !actions.is_local(user_id)) {
-        let message = "with `federate: false` this server keeps the room to itself; invite local people only";
+    if plan.settings.federation == FederationMode::Off && plan.invite.iter().any(|user_id| !actions.is_local(user_id)) {
+        let message = "without `federate: true` this server keeps the room to itself; invite local people only";
         return Err(ActionError::FederationDisabled(message.to_owned()));
     }
     if plan.kind != RoomKind::Incognito {

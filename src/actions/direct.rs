@@ -52,6 +52,9 @@ pub async fn open(actions: &Actions, caller: &Caller, partner: &UserId) -> Resul
     }
     let home = Home::person(first);
     let mut plan = Plan::of_kind(RoomKind::Direct)?;
+    if actions.is_local(partner) {
+        plan.settings.federation = actions.settings.room_federation.clone();
+    }
     plan.partner = Some(partner.to_owned());
     plan.workspace_id = Some(super::accounts::personal_workspace(actions, &caller.user_id).await?);
     let promised = actions.store.get(&DIRECT_PAIRS, &home, &second.to_owned()).await?;

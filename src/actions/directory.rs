@@ -9,9 +9,12 @@ use super::{
 };
 use crate::storage::keyspaces::MEMBERS;
 
+mod elsewhere;
 mod index;
 
+pub use elsewhere::{Elsewhere, PublicRoom, of_server};
 pub use index::{Index, Relisted, Shown};
+pub(super) use index::{Position, Start};
 
 /// What is looked for.
 #[derive(Clone, Debug, Default)]

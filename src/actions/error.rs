@@ -8,6 +8,7 @@ use rules::{
     permission::{Denial, Reason},
 };
 
+use super::peers::Errcode;
 use crate::{
     bundle::Fault,
     storage::{CommitError, StorageError},
@@ -111,8 +112,13 @@ pub enum ActionError {
     #[error("{0}")]
     PeerUnreachable(String),
     /// Another server was reached, and does not do it.
-    #[error("{0}")]
-    PeerRefused(String),
+    #[error("{message}")]
+    PeerRefused {
+        /// In words.
+        message: String,
+        /// The code that it gave; none: its answer could not be used.
+        errcode: Option<Errcode>,
+    },
     /// It goes on beside the request that began it, as a job. No failure: who asked is told where to look.
     #[error("entering this room takes long and goes on as job `{job_id}`; GET /v1/jobs/{job_id} says how far it is")]
     Underway {
@@ -200,7 +206,7 @@ impl ActionError {
             Self::RateLimited { .. } => ErrorKind::RateLimited,
             Self::FederationDisabled(_) => ErrorKind::FederationDisabled,
             Self::PeerUnreachable(_) => ErrorKind::PeerUnreachable,
-            Self::PeerRefused(_) => ErrorKind::PeerRefused,
+            Self::PeerRefused { .. } => ErrorKind::PeerRefused,
             Self::Underway { .. } => ErrorKind::Busy,
             Self::NameTaken(_) => ErrorKind::NameTaken,
             Self::IdempotencyMismatch(_) => ErrorKind::IdempotencyMismatch,
@@ -240,6 +246,21 @@ impl ActionError {
     /// No server that could help was reached: why, only admins learn elsewhere.
     pub fn unreachable() -> Self {
         Self::PeerUnreachable("the other server cannot be reached".to_owned())
+    }
+
+    /// Another server answered with something that is no use.
+    pub fn unusable() -> Self {
+        Self::PeerRefused { message: "the other server's answer cannot be used".to_owned(), errcode: None }
+    }
+
+    /// Another server does not do it.
+    pub fn peer_refused(errcode: Errcode) -> Self {
+        let message = match errcode {
+            Errcode::INCOMPATIBLE_ROOM_VERSION => "the room has a version that this server does not speak",
+            Errcode::NOT_FOUND => "the other server knows no such room, or does not tell of it",
+            _ => "the other server does not allow it",
+        };
+        Self::PeerRefused { message: message.to_owned(), errcode: Some(errcode) }
     }
 
     /// What needs another server, until this one talks to others.

@@ -10,6 +10,7 @@ use rules::permission::Membership;
 use ruma::{EventId, RoomId, RoomVersionId, ServerName, UserId};
 
 use super::Actions;
+use accepting::Omitted;
 
 mod accepting;
 mod invited;
@@ -37,7 +38,17 @@ impl Handshakes for Actions {
         wish: Wish,
         event: Pdu,
     ) -> Result<Accepted, Refusal> {
-        accepting::accept(self, origin, room_id, event_id, wish, event).await
+        accepting::accept(self, origin, (room_id, event_id), wish, event, Omitted::Nothing).await
+    }
+
+    async fn accept_join_without_members(
+        &self,
+        origin: &ServerName,
+        room_id: &RoomId,
+        event_id: &EventId,
+        event: Pdu,
+    ) -> Result<Accepted, Refusal> {
+        accepting::accept(self, origin, (room_id, event_id), Wish::Join, event, Omitted::Members).await
     }
 
     async fn accept_invite(

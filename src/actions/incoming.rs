@@ -3,7 +3,10 @@
 //! An event whose surroundings are held is judged at once, and the answer means that it is on disk. One behind a hole is kept aside ([`staging`]), answered, and
 //! judged when the hole is filled ([`gaps`]). No lane is held while the network is asked.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use federation::{
     Pdu, Refusal,
@@ -17,9 +20,13 @@ use super::{
     append::{self, Arriving, Before, Present, Remote, Slot},
     invites,
     members::membership,
-    remote_join, typing,
+    policy_servers::{self, Said},
+    receipts, remote_join, typing,
 };
-use crate::storage::keyspaces::{EVENTS, MEMBERS};
+use crate::storage::{
+    Pending,
+    keyspaces::{EVENTS, MEMBERS},
+};
 
 pub(super) mod claims;
 pub(super) mod gaps;
@@ -31,14 +38,16 @@ mod staging;
 pub use staging::{Staging, catch_up, resume};
 
 use guests::{Met, failed, meet};
-use judging::{First, Purpose};
+use judging::{First, Formed, Purpose};
 
 /// An event of a transaction, its form checked.
 struct Come {
     event_id: OwnedEventId,
     prev_events: Vec<OwnedEventId>,
     in_room: bool,
-    raw: RawPdu,
+    /// As it came, for the case that it has to wait.
+    text: Pdu,
+    formed: Result<Formed, First>,
 }
 
 impl LocalRooms for Actions {
@@ -60,13 +69,17 @@ impl LocalRooms for Actions {
             Ok(met) => met,
             Err(refusal) => return come.into_iter().map(|come| (come.event_id, Err(refusal.clone()))).collect(),
         };
-        let mut answers = Vec::with_capacity(come.len());
+        let mut judged = Vec::with_capacity(come.len());
         for come in oldest_first(come, |come| (&come.event_id, &come.prev_events)) {
-            let Come { event_id, in_room, raw, .. } = come;
-            let answer = if in_room {
-                receive_one(self, &met, origin, &event_id, raw).await
-            } else {
-                Err(Refusal::Invalid("the event is of another room"))
+            let event_id = come.event_id.clone();
+            judged.push((event_id, receive_one(self, &met, origin, come).await));
+        }
+        // They share the waits for the disk.
+        let mut answers = Vec::with_capacity(judged.len());
+        for (event_id, (answer, durable)) in judged {
+            let answer = match durable {
+                Some(durable) => durable.await.map_err(|error| failed(error.into())).and(answer),
+                None => answer,
             };
             answers.push((event_id, answer));
         }
@@ -121,30 +134,34 @@ impl LocalRooms for Actions {
         }
     }
 
-    /// How far people of other servers have read is shown to nobody here, so there is nothing to keep.
     async fn read_receipt(
         &self,
         origin: &ServerName,
         room_id: &RoomId,
         user_id: &UserId,
         event_id: &EventId,
+        thread: Option<&EventId>,
         _at: MilliSecondsSinceUnixEpoch,
     ) {
         if speaks_for(self, origin, room_id, user_id).await {
-            tracing::trace!(room.id = %room_id, user.id = %user_id, "`{user_id}` has read up to {event_id}");
+            receipts::of_peer(self, room_id, user_id, event_id, thread).await;
         }
     }
 }
 
 impl Come {
     fn read(pdu: Pdu, room_id: &RoomId, version: &rules::Version) -> Option<Self> {
-        let raw = RawPdu(pdu);
-        let pdu = judging::shape(&raw, version, Purpose::Timeline)?;
+        let formed = judging::form(*version, RawPdu(pdu.clone()), Purpose::Timeline);
+        // Of one that nobody could have signed at least the id is told.
+        let unsigned =
+            formed.is_err().then(|| judging::shape(&RawPdu(pdu.clone()), version, Purpose::Timeline)).flatten();
+        let said = formed.as_ref().ok().and_then(Formed::pdu).or(unsigned.as_ref())?;
         Some(Self {
-            event_id: pdu.event_id().clone(),
-            prev_events: pdu.prev_events().to_vec(),
-            in_room: pdu.room_id() == room_id,
-            raw,
+            event_id: said.event_id().clone(),
+            prev_events: said.prev_events().to_vec(),
+            in_room: said.room_id() == room_id,
+            text: pdu,
+            formed,
         })
     }
 }
@@ -159,24 +176,36 @@ async fn speaks_for(actions: &Actions, origin: &ServerName, room_id: &RoomId, us
     member.is_ok_and(|member| membership(member.as_ref()) == Membership::Join)
 }
 
-/// One event of a transaction.
+/// One event of a transaction. The answer is true once it is durable.
 async fn receive_one(
     actions: &Actions,
     met: &Met,
     origin: &ServerName,
-    event_id: &OwnedEventId,
-    raw: RawPdu,
-) -> Result<(), Refusal> {
-    if is_in_room(met, event_id).await.map_err(failed)? || actions.staging.has(&met.room.id, event_id) {
-        return Ok(());
+    come: Come,
+) -> (Result<(), Refusal>, Option<Pending>) {
+    let Come { event_id, in_room, text, formed, .. } = come;
+    if !in_room {
+        return (Err(Refusal::Invalid("the event is of another room")), None);
     }
-    let text = raw.0.get().to_owned();
-    let missing = match take(actions, met, origin, raw, Before::Parents, Slot::End, None).await.map_err(failed)? {
+    match is_in_room(met, &event_id).await {
+        Ok(false) if !actions.staging.has(&met.room.id, &event_id) => {}
+        Ok(_) => return (Ok(()), None),
+        Err(error) => return (Err(failed(error)), None),
+    }
+    let first = match formed {
+        Ok(formed) => formed.check(actions).await,
+        Err(first) => first,
+    };
+    let (taken, durable) = match hand_in(actions, met, origin, first, Before::Parents, Slot::End, None).await {
+        Ok(done) => done,
+        Err(error) => return (Err(failed(error)), None),
+    };
+    let missing = match taken {
         Taken::Judged(Remote::Missing(missing)) => missing,
         Taken::Held => Vec::new(),
-        taken => return answer(&taken),
+        taken => return (answer(&taken), durable),
     };
-    staging::stage(actions, met, origin, (event_id, text), missing).await
+    (staging::stage(actions, met, origin, (&event_id, text.get().to_owned()), missing).await, None)
 }
 
 /// What the peer is told. It learns no more than that the event is not part of the room.
@@ -199,7 +228,7 @@ pub(super) enum Taken {
     Dropped,
 }
 
-/// Checks an event and takes it into the room.
+/// Checks an event and takes it into the room; what became of it is on disk when this returns.
 pub(super) async fn take(
     actions: &Actions,
     met: &Met,
@@ -210,38 +239,56 @@ pub(super) async fn take(
     staged: Option<u64>,
 ) -> Result<Taken, ActionError> {
     let purpose = if slot == Slot::End { Purpose::Timeline } else { Purpose::History };
-    let checked = match judging::check(actions, met.version(), raw, purpose).await {
+    let first = judging::check(actions, met.version(), raw, purpose).await;
+    let (taken, durable) = hand_in(actions, met, origin, first, before, slot, staged).await?;
+    if let Some(durable) = durable {
+        durable.await?;
+    }
+    Ok(taken)
+}
+
+/// Takes a checked event into the room. What became of it is true once it is durable.
+async fn hand_in(
+    actions: &Actions,
+    met: &Met,
+    origin: &ServerName,
+    first: First,
+    before: Before,
+    slot: Slot,
+    staged: Option<u64>,
+) -> Result<(Taken, Option<Pending>), ActionError> {
+    let checked = match first {
         First::Checked(checked) => checked,
         First::Held(reason) => {
             tracing::info!(room.id = %met.room.id, peer = %origin, "An event of `{origin}` cannot be checked yet: {reason}");
-            return Ok(Taken::Held);
+            return Ok((Taken::Held, None));
         }
         First::Dropped(reason) => {
             tracing::info!(room.id = %met.room.id, peer = %origin, "An event of `{origin}` was dropped: {reason}");
-            return Ok(Taken::Dropped);
+            return Ok((Taken::Dropped, None));
         }
     };
     let (event, refused) = checked.refused_by_itself();
     if *event.room_id() != met.room.id {
-        return Ok(Taken::Dropped);
+        return Ok((Taken::Dropped, None));
     }
     let event_id = event.event_id().clone();
-    let event = rules::Event::clone(&event);
-    let arriving = Arriving {
-        event,
-        peer: Some(origin.to_owned()),
-        refused,
-        before,
-        slot,
-        staged,
-        handed_in: false,
-        present: Present::Decides,
+    // Whatever is older than what is shown is not judged by what the room says now.
+    let said = if slot == Slot::End && refused.is_none() {
+        policy_servers::look(actions, met, &event).await?
+    } else {
+        Said::Fine(Arc::clone(&event))
     };
-    let outcome = append::remote(actions, &met.room, arriving).await?;
+    let hidden = policy_servers::refusal(&said);
+    let event = rules::Event::clone(if let Said::Fine(signed) = &said { signed } else { &event });
+    let peer = Some(origin.to_owned());
+    let (handed_in, present) = (false, Present::Decides);
+    let arriving = Arriving { event, peer, refused, hidden, before, slot, staged, handed_in, present };
+    let (outcome, durable) = append::hand_in(actions, &met.room, arriving, None).await?;
     if let Remote::Rejected(reason) | Remote::SoftFailed(reason) = &outcome {
         tracing::info!(room.id = %met.room.id, peer = %origin, "Event {event_id} of `{origin}` is not shown: {reason}");
     }
-    Ok(Taken::Judged(outcome))
+    Ok((Taken::Judged(outcome), durable))
 }
 
 /// The event is held, and where it stands in the room is known.
@@ -252,7 +299,7 @@ pub(super) async fn is_in_room(met: &Met, event_id: &EventId) -> Result<bool, Ac
 }
 
 /// The same in an order in which nothing comes before what it names and what is among them.
-pub(super) fn oldest_first<T>(all: Vec<T>, named: impl Fn(&T) -> (&OwnedEventId, &Vec<OwnedEventId>)) -> Vec<T> {
+pub(super) fn oldest_first<T>(all: Vec<T>, named: impl Fn(&T) -> (&OwnedEventId, &[OwnedEventId])) -> Vec<T> {
     let index: HashMap<OwnedEventId, usize> =
         all.iter().enumerate().map(|(at, one)| (named(one).0.clone(), at)).collect();
     let before: Vec<Vec<usize>> =

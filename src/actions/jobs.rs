@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::{
     ActionError, Actions, Caller, ErrorKind, Page, Window, accounts::must_be_admin, bundle, deactivation, purge,
-    remote_join::promised, rows,
+    remote_join::promised, resume, rows,
 };
 pub use crate::jobs::Progress;
 
@@ -187,6 +187,7 @@ async fn work(actions: &Actions, id: &str, kind: &JobKind) -> Result<String, Act
     match kind {
         JobKind::Deactivate(user_id) => deactivation::leave_all(actions, id, user_id).await,
         JobKind::Purge(Some(room_id)) => purge::work(actions, id, room_id).await,
+        JobKind::Resume(room_id) => resume::work(actions, room_id).await,
         JobKind::Purge(None) => Ok("{}".to_owned()),
         JobKind::Import(wish) => bundle::work(actions, id, wish).await,
         JobKind::Export(wish) => bundle::write_file(actions, id, wish).await,

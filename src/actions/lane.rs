@@ -121,6 +121,11 @@ pub struct Underway {
 pub type PendingRow = Option<Vec<u8>>;
 
 impl Underway {
+    /// Everything is durable.
+    pub fn is_empty(&self) -> bool {
+        self.commits.is_empty()
+    }
+
     /// The row, if a commit under way writes it; the inner none means that it deletes it.
     ///
     /// # Errors

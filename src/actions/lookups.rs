@@ -1,12 +1,12 @@
-//! What peers look up here that is not part of a room: aliases, profiles, media. Implements [`Directory`] of the crate `federation`.
+//! What peers look up here that is not part of a room: aliases, profiles, public rooms, spaces, media. Implements [`Directory`] of the crate `federation`.
 
 use std::collections::BTreeMap;
 
 use federation::{
     Refusal, StorageUnavailable,
-    local::{AliasAnswer, Directory, Medium, ThumbnailSize},
+    local::{AliasAnswer, Directory, Hierarchy, Medium, PublicRooms, PublicSearch, ThumbnailSize},
 };
-use ruma::{RoomAliasId, ServerName, UserId};
+use ruma::{RoomAliasId, RoomId, ServerName, UserId};
 
 use super::{
     AccountState, ActionError, Actions, accounts, aliases, avatars,
@@ -21,6 +21,9 @@ use crate::storage::{
     keyspaces::{MEDIA_ROOMS, ROOM_MEDIA, SERVERS},
     media::{MediumInfo, Sha256},
 };
+
+mod published;
+mod spaces;
 
 /// Rooms that are looked at for a medium that a peer asks for.
 const MEDIUM_ROOMS_MAX: usize = 1_000;
@@ -58,6 +61,19 @@ impl Directory for Actions {
         let account = person(self, user_id).await.map_err(failed)?.ok_or(Refusal::NotFound)?;
         let fields = [("displayname", account.display_name), ("avatar_url", account.avatar_url)];
         Ok(fields.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text?))).collect())
+    }
+
+    async fn public_rooms(&self, origin: &ServerName, search: PublicSearch) -> Result<PublicRooms, Refusal> {
+        published::page(self, origin, search).await
+    }
+
+    async fn hierarchy(
+        &self,
+        origin: &ServerName,
+        room_id: &RoomId,
+        suggested_only: bool,
+    ) -> Result<Hierarchy, Refusal> {
+        spaces::hierarchy(self, origin, room_id, suggested_only).await
     }
 
     async fn has_user(&self, user_id: &UserId) -> Result<bool, StorageUnavailable> {
@@ -105,7 +121,7 @@ async fn person(actions: &Actions, user_id: &UserId) -> Result<Option<Account>, 
 }
 
 /// A room that everybody may find, for a peer that it lets in.
-async fn listed(actions: &Actions, origin: &ServerName, room_id: &ruma::RoomId) -> Result<Met, Refusal> {
+async fn listed(actions: &Actions, origin: &ServerName, room_id: &RoomId) -> Result<Met, Refusal> {
     let met = meet(actions, origin, room_id).await?;
     let is_listed = summary::is_listed(&met.view.summary) && !met.view.summary.state.is_frozen();
     if is_listed { Ok(met) } else { Err(Refusal::NotFound) }

@@ -9,7 +9,13 @@ use parking_lot::Mutex;
 use ruma::{OwnedEventId, OwnedServerName, OwnedUserId, RoomId, UserId};
 
 use super::{
-    ActionError, Actions, Caller, accounts, images::Images, lane::Room, members::membership, rows, view::RoomView,
+    ActionError, Actions, Caller, accounts,
+    images::Images,
+    lane::Room,
+    members::membership,
+    remote_media::{self, Bounds, RemoteAddress},
+    rows,
+    view::RoomView,
 };
 use crate::storage::{
     Commit, Direction, Home, KeyRange, Limit,
@@ -30,8 +36,10 @@ pub const REFERENCES_MAX: usize = 20;
 const WORD_CHARACTERS: usize = 26;
 /// Bytes of the address of a medium.
 const ADDRESS_BYTES_MAX: usize = 512;
+/// Bytes of the id of a medium of another server.
+const MEDIA_ID_BYTES_MAX: usize = 255;
 /// How the address of a medium begins.
-const SCHEME: &str = "mxc://";
+pub(super) const SCHEME: &str = "mxc://";
 
 /// What the actions need to keep media.
 pub struct Media {
@@ -43,6 +51,8 @@ pub struct Media {
     pub upload_bytes_max: u64,
     /// Who uploads what at this moment.
     pub uploading: Uploading,
+    /// How much of other servers' media is taken and kept.
+    pub remote: Bounds,
 }
 
 /// Uploads of one person at the same time: a few slow ones must not keep everybody else out.
@@ -100,6 +110,8 @@ pub struct Found {
 #[derive(Clone, Debug)]
 pub(super) enum Content {
     Medium(Sha256),
+    /// A medium of another server, by the hash of its address.
+    Cached(Sha256),
     Made(Bytes),
 }
 
@@ -121,12 +133,12 @@ pub struct NewMedium {
 }
 
 /// What the address of a medium names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
     /// A medium that this server may have.
     Ours(Sha256),
     /// A medium of another server.
-    Elsewhere,
+    Elsewhere(RemoteAddress),
 }
 
 impl From<MediaError> for ActionError {
@@ -218,7 +230,8 @@ pub fn parse(actions: &Actions, mxc: &str) -> Option<Address> {
     let server = OwnedServerName::from_str(server).ok()?;
     if server != actions.server_name {
         let is_id = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
-        return (!id.is_empty() && id.bytes().all(is_id)).then_some(Address::Elsewhere);
+        let is_right = (1..=MEDIA_ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(is_id);
+        return is_right.then(|| Address::Elsewhere(RemoteAddress { server, media_id: id.to_owned() }));
     }
     parse_hash(id).map(Address::Ours)
 }
@@ -257,13 +270,16 @@ pub fn named_in(actions: &Actions, text: &str) -> Vec<Sha256> {
     named
 }
 
-/// A medium by server and id, if the caller may read it. Media of other servers will be fetched here.
+/// A medium by server and id, if the caller may read it. Media of other servers are fetched.
 ///
 /// # Errors
-/// [`ActionError::MediaNotFound`], alike for what is not there and what is not for the caller.
+/// [`ActionError::MediaNotFound`], alike for what is not there and what is not for the caller; what [`remote_media`] says of other servers.
 pub async fn find(actions: &Actions, caller: &Caller, server: Option<&str>, id: &str) -> Result<Found, ActionError> {
-    let is_ours = server.is_none_or(|server| server == actions.server_name.as_str());
-    let sha256 = parse_hash(id).filter(|_| is_ours).ok_or(ActionError::MediaNotFound)?;
+    let server = server.unwrap_or(actions.server_name.as_str());
+    let sha256 = match parse(actions, &format!("{SCHEME}{server}/{id}")).ok_or(ActionError::MediaNotFound)? {
+        Address::Ours(sha256) => sha256,
+        Address::Elsewhere(address) => return remote_media::find(actions, caller, &address).await,
+    };
     let info = readable(actions, &caller.user_id, &sha256, None).await?.ok_or(ActionError::MediaNotFound)?;
     Ok(Found::medium(sha256, info))
 }
@@ -279,6 +295,10 @@ pub async fn read(
 ) -> Result<BoxStream<'static, io::Result<Bytes>>, ActionError> {
     match &found.content {
         Content::Medium(sha256) => Ok(actions.media.store.read(sha256, range).await.map_err(lost)?),
+        Content::Cached(address) => match actions.media.store.read_cached(address, range).await {
+            Ok(read) => Ok(read),
+            Err(error) => Err(remote_media::lost(actions, address, &error).await),
+        },
         Content::Made(bytes) => {
             let at = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
             let part = bytes.slice(at(range.start)..at(range.end));
@@ -395,7 +415,7 @@ pub async fn must_read(
 ) -> Result<Option<(Sha256, MediumInfo)>, ActionError> {
     match parse(actions, mxc) {
         None => Err(ActionError::invalid(field, "must be the address of a medium, mxc://server/id")),
-        Some(Address::Elsewhere) => Ok(None),
+        Some(Address::Elsewhere(_)) => Ok(None),
         Some(Address::Ours(sha256)) => match readable(actions, user_id, &sha256, None).await? {
             Some(info) => Ok(Some((sha256, info))),
             None => Err(ActionError::invalid(field, "there is no such medium that you may read; upload it first")),

@@ -193,6 +193,23 @@ pub async fn leave(actions: &Actions, caller: &Caller, reference: &str) -> Resul
         }
         entered => entered?,
     };
+    let room_id = entered.writer.room_id().clone();
+    if entered.writer.summary()?.is_elsewhere() {
+        let present = membership(entered.member.as_ref());
+        drop(entered);
+        // What the room is now, only others know.
+        if invites::find(actions, &caller.user_id, &room_id).await?.is_some() {
+            return remote_leave::leave(actions, caller, &room_id).await;
+        }
+        if matches!(present, Membership::Invite | Membership::Knock) {
+            remote_leave::leave_from_afar(actions, caller, &room_id).await?;
+        }
+        return leave_here(actions, caller, rooms::enter(actions, caller, room_id.as_str()).await?).await;
+    }
+    leave_here(actions, caller, entered).await
+}
+
+async fn leave_here(actions: &Actions, caller: &Caller, entered: Entered) -> Result<(), ActionError> {
     let mut writer = entered.writer;
     writer.standing(caller, entered.member.as_ref())?.may(Act::Leave)?;
     if membership(entered.member.as_ref()) != Membership::Leave {

@@ -1,5 +1,7 @@
 //! Sending a message, and redacting one.
 
+use std::sync::Arc;
+
 use rules::{
     draft::Draft,
     kind::{RoomKind, refused_message_type, refused_state_type},
@@ -11,7 +13,7 @@ use serde_json::Value;
 use super::{
     ActionError, Actions, Caller,
     creation::object,
-    requests,
+    policy_servers, requests,
     rooms::{self, Entered},
     texts::give_reason,
     timeline,
@@ -76,9 +78,26 @@ pub async fn send(
     }
     let is_text = message.event_type == "m.room.message";
     let named = if is_text { mentioned(actions, &message.content) } else { Vec::new() };
-    let content = with_reply(object(message.content)?, message.reply_to.as_deref());
-    let draft = Draft::message(message.event_type, content);
-    let event = entered.writer.stage_as(&caller.user_id, draft, message.transaction_id.clone()).await?;
+    let content = with_reply(object(message.content.clone())?, message.reply_to.as_deref());
+    let draft = Draft::message(message.event_type.clone(), content);
+    let event = match policy_servers::to_ask(actions, &mut entered.writer).await? {
+        None => entered.writer.stage_as(&caller.user_id, draft, message.transaction_id.clone()).await?,
+        Some(policy) => {
+            let version = entered.writer.version()?;
+            let event = entered.writer.build(&caller.user_id, draft).await?.0;
+            // No lane is held while another server is asked.
+            drop(entered);
+            let event = policy_servers::signed(actions, &version, &policy, &event).await?;
+            entered = rooms::enter(actions, caller, reference).await?;
+            if let Some(sent) = sent_before(&entered, caller, &message).await? {
+                entered.writer.commit().await?;
+                return Ok(sent);
+            }
+            entered.writer.standing(caller, entered.member.as_ref())?.may_send(&message.event_type)?;
+            entered.writer.stage_built(Arc::clone(&event), message.transaction_id.clone()).await?;
+            event
+        }
+    };
     let place = entered.writer.last_place()?;
     if let Some(transaction_id) = message.transaction_id {
         entered.writer.answers(&event, transaction_id, message.fingerprint)?;

@@ -8,7 +8,7 @@
 //! [`ChangeKind::Owed`]: crate::storage::ChangeKind::Owed
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     future::Future,
     pin::Pin,
     sync::{Arc, Weak},
@@ -20,11 +20,10 @@ use federation::{
     outbound::{Edu, PeerStatus},
 };
 use parking_lot::{Mutex, RwLock};
-use rules::kind::RoomKind;
 use ruma::{OwnedRoomId, OwnedServerName, ServerName};
-use tokio::sync::{Mutex as AsyncMutex, Notify};
+use tokio::sync::Notify;
 
-use super::{ActionError, Actions, Inner, peers::Asking, summary, view::RoomView};
+use super::{ActionError, Actions, Inner, peers::Asking};
 use crate::storage::Position;
 
 mod edus;
@@ -34,14 +33,11 @@ mod reading;
 pub use edus::{has_read, types};
 pub use reading::ever_in;
 
-/// Rows of the feed that a peer may be behind. One that is further behind gets only the newest event of each room, and asks for what is before that.
-/// Source: <https://spec.matrix.org/v1.19/server-server-api/#transactions>
-pub const BEHIND_ROWS_MAX: u64 = 10_000;
 /// Peers of which is remembered what they have, though they lack nothing.
 const DONE_MAX: usize = 10_000;
 /// Time between two looks at what has to be written down.
 const KEEP_EVERY: Duration = Duration::from_secs(5);
-/// Pause after storage could not be read or written.
+/// Pause after storage could not be read or written, and between two looks at peers that do not answer.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Something that is done while others wait.
@@ -61,6 +57,9 @@ pub trait Sending: Send + Sync + 'static {
     /// Tries a server again now.
     fn reset<'a>(&'a self, peer: &'a ServerName) -> Asking<'a, ()>;
 
+    /// What these servers were about to get is asked for anew, and typing notices and read receipts for them are dropped. Returns at once.
+    fn forget(&self, servers: Vec<OwnedServerName>);
+
     /// How many handles of the actions it holds while nothing is asked of it; none: something is.
     fn idle_handles(&self) -> Option<usize>;
 
@@ -72,31 +71,40 @@ pub trait Sending: Send + Sync + 'static {
 #[derive(Default)]
 pub struct Outgoing {
     state: Mutex<State>,
-    /// Held while is looked up who is in the rooms that were noted.
-    resolving: AsyncMutex<()>,
     noted: Notify,
+    /// Some peer has taken something.
+    taken: Notify,
     sending: RwLock<Option<Arc<dyn Sending>>>,
 }
 
 #[derive(Default)]
 struct State {
     is_on: bool,
-    /// Rooms with events for other servers, who are still to be looked up.
+    /// Rooms with events for other servers, until those who lack them are in memory.
     noted: HashMap<OwnedRoomId, Noted>,
-    is_resolving: bool,
     behind: HashMap<OwnedServerName, Behind>,
     /// Up to where peers that lack nothing have taken everything.
     done: HashMap<OwnedServerName, Position>,
     is_changed: bool,
     on_disk: kept::OnDisk,
     /// Peers of whom there is something new to write down for administrators.
-    touched: HashMap<OwnedServerName, ()>,
+    touched: HashSet<OwnedServerName>,
+}
+
+/// How long somebody waits for peers to take what they are owed.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// In all.
+    pub time_max: Duration,
+    /// Until so many tries in a row have failed.
+    pub failures_max: u32,
 }
 
 /// Events of a room that were committed.
 #[derive(Clone, Copy)]
 struct Noted {
-    from: Position,
+    /// Their rows of the feed are behind this.
+    behind: Position,
     until: Position,
     /// The number of the first of them.
     first: u64,
@@ -130,23 +138,20 @@ pub enum Taken {
     Rooms(Option<OwnedRoomId>),
 }
 
-/// Events of the room may be sent to other servers.
-pub fn federates(view: &RoomView) -> bool {
-    let is_closed_off =
-        || summary::content(&view.basis.create).get("m.federate").and_then(serde_json::Value::as_bool) == Some(false);
-    view.summary.kind != RoomKind::Incognito && !view.settings.federation_off && !is_closed_off()
-}
-
 fn later(one: Position, other: Position) -> Position {
     if one.has_reached(other) { one } else { other }
 }
 
+fn earlier(one: Position, other: Position) -> Position {
+    if one.has_reached(other) { other } else { one }
+}
+
 impl Outgoing {
     /// A commit with events for other servers is on disk. `first` is the number of the first of them.
-    pub(super) fn note(&self, position: Position, room_id: OwnedRoomId, first: u64) {
+    pub(super) fn note(&self, (behind, position): (Position, Position), room_id: OwnedRoomId, first: u64) {
         let mut state = self.state.lock();
         if state.is_on {
-            let noted = state.noted.entry(room_id).or_insert(Noted { from: position, until: position, first });
+            let noted = state.noted.entry(room_id).or_insert(Noted { behind, until: position, first });
             noted.until = later(noted.until, position);
             noted.first = noted.first.min(first);
             drop(state);
@@ -156,7 +161,7 @@ impl Outgoing {
 
     /// Something about a peer is new for administrators.
     pub fn touch(&self, peer: &ServerName) {
-        self.state.lock().touched.insert(peer.to_owned(), ());
+        self.state.lock().touched.insert(peer.to_owned());
     }
 
     /// Peers that lack something.
@@ -197,19 +202,25 @@ impl Outgoing {
         self.state.lock().behind.get(peer).cloned()
     }
 
-    /// These peers may lack what is noted.
-    fn add(&self, servers: &[OwnedServerName], noted: Noted) {
+    /// These peers may lack what is noted. All that was noted at one time comes together: each peer is read for from the first that it may lack.
+    fn add(&self, news: &[(Vec<OwnedServerName>, Noted)]) {
+        let mut lacking: HashMap<&OwnedServerName, (Position, Position)> = HashMap::new();
+        for (servers, noted) in news {
+            for server in servers {
+                let (from, until) = lacking.entry(server).or_insert((noted.behind, noted.until));
+                (*from, *until) = (earlier(*from, noted.behind), later(*until, noted.until));
+            }
+        }
         let mut state = self.state.lock();
         let state = &mut *state;
-        for server in servers {
+        for (server, (from, until)) in lacking {
             let done = state.done.get(server).copied().unwrap_or_default();
-            if done.has_reached(noted.until) {
+            if done.has_reached(until) {
                 continue;
             }
-            let from = later(noted.from.before(), done);
-            let fresh = Behind { from, until: noted.until, catching_up: None };
+            let fresh = Behind { from: later(from, done), until, catching_up: None };
             let behind = state.behind.entry(server.clone()).or_insert(fresh);
-            behind.until = later(behind.until, noted.until);
+            behind.until = later(behind.until, until);
             state.is_changed = true;
         }
     }
@@ -228,8 +239,43 @@ impl Outgoing {
             }
             state.done.insert(peer.to_owned(), behind.from);
             state.behind.remove(peer);
+            self.taken.notify_waiters();
         }
         lacks_nothing
+    }
+
+    /// Waits until these peers have taken everything that was committed until now, or those who wait are out of patience. Answers those that have not.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub async fn settled(
+        &self,
+        actions: &Actions,
+        peers: &[OwnedServerName],
+        patience: Patience,
+    ) -> Result<Vec<OwnedServerName>, ActionError> {
+        let Some(sending) = self.sending() else { return Ok(Vec::new()) };
+        self.resolve(actions).await?;
+        let deadline = tokio::time::Instant::now() + patience.time_max;
+        loop {
+            let taken = self.taken.notified();
+            tokio::pin!(taken);
+            taken.as_mut().enable();
+            let lacking: Vec<OwnedServerName> = {
+                let state = self.state.lock();
+                peers.iter().filter(|peer| state.behind.contains_key(*peer)).cloned().collect()
+            };
+            let mut is_over = true;
+            for peer in &lacking {
+                let failures = sending.status(peer).await.map_or(0, |status| status.standing.failures);
+                is_over &= failures >= patience.failures_max;
+            }
+            let look = tokio::time::Instant::now() + PAUSE;
+            if is_over || tokio::time::Instant::now() >= deadline {
+                return Ok(lacking);
+            }
+            tokio::time::timeout_at(look.min(deadline), taken).await.ok();
+        }
     }
 
     /// The peer is too far behind.
@@ -254,41 +300,31 @@ impl Outgoing {
         }
     }
 
-    /// Looks up who is in the rooms that were noted, and wakes those who send to them.
+    /// Looks up who is in the rooms that were noted, and wakes those who send to them. Whoever gives up in between leaves everything noted.
     async fn resolve(&self, actions: &Actions) -> Result<(), ActionError> {
-        let _one_at_a_time = self.resolving.lock().await;
-        let noted = {
-            let mut state = self.state.lock();
-            state.is_resolving = true;
-            std::mem::take(&mut state.noted)
-        };
-        let mut noted = noted.into_iter();
-        let mut outcome = Ok(());
-        for (room_id, news) in noted.by_ref() {
-            match reading::servers_of(actions, &room_id, news.first).await {
-                Ok(servers) => {
-                    self.add(&servers, news);
-                    if let Some(sending) = self.sending().filter(|_| !servers.is_empty()) {
-                        sending.wake(servers);
-                    }
-                }
-                Err(error) => {
-                    outcome = Err(error);
-                    self.note_again(room_id, news);
-                    break;
-                }
+        let noted = self.state.lock().noted.clone();
+        let Some(until) = noted.values().map(|news| news.until).reduce(later) else { return Ok(()) };
+        // Hooks run before readers of the feed see the commit. An error: the store is closed, and nothing more is seen.
+        actions.store.watch_position().wait_for(|seen| seen.has_reached(until)).await.ok();
+        let mut news = Vec::with_capacity(noted.len());
+        for (room_id, noted) in &noted {
+            news.push((reading::servers_of(actions, room_id, noted.first).await?, *noted));
+        }
+        self.add(&news);
+        self.state.lock().noted.retain(|room_id, now| {
+            let is_new = noted.get(room_id).is_none_or(|known| known.until != now.until);
+            if let Some(known) = noted.get(room_id) {
+                now.behind = known.until;
             }
+            is_new
+        });
+        if let Some(sending) = self.sending() {
+            news.into_iter()
+                .map(|(servers, _)| servers)
+                .filter(|servers| !servers.is_empty())
+                .for_each(|servers| sending.wake(servers));
         }
-        noted.for_each(|(room_id, news)| self.note_again(room_id, news));
-        self.state.lock().is_resolving = false;
-        outcome
-    }
-
-    fn note_again(&self, room_id: OwnedRoomId, news: Noted) {
-        self.note(news.until, room_id.clone(), news.first);
-        if let Some(noted) = self.state.lock().noted.get_mut(&room_id) {
-            noted.from = news.from;
-        }
+        Ok(())
     }
 }
 
@@ -379,5 +415,31 @@ impl Outbox for TenantOutbox {
             Taken::Rooms(after) => inner.outgoing.caught_up(peer, after),
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::owned_server_name;
+
+    use super::*;
+
+    #[test]
+    fn a_peer_is_read_for_from_the_first_event_that_it_may_lack_in_whichever_room() {
+        let place = |number: u64| Position::from_token(&format!("p1_{number}")).unwrap();
+        let at = |number| Noted { behind: place(number).before(), until: place(number + 1), first: 1 };
+        let (peer, other) = (owned_server_name!("peer.example"), owned_server_name!("other.example"));
+        let outgoing = Outgoing::default();
+        outgoing.add(&[
+            (vec![peer.clone()], at(9)),
+            (vec![peer.clone(), other.clone()], at(5)),
+            (vec![peer.clone()], at(7)),
+        ]);
+        let behind = |peer| outgoing.behind(peer).map(|behind| (behind.from, behind.until));
+        assert_eq!(behind(&peer), Some((place(4), place(10))));
+        assert_eq!(behind(&other), Some((place(4), place(6))));
+        assert!(outgoing.moved(&peer, place(10)));
+        outgoing.add(&[(vec![peer.clone()], at(11))]);
+        assert_eq!(behind(&peer), Some((place(10), place(12))));
     }
 }

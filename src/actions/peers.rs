@@ -10,10 +10,12 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use federation::{
     Pdu,
-    local::{AliasAnswer, Gap, Invite, StateBefore, Template, Wish},
+    local::{AliasAnswer, Gap, Invite, PublicRooms, PublicSearch, StateBefore, Template, Wish},
 };
+use futures_util::stream::{self, BoxStream};
 use rules::{UnixMs, keys::KeyRing};
 use ruma::{EventId, OwnedEventId, OwnedServerName, RoomAliasId, RoomId, RoomVersionId, ServerName, UserId};
 use tokio::sync::watch;
@@ -22,9 +24,14 @@ use super::{ActionError, Actions};
 
 mod kept;
 mod known;
+mod policy;
 
+pub use federation::peer::JoinPiece as Piece;
 pub use kept::PeerRows;
+pub(super) use known::known;
 pub use known::{KnownPeer, list, reset};
+pub(super) use policy::load as load_policy;
+pub use policy::{NAMES_MAX, ServerPolicy, policy, set_policy};
 
 /// Something that is asked of a peer.
 pub type Asking<'a, T> = Pin<Box<dyn Future<Output = Result<T, PeerError>> + Send + 'a>>;
@@ -39,20 +46,99 @@ pub enum PeerError {
     #[error("the other server cannot be reached")]
     Unreachable,
     /// It answered that it does not have it or does not give it.
-    #[error("the other server does not give it")]
-    Refused,
+    #[error("the other server does not give it: {0}")]
+    Refused(Errcode),
     /// It answered something else than what it was asked for.
     #[error("the answer of the other server cannot be read")]
     Unreadable,
 }
 
-/// What a peer says when our user has joined its room.
-#[derive(Debug)]
+/// The error code of a peer, if it is one of the specification's: what else a peer writes is passed on to nobody.
+/// Source: <https://spec.matrix.org/v1.19/client-server-api/#standard-error-response>
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Errcode(&'static str);
+
+impl Errcode {
+    /// No code, or none that is known.
+    pub const UNKNOWN: Self = Self("M_UNKNOWN");
+    /// Not for this server or this user.
+    pub const FORBIDDEN: Self = Self("M_FORBIDDEN");
+    /// There is no such thing, or it is not told of.
+    pub const NOT_FOUND: Self = Self("M_NOT_FOUND");
+    /// The room has a version that was not offered.
+    pub const INCOMPATIBLE_ROOM_VERSION: Self = Self("M_INCOMPATIBLE_ROOM_VERSION");
+
+    const OTHERS: [&'static str; 17] = [
+        "M_BAD_JSON",
+        "M_BAD_STATE",
+        "M_GUEST_ACCESS_FORBIDDEN",
+        "M_INVALID_PARAM",
+        "M_INVITE_BLOCKED",
+        "M_LIMIT_EXCEEDED",
+        "M_MISSING_PARAM",
+        "M_NOT_JSON",
+        "M_RESOURCE_LIMIT_EXCEEDED",
+        "M_TOO_LARGE",
+        "M_UNABLE_TO_AUTHORISE_JOIN",
+        "M_UNABLE_TO_GRANT_JOIN",
+        "M_UNAUTHORIZED",
+        "M_UNRECOGNIZED",
+        "M_UNSUPPORTED_ROOM_VERSION",
+        "M_USER_DEACTIVATED",
+        "M_EXCLUSIVE",
+    ];
+
+    /// The code that a peer wrote.
+    #[must_use]
+    pub fn read(text: Option<&str>) -> Self {
+        let named = [Self::FORBIDDEN, Self::NOT_FOUND, Self::INCOMPATIBLE_ROOM_VERSION].map(|code| code.0);
+        let known = named.into_iter().chain(Self::OTHERS).find(|known| Some(*known) == text);
+        known.map_or(Self::UNKNOWN, Self)
+    }
+
+    /// The same question may have another answer soon.
+    pub(super) fn is_passing(self) -> bool {
+        matches!(self.0, "M_LIMIT_EXCEEDED" | "M_RESOURCE_LIMIT_EXCEEDED" | "M_UNAUTHORIZED" | "M_UNKNOWN")
+    }
+
+    /// As it stands in answers.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.0
+    }
+}
+
+impl std::fmt::Display for Errcode {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.0)
+    }
+}
+
+/// What a peer says when our user has joined its room, piece by piece while it comes.
 pub struct Joined {
-    /// The join as the peer keeps it, with its own signature where the room's rules ask for one.
-    pub event: Option<Pdu>,
-    /// The room's state before the join, and what authorises it.
-    pub before: StateBefore<Pdu>,
+    /// The pieces, in any order. An error is the last one.
+    pub pieces: BoxStream<'static, Result<Piece, PeerError>>,
+}
+
+impl Joined {
+    /// An answer that is there as a whole.
+    #[must_use]
+    pub fn of(event: Option<Pdu>, before: StateBefore<Pdu>) -> Self {
+        let auth_chain = before.auth_chain.into_iter().map(Piece::AuthChain);
+        let pieces = event.into_iter().map(Piece::Event).chain(auth_chain);
+        let pieces = pieces.chain(before.state.into_iter().map(Piece::State));
+        Self { pieces: Box::pin(stream::iter(pieces.map(Ok).collect::<Vec<_>>())) }
+    }
+}
+
+/// A file of another server on its way. Its name and type are what the server says.
+pub struct RemoteFile {
+    /// The media type, if it is told.
+    pub content_type: Option<String>,
+    /// What its uploader called it.
+    pub name: Option<String>,
+    /// Its bytes. An end before they are all here is an error.
+    pub body: BoxStream<'static, Result<Bytes, PeerError>>,
 }
 
 /// Other servers. Every answer is what one of them says: it is checked by whoever asked.
@@ -102,7 +188,7 @@ pub trait Peers: Send + Sync + 'static {
     fn keys<'a>(&'a self, needed: &'a BTreeSet<(OwnedServerName, String)>, at: UnixMs) -> Keys<'a>;
 
     /// A membership event for a user of ours to complete, of a room with one of these versions (`make_join`, `make_leave`, `make_knock`). A refusal for
-    /// whatever reason is [`PeerError::Refused`].
+    /// whatever reason is a [`PeerError::Refused`].
     fn membership_template<'a>(
         &'a self,
         _peer: &'a ServerName,
@@ -166,8 +252,25 @@ pub trait Peers: Send + Sync + 'static {
         unreachable_peer()
     }
 
+    /// A page of the peer's public rooms (`publicRooms`).
+    fn public_rooms<'a>(&'a self, _peer: &'a ServerName, _search: &'a PublicSearch) -> Asking<'a, PublicRooms> {
+        unreachable_peer()
+    }
+
+    /// The signature of the peer, as the policy server of a room, for an event (`policy/v1/sign`).
+    #[expect(clippy::boxed_local, reason = "networks that ask take it")]
+    fn policy_signature<'a>(&'a self, _peer: &'a ServerName, _event: Pdu) -> Asking<'a, String> {
+        unreachable_peer()
+    }
+
     /// The public profile of a user of the peer (`query/profile`).
     fn profile<'a>(&'a self, _peer: &'a ServerName, _user_id: &'a UserId) -> Asking<'a, BTreeMap<String, String>> {
+        unreachable_peer()
+    }
+
+    /// A file of the peer (`media/download`). One of more than `bytes_max` bytes, and an answer that is none, are [`PeerError::Unreadable`]; a refusal
+    /// that may pass is [`PeerError::Unreachable`].
+    fn medium<'a>(&'a self, _peer: &'a ServerName, _media_id: &'a str, _bytes_max: u64) -> Asking<'a, RemoteFile> {
         unreachable_peer()
     }
 }

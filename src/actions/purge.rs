@@ -2,10 +2,10 @@
 //!
 //! Each step may be done twice, so that the job goes on after a crash. The same steps weigh the rows before they go.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use rules::{kind::RoomKind, permission::Membership};
-use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
+use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, UserId};
 use serde_json::json;
 
 use super::{
@@ -15,7 +15,8 @@ use super::{
     audit::{Act, Actor},
     capacity, chores, incognito, jobs,
     lane::Room,
-    outgoing, rooms, rows,
+    outgoing::{self, Patience},
+    rooms, rows,
 };
 use crate::{
     jobs::Progress,
@@ -33,6 +34,8 @@ use crate::{
 
 /// People who leave in one commit: an event of each, with its rows.
 const LEAVES_AT_A_TIME: usize = 50;
+/// How long other servers may take to learn that everybody leaves. Then the room goes all the same.
+const LEAVES_TAKEN_WITHIN: Patience = Patience { time_max: Duration::from_secs(60), failures_max: 4 };
 /// References to media that are looked at in one step.
 const MEDIA_AT_A_TIME: usize = 100;
 /// Commits about people that are under way at the same time.
@@ -245,6 +248,10 @@ async fn go_on(actions: &Actions, job_id: &str, room: &Arc<Room>, purge: Purge) 
     // The rows are weighed when everybody has left, and go when they were weighed.
     if purge.bytes.is_none() {
         everybody_leaves(actions, room, &mut report).await?;
+        let others: Vec<OwnedServerName> = outgoing::ever_in(room).await?.into_iter().collect();
+        for server in actions.outgoing.settled(actions, &others, LEAVES_TAKEN_WITHIN).await? {
+            tracing::info!(room.id = %room.id, peer = %server, "`{server}` has not learnt in time that everybody leaves `{}`", room.id);
+        }
     }
     let bytes = match purge.bytes {
         Some(bytes) => bytes,

@@ -23,7 +23,7 @@ use super::{
     quotas,
     remote_join::{CLIENT_WAIT_MAX, answer, pdu_of},
     remote_leave::told,
-    rooms, summary,
+    rooms,
     view::RoomView,
 };
 use crate::storage::keyspaces::MEMBERS;
@@ -61,12 +61,14 @@ pub(super) async fn invite(
 
 /// The room takes part in federation, and so does this server.
 async fn federated(actions: &Actions, room: &Room, target: &UserId) -> Result<Met, ActionError> {
-    let met = guests::find(actions, &room.id).await?.ok_or_else(|| {
-        ActionError::FederationDisabled("this server keeps the room to itself; invite local people only".to_owned())
-    })?;
-    let create = summary::content(&met.view.basis.create);
-    if create.get("m.federate").and_then(serde_json::Value::as_bool) == Some(false) {
-        return Err(ActionError::FederationDisabled("the room can never be on another server".to_owned()));
+    let disabled = |why: &str| ActionError::FederationDisabled(format!("{why}; invite local people only"));
+    let met = guests::find(actions, &room.id).await?;
+    let met = met.ok_or_else(|| disabled("this server keeps the room to itself"))?;
+    if !met.view.can_federate() {
+        return Err(disabled("the room can never be on another server"));
+    }
+    if !met.view.admits(target.server_name()) {
+        return Err(disabled(&format!("this server keeps `{}` out of the room", target.server_name())));
     }
     must_be_connected(actions, target)?;
     Ok(met)
@@ -173,6 +175,7 @@ async fn send(
         // Ours, and told to all others.
         peer: Some(actions.server_name.clone()),
         refused: None,
+        hidden: None,
         before: Before::Parents,
         slot: Slot::End,
         staged: None,

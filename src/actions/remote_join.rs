@@ -30,14 +30,16 @@ use super::{
     },
     invites,
     members::{self, membership, profile_of},
-    peers::PeerError,
+    peers::{Errcode, Joined, PeerError},
     rooms::{self, RoomDetails},
 };
 use crate::storage::keyspaces::MEMBERS;
+use spool::Spool;
 
 pub(super) mod answer;
 pub(super) mod candidates;
 pub(super) mod promised;
+pub(super) mod spool;
 pub(super) mod template;
 
 /// How long a client waits for a room of another server.
@@ -45,14 +47,17 @@ pub const CLIENT_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Rooms that are entered at the same time, those that wait for their turn included.
 const RUNS_MAX: usize = 64;
 /// Those of them that one account has begun.
-const RUNS_OF_ACCOUNT_MAX: usize = 8;
-/// Rooms whose state is in memory at the same time.
-const RUNS_AT_ONCE: usize = 4;
+const RUNS_OF_ACCOUNT_MAX: usize = 4;
+/// Rooms that are read at the same time: of each, which events there are is in memory, and some of what they say.
+const RUNS_AT_ONCE: usize = 16;
 /// Events of one room that wait until it is entered, and their bytes.
 const QUEUED_MAX: usize = 1_000;
 const QUEUED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How often somebody who waited for another one's entry tries it alone.
 const TRIES_MAX: usize = 3;
+
+/// The sort of gate in which somebody enters or leaves a room through another server.
+pub(super) const ELSEWHERE: &str = "elsewhere";
 
 /// The rooms that are being entered.
 pub struct Runs {
@@ -85,17 +90,40 @@ struct Queue {
 #[derive(Clone, Debug)]
 enum Failed {
     Unreachable,
-    Refused,
+    /// By a code; none: what came was no use.
+    Refused(Option<Errcode>),
     Busy,
     Capacity(String),
+    Inactive,
+}
+
+impl Failed {
+    /// Of what two servers said, the one that says more.
+    fn or(self, other: Self) -> Self {
+        let weight = |failed: &Self| match failed {
+            Self::Unreachable => 0,
+            Self::Refused(None) => 1,
+            Self::Refused(Some(Errcode::NOT_FOUND)) => 2,
+            Self::Refused(Some(Errcode::INCOMPATIBLE_ROOM_VERSION)) => 4,
+            Self::Refused(Some(_)) => 3,
+            Self::Busy | Self::Capacity(_) | Self::Inactive => 5,
+        };
+        if weight(&other) > weight(&self) { other } else { self }
+    }
 }
 
 impl From<Failed> for ActionError {
     fn from(failed: Failed) -> Self {
         match failed {
             Failed::Unreachable => Self::unreachable(),
-            Failed::Refused => Self::PeerRefused("no other server lets you into this room".to_owned()),
+            Failed::Refused(Some(errcode @ (Errcode::INCOMPATIBLE_ROOM_VERSION | Errcode::NOT_FOUND))) => {
+                Self::peer_refused(errcode)
+            }
+            Failed::Refused(errcode) => {
+                Self::PeerRefused { message: "no other server lets you into this room".to_owned(), errcode }
+            }
             Failed::Busy => Self::Busy,
+            Failed::Inactive => Self::InsufficientPermission("the account is not active any more".to_owned()),
             Failed::Capacity(message) => Self::TenantCapacity(message),
         }
     }
@@ -211,7 +239,10 @@ fn start(
     let (running, actions, room_id, servers) = (Arc::clone(&run), actions.clone(), room_id.clone(), servers.to_vec());
     actions.clone().jobs.spawn(async move {
         let outcome = match actions.entering.turns.acquire().await {
-            Ok(_turn) => work(&actions, &room_id, &running, &servers).await,
+            Ok(_turn) => match actions.gates.enter(ELSEWHERE, room_id.as_str()).await {
+                Ok(_gate) => work(&actions, &room_id, &running, &servers).await,
+                Err(_) => Err(Failed::Busy),
+            },
             Err(_closed) => Err(Failed::Busy),
         };
         actions.entering.runs.lock().remove(&room_id);
@@ -250,11 +281,24 @@ async fn work(actions: &Actions, room_id: &OwnedRoomId, run: &Run, servers: &[Ow
         match trouble {
             Trouble::Peer(PeerError::Unreachable) => {}
             Trouble::Ours(ActionError::Busy) => return Err(Failed::Busy),
+            Trouble::Ours(ActionError::InsufficientPermission(_)) => return Err(Failed::Inactive),
             Trouble::Ours(error) => {
                 tracing::error!(room.id = %room_id, %error, "`{room_id}` was not stored: {error}");
                 return Err(Failed::Busy);
             }
-            Trouble::Peer(_) | Trouble::Template(_) | Trouble::Answer(_) => failed = Failed::Refused,
+            Trouble::Peer(PeerError::Refused(errcode)) => failed = failed.or(Failed::Refused(Some(errcode))),
+            Trouble::Template(template::BadTemplate::Version) => {
+                failed = failed.or(Failed::Refused(Some(Errcode::INCOMPATIBLE_ROOM_VERSION)));
+            }
+            Trouble::Template(template::BadTemplate::Failed(error)) => {
+                tracing::error!(room.id = %room_id, %error, "No join was made for `{room_id}`: {error}");
+                return Err(Failed::Busy);
+            }
+            Trouble::Peer(PeerError::Unreadable)
+            | Trouble::Template(template::BadTemplate::Wrong(_))
+            | Trouble::Answer(_) => {
+                failed = failed.or(Failed::Refused(None));
+            }
         }
     }
     Err(failed)
@@ -272,8 +316,26 @@ async fn through(actions: &Actions, room_id: &OwnedRoomId, run: &Run, peer: &Ser
     let profile = profile_of(actions, user_id).await?;
     let made = template::make(actions, peer, (room_id, user_id, Wish::Join), &template, profile)?;
     run.version.get_or_init(|| made.version);
+    promised::must_be_active(actions, user_id).await?;
     let joined = peers.send_join(peer, room_id, made.event.event_id(), pdu_of(&made.event)?).await?;
-    let mut entering = answer::read(actions, room_id, peer, &made, joined).await?;
+    let mut spool = Spool::new(actions, room_id, made.version);
+    let entered = come_in(actions, room_id, run, peer, (&made, joined), &mut spool).await;
+    if let Err(error) = spool.clear().await {
+        tracing::warn!(room.id = %room_id, %error, "What was read of `{room_id}` stays on disk until the next start: {error}");
+    }
+    entered
+}
+
+async fn come_in(
+    actions: &Actions,
+    room_id: &OwnedRoomId,
+    run: &Run,
+    peer: &ServerName,
+    (made, joined): (&template::Made, Joined),
+    spool: &mut Spool,
+) -> Result<(), Trouble> {
+    let user_id = &run.user_id;
+    let mut entering = answer::read(actions, room_id, peer, made, joined, spool).await?;
     let room = actions.room(room_id);
     if room.view().await?.is_some_and(|view| view.summary.local_joined() > 0) {
         // We are in the room, and only could not let the person in ourselves.
@@ -284,7 +346,7 @@ async fn through(actions: &Actions, room_id: &OwnedRoomId, run: &Run, peer: &Ser
     }
     let invited = invites::find(actions, user_id, room_id).await?;
     entering.direct_with = invited.filter(|invited| invited.is_direct).map(|invited| invited.sender);
-    append::enter(actions, &room, entering).await?;
+    append::enter(actions, &room, entering, spool).await?;
     Ok(())
 }
 

@@ -9,8 +9,9 @@ use ruma::{CanonicalJsonObject, OwnedServerName, RoomId, ServerName, UserId};
 use super::{
     ActionError, Actions, Caller, invites,
     members::profile_of,
-    peers::PeerError,
-    remote_join::{candidates, pdu_of, template, versions},
+    peers::{Errcode, PeerError},
+    quotas,
+    remote_join::{ELSEWHERE, candidates, pdu_of, template, versions},
     rooms::RoomDetails,
     texts::give_reason,
 };
@@ -22,17 +23,41 @@ const ASKING_MAX: Duration = Duration::from_secs(10);
 /// Declines an invite, or withdraws a knock. If no server takes that, it is forgotten here.
 ///
 /// # Errors
-/// [`ActionError::RoomNotFound`] for somebody who was not invited; when storage cannot be written.
+/// [`ActionError::RoomNotFound`] for somebody who was not invited; [`ActionError::Busy`] while the room is being entered; when storage cannot be written.
 pub(super) async fn leave(actions: &Actions, caller: &Caller, room_id: &RoomId) -> Result<(), ActionError> {
     let user_id = &caller.user_id;
+    // Else the leave of somebody who is just being let in would be known everywhere but here.
+    let _gate = actions.gates.enter(ELSEWHERE, room_id.as_str()).await?;
+    if actions.room(room_id).view().await?.is_some_and(|view| view.summary.local_joined() > 0) {
+        return Err(ActionError::Busy);
+    }
     let invited = invites::find(actions, user_id, room_id).await?.ok_or(ActionError::RoomNotFound)?;
     let mut servers: Vec<OwnedServerName> = vec![invited.origin.clone()];
     if invited.membership == Membership::Invite && invited.sender.server_name() != invited.origin {
         servers.push(invited.sender.server_name().to_owned());
     }
+    tell_one_of(actions, caller, &servers, room_id).await;
+    invites::forget(actions, user_id, room_id).await
+}
+
+/// Declines an invite to a room that this server was in when it came, or withdraws a knock: the servers that were there are asked, because what is held of the
+/// room may be long out of date.
+///
+/// # Errors
+/// When storage cannot be read.
+pub(super) async fn leave_from_afar(actions: &Actions, caller: &Caller, room_id: &RoomId) -> Result<(), ActionError> {
+    let servers = candidates::known(actions, room_id).await?;
+    tell_one_of(actions, caller, &servers, room_id).await;
+    Ok(())
+}
+
+async fn tell_one_of(actions: &Actions, caller: &Caller, servers: &[OwnedServerName], room_id: &RoomId) {
     let asking = async {
-        for peer in &servers {
-            match tell(actions, peer, room_id, user_id).await {
+        for peer in servers {
+            if quotas::count(actions, caller, peer).is_err() {
+                continue;
+            }
+            match tell(actions, peer, room_id, &caller.user_id).await {
                 Ok(()) => return,
                 Err(error) => {
                     tracing::info!(room.id = %room_id, peer = %peer, "`{peer}` did not take a leave: {error}");
@@ -43,7 +68,6 @@ pub(super) async fn leave(actions: &Actions, caller: &Caller, room_id: &RoomId) 
     if tokio::time::timeout(ASKING_MAX, asking).await.is_err() {
         tracing::info!(room.id = %room_id, "No server took a leave in time");
     }
-    invites::forget(actions, user_id, room_id).await
 }
 
 async fn tell(actions: &Actions, peer: &ServerName, room_id: &RoomId, user_id: &UserId) -> Result<(), ActionError> {
@@ -77,7 +101,7 @@ pub(super) async fn knock(
                 invites::keep(actions, user_id, room_id, &invited).await?;
                 return invites::describe(room_id, &invited);
             }
-            Err(error @ ActionError::PeerRefused(_)) => outcome = error,
+            Err(error @ ActionError::PeerRefused { .. }) => outcome = error,
             Err(ActionError::PeerUnreachable(_)) => {}
             Err(error) => return Err(error),
         }
@@ -114,14 +138,15 @@ async fn knock_at(
 pub(super) fn told(error: PeerError) -> ActionError {
     match error {
         PeerError::Unreachable => ActionError::unreachable(),
-        PeerError::Refused => ActionError::PeerRefused("the other server does not allow it".to_owned()),
-        PeerError::Unreadable => ActionError::PeerRefused("the other server's answer cannot be used".to_owned()),
+        PeerError::Refused(errcode) => ActionError::peer_refused(errcode),
+        PeerError::Unreadable => ActionError::unusable(),
     }
 }
 
 fn refused(bad: template::BadTemplate) -> ActionError {
     match bad {
         template::BadTemplate::Failed(error) => error,
+        template::BadTemplate::Version => told(PeerError::Refused(Errcode::INCOMPATIBLE_ROOM_VERSION)),
         template::BadTemplate::Wrong(_) => told(PeerError::Unreadable),
     }
 }

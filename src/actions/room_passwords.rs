@@ -29,7 +29,7 @@ use super::{
     passwords::PASSWORD_CHARACTERS_MAX,
     rooms::{self, Entered, RoomDetails},
 };
-use crate::storage::{Direction, KeyRange, Limit, history::RoomSettings, keyspaces::MEMBERS};
+use crate::storage::{Direction, KeyRange, Limit, keyspaces::MEMBERS, room_settings::RoomSettings};
 
 /// Wrong guesses of one account at one room within [`TRIES_LIFETIME_MS`].
 pub const TRIES_MAX: usize = 5;

@@ -22,7 +22,7 @@ use super::{
     texts::{NAME_CHARACTERS_MAX, TOPIC_CHARACTERS_MAX, at_most},
     timeline::EventView,
 };
-use crate::storage::{StateTree, keyspaces::REDACTIONS};
+use crate::storage::{Place, StateTree, keyspaces::REDACTIONS};
 
 /// State entries that are read at a time.
 const ENTRIES_AT_A_TIME: usize = 1_000;
@@ -89,7 +89,7 @@ async fn readable(actions: &Actions, caller: &Caller, reference: &str) -> Result
 async fn shown(
     opened: &Opened,
     rows: &Rows<'_>,
-    place: Option<crate::storage::Place>,
+    place: Option<Place>,
     event: Arc<Event>,
 ) -> Result<EventView, ActionError> {
     let redaction = match opened.view.summary.redactions {
@@ -100,7 +100,8 @@ async fn shown(
         Some(_) => Arc::new(event.redacted(&opened.view.basis.version).map_err(ActionError::internal)?),
         None => event,
     };
-    let place = place.ok_or_else(|| ActionError::internal("a state event without a place"))?;
+    // What another server told of the state when ours entered the room is not part of the timeline yet.
+    let place = place.unwrap_or(Place::BEFORE_ALL);
     Ok(EventView { event, place, redacted_by: redaction.map(|redaction| redaction.sender), transaction_id: None })
 }
 

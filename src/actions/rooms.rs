@@ -30,6 +30,7 @@ use crate::storage::{
     chores::Chore,
     keyspaces::{CHORES, MEMBERS},
     members::Member,
+    room_settings::FederationMode,
 };
 
 /// A room that the caller may see, as it is on disk.
@@ -88,10 +89,24 @@ pub struct RoomDetails {
 pub enum Federation {
     /// They may.
     Open,
+    /// Those that are listed may.
+    Listed,
     /// This server keeps the room to itself.
     Off,
     /// The room can never be anywhere else.
     Never,
+}
+
+impl Federation {
+    /// Of a room.
+    pub fn of(view: &RoomView) -> Self {
+        match &view.settings.federation {
+            _ if !view.can_federate() => Self::Never,
+            FederationMode::Open => Self::Open,
+            FederationMode::Listed(_) => Self::Listed,
+            FederationMode::Off => Self::Off,
+        }
+    }
 }
 
 /// The id of the room that an id or alias names, whether or not there is such a room.
@@ -228,11 +243,7 @@ pub async fn describe(
         allow_invites: view.allows_invites(),
         members_only: view.door() == Door::Knock,
         has_password: view.has_password(),
-        federation: match (view.summary.kind, view.settings.federation_off) {
-            (RoomKind::Incognito, _) => Federation::Never,
-            (_, true) => Federation::Off,
-            (_, false) => Federation::Open,
-        },
+        federation: Federation::of(&view),
         join_job_id: promised::job_of(actions, &caller.user_id, &room.id),
         is_known: true,
         personal,

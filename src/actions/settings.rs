@@ -15,7 +15,7 @@ use super::{
     rooms::{self, Entered, RoomDetails},
     texts::CUSTOM_BYTES_MAX,
 };
-use crate::storage::history::RoomSettings;
+use crate::storage::room_settings::RoomSettings;
 
 /// The largest limit of members: the largest number that every JSON reader holds exactly.
 pub const MAX_MEMBERS_MAX: u64 = (1 << 53) - 1;

@@ -49,7 +49,7 @@ pub struct TimelinePage {
     pub events: Vec<EventView>,
     /// Where the next page begins; none: there is nothing further.
     pub next: Option<Place>,
-    /// Where history is not held, the newest first.
+    /// Where history is not held, in the order of the events.
     pub gaps: Vec<Hole>,
 }
 
@@ -69,27 +69,42 @@ pub async fn page(
     let rows = Rows::on_disk(&opened.room.store, &opened.room.home);
     let reader = Reader::new(caller, &rows, &opened.view, opened.member.as_ref())?;
     let page = held(&rows, &reader, from, direction, limit).await?;
-    if direction == Direction::Up || opened.view.summary.foreign == 0 {
-        return Ok(page);
-    }
-    let gaps = gaps(&rows, &page, from).await?;
-    let Some(newest) = gaps.first() else { return Ok(page) };
-    if !backfill::for_reader(actions, &opened.room.id, newest.place, limit).await {
-        return Ok(TimelinePage { gaps, ..page });
-    }
+    let gaps = gaps(&reader, &page, from, direction).await?;
+    let due = gaps.iter().find(|hole| direction == Direction::Down && backfill::is_due(actions, hole));
+    let Some(due) = due else { return Ok(TimelinePage { gaps, ..page }) };
+    backfill::for_reader(actions, &opened.room.id, due.place, limit).await;
     let page = held(&rows, &reader, from, direction, limit).await?;
-    let gaps = self::gaps(&rows, &page, from).await?;
+    let gaps = self::gaps(&reader, &page, from, direction).await?;
     Ok(TimelinePage { gaps, ..page })
 }
 
-/// The holes on a page: before its events, and before where it began if nothing was there.
-async fn gaps(rows: &Rows<'_>, page: &TimelinePage, from: Option<Place>) -> Result<Vec<Hole>, ActionError> {
-    let mut holes = backfill::holes(rows).await?;
-    let last = page.next.or_else(|| page.events.last().map(|event| event.place)).filter(|_| page.next.is_some());
-    let is_on_page =
-        |hole: &Hole| from.is_none_or(|from| hole.place <= from) && last.is_none_or(|last| hole.place >= last);
+/// The holes on a page: right before one of its events, or before the oldest event that is held. The reader may see what is behind them.
+async fn gaps(
+    reader: &Reader<'_>,
+    page: &TimelinePage,
+    from: Option<Place>,
+    direction: Direction,
+) -> Result<Vec<Hole>, ActionError> {
+    let mut holes = backfill::holes(reader.rows).await?;
+    let is_on_page = |hole: &Hole| match direction {
+        Direction::Down => {
+            from.is_none_or(|from| hole.place <= from) && page.next.is_none_or(|next| hole.place >= next)
+        }
+        Direction::Up => from.is_none_or(|from| hole.place > from) && page.next.is_none_or(|next| hole.place <= next),
+    };
     holes.retain(is_on_page);
-    Ok(holes)
+    if direction == Direction::Up {
+        holes.reverse();
+    }
+    let mut gaps = Vec::with_capacity(holes.len());
+    for hole in holes {
+        let Some(arrival) = reader.rows.arrival_of(&hole.event_id).await? else { continue };
+        let Some(stored) = reader.rows.get(&EVENTS, &arrival).await? else { continue };
+        if reader.view(&stored, None).await?.is_some() {
+            gaps.push(hole);
+        }
+    }
+    Ok(gaps)
 }
 
 /// A page of what is held.

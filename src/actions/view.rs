@@ -8,14 +8,15 @@ use rules::{
     power::Level,
     version::Version,
 };
-use ruma::UserId;
+use ruma::{ServerName, UserId};
 
 use super::{Actions, Caller, error::ActionError, members::membership, rows::Rows, summary::Basis};
 use crate::storage::{
     Arrival, Home, Store,
-    history::{RoomSettings, Summary, Tip},
+    history::{Summary, Tip},
     keyspaces::{ROOM_SETTINGS, SUMMARY, TIP},
     members::Member,
+    room_settings::{FederationMode, RoomSettings},
 };
 
 /// A room at one point of its life.
@@ -127,6 +128,23 @@ impl RoomView {
             Membership::Leave | Membership::Ban => member.was_joined,
             Membership::None => false,
         })
+    }
+
+    /// Other servers can be in the room at all, whatever this server sets.
+    pub fn can_federate(&self) -> bool {
+        let says =
+            || super::summary::content(&self.basis.create).get("m.federate").and_then(serde_json::Value::as_bool);
+        self.summary.kind != RoomKind::Incognito && says() != Some(false)
+    }
+
+    /// At least one other server may take part in the room, as far as this server has a say.
+    pub fn takes_part(&self) -> bool {
+        self.can_federate() && self.settings.federation != FederationMode::Off
+    }
+
+    /// The other server may take part in the room, as far as this server has a say.
+    pub fn admits(&self, server: &ServerName) -> bool {
+        self.can_federate() && self.settings.federation.admits(server)
     }
 
     /// The room is a direct message.

@@ -128,7 +128,7 @@ pub async fn create(
     }
     at_most("name", Some(&name), NAME_CHARACTERS_MAX)?;
     at_most("topic", topic.as_deref(), TOPIC_CHARACTERS_MAX)?;
-    let mut plan = plan(name)?;
+    let mut plan = plan(actions, name)?;
     plan.topic = topic.filter(|topic| !topic.is_empty());
     let promised = match &caller.request {
         Some(request) => requests::promised(actions, &caller.user_id, request).await?,
@@ -148,8 +148,9 @@ pub async fn create(
 }
 
 /// A workspace of this name with nothing else.
-pub(super) fn plan(name: String) -> Result<Plan, ActionError> {
+pub(super) fn plan(actions: &Actions, name: String) -> Result<Plan, ActionError> {
     let mut plan = Plan::of_kind(RoomKind::Workspace)?;
+    plan.settings.federation = actions.settings.room_federation.clone();
     plan.name = Some(name);
     Ok(plan)
 }

@@ -7,7 +7,7 @@ use axum::{
     http::StatusCode,
 };
 
-use crate::actions::{ActionError, ErrorKind};
+use crate::actions::{ActionError, ErrorKind, peers::Errcode};
 
 /// A request that was not done, before a dialect gives it a body.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(crate) struct Problem {
     pub(crate) message: String,
     /// The word of `/permissions` for it.
     pub(crate) reason: Option<&'static str>,
+    /// The code that another server gave.
+    pub(crate) errcode: Option<&'static str>,
     /// When a repeat may work.
     pub(crate) retry_after: Option<Duration>,
     /// What went wrong inside, for the log only.
@@ -54,7 +56,7 @@ const MESSAGE_CHARACTERS_MAX: usize = 1_000;
 impl Problem {
     /// A problem of HTTP itself.
     pub(crate) fn new(kind: ProblemKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), reason: None, retry_after: None, cause: None }
+        Self { kind, message: message.into(), reason: None, errcode: None, retry_after: None, cause: None }
     }
 
     /// The server cannot do it now.
@@ -155,7 +157,11 @@ impl From<ActionError> for Problem {
             _ => (shortened(error.to_string()), None),
         };
         let reason = error.reason().map(|reason| reason.as_str());
-        Self { kind: ProblemKind::Action(kind), message, reason, retry_after, cause }
+        let errcode = match &error {
+            ActionError::PeerRefused { errcode, .. } => errcode.map(Errcode::as_str),
+            _ => None,
+        };
+        Self { kind: ProblemKind::Action(kind), message, reason, errcode, retry_after, cause }
     }
 }
 

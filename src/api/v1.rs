@@ -12,8 +12,11 @@ use super::{ApiState, Dialect};
 mod accounts;
 mod admin;
 mod bundle;
+mod directory;
 mod error;
+mod federate;
 mod health;
+mod history;
 mod jobs;
 mod levels;
 mod media;
@@ -66,12 +69,18 @@ fn table() -> Vec<Route> {
         ("GET", "/v1/admin/rooms", get(admin::rooms)),
         ("DELETE", "/v1/admin/rooms/{room_id}", delete(admin::purge)),
         ("GET", "/v1/admin/rooms/{room_id}/export", get(bundle::export_as_admin)),
+        ("PUT", "/v1/admin/rooms/{room_id}/federate", put(federate::switch)),
+        ("GET", "/v1/admin/federation/policy", get(federate::policy)),
+        ("PUT", "/v1/admin/federation/policy", put(federate::set_policy)),
         ("POST", "/v1/admin/rooms/{room_id}/federation/invite", post(admin::invite)),
+        ("POST", "/v1/admin/rooms/{room_id}/federation/backfill", post(history::backfill)),
+        ("GET", "/v1/admin/rooms/{room_id}/completeness", get(history::completeness)),
         ("GET", "/v1/admin/audit", get(admin::audit)),
         ("GET", "/v1/admin/jobs", get(jobs::list)),
         ("GET", "/v1/admin/peers", get(peers::list)),
         ("POST", "/v1/admin/peers/{server}/reset", post(peers::reset)),
         ("GET", "/v1/directory/rooms", get(rooms::directory)),
+        ("GET", "/v1/directory/servers/{server}/rooms", get(directory::of_server)),
         ("GET", "/v1/rooms", get(rooms::own)),
         ("POST", "/v1/rooms", post(rooms::create)),
         ("GET", "/v1/rooms/archived", get(rooms::archived)),

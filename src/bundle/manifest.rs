@@ -134,9 +134,12 @@ pub struct Local {
     /// Joined members at most.
     #[serde(default)]
     pub max_members: Option<u64>,
-    /// `open` or `off`.
+    /// Which other servers may take part: `open`, `off` or `allow_list`.
     #[serde(default)]
     pub federation: Option<String>,
+    /// The servers that may take part with `allow_list`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub federation_servers: Vec<OwnedServerName>,
     /// What people set for themselves.
     #[serde(default)]
     pub personal: Vec<BundledPersonal>,

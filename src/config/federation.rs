@@ -1,13 +1,18 @@
 //! The section `[federation]`: whether and how this process talks to other servers.
 //!
-//! May import: serde, ruma (server names), `network`.
+//! May import: serde, ruma (server names, base64), the bounds of `federation`, `network`.
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
 
-use ruma::ServerName;
+use federation::limits::NOTARIES_MAX;
+use ruma::{
+    OwnedServerName, ServerName,
+    serde::{Base64, base64::Standard},
+};
 use serde::{Deserialize, Serialize};
 
 use super::{Network, Problem};
@@ -30,6 +35,29 @@ pub struct Federation {
     /// Internal addresses that other servers may have all the same, as addresses or ranges such as `127.0.0.0/8`. Default: none.
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub allow_addresses: Vec<Network>,
+    /// Whether other servers may take part in a new room of which nobody says so. Default: open.
+    pub default_room_mode: RoomMode,
+    /// Events that are sent to, and taken from, each server that may take part in a room again. Of more, only the last ones. Default: 10000.
+    pub resume_events_max: u64,
+    /// Changes that another server may have missed. One that missed more gets only the newest event of each room, and asks for what it lacks. Default: 10000.
+    pub behind_rows_max: u64,
+    /// Servers that are asked, in turn, for the signing keys of another one that does not give them itself. Default: none.
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
+    pub notaries: Vec<OwnedServerName>,
+    /// Public signing keys that count for nothing, as base64 of 32 bytes: keys whose secret half was published or stolen. Default: none.
+    pub refused_keys: Vec<String>,
+}
+
+/// Whether other servers may take part in a room.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum RoomMode {
+    /// Every server may.
+    #[default]
+    Open,
+    /// This server keeps the room to itself.
+    Off,
 }
 
 impl Default for Federation {
@@ -41,6 +69,11 @@ impl Default for Federation {
             tls_key: PathBuf::new(),
             ca_files: Vec::new(),
             allow_addresses: Vec::new(),
+            default_room_mode: RoomMode::Open,
+            resume_events_max: 10_000,
+            behind_rows_max: 10_000,
+            notaries: Vec::new(),
+            refused_keys: Vec::new(),
         }
     }
 }
@@ -55,7 +88,23 @@ impl Federation {
             );
             return Err(Problem::new("federation.tls", message));
         }
-        Ok(())
+        if self.notaries.len() > NOTARIES_MAX {
+            return Err(Problem::new("federation.notaries", format!("names more than {NOTARIES_MAX} servers")));
+        }
+        self.refused_keys().map(drop)
+    }
+
+    /// The bytes of the keys that count for nothing.
+    ///
+    /// # Errors
+    /// When one of them is no key.
+    pub fn refused_keys(&self) -> Result<BTreeSet<[u8; 32]>, Problem> {
+        let bytes = |text: &String| {
+            let message = || format!("`{text}` is not 32 bytes as base64");
+            let key = Base64::<Standard, [u8; 32]>::parse(text).ok();
+            key.map(Base64::into_inner).ok_or_else(|| Problem::new("federation.refused_keys", message()))
+        };
+        self.refused_keys.iter().map(bytes).collect()
     }
 }
 

@@ -54,6 +54,14 @@ pub struct Limits {
     pub streams_per_minute: NonZeroU32,
     /// Streams that may be opened at once after a pause. Default: 60.
     pub streams_burst: NonZeroU32,
+    /// Requests of another server a second, over time; heavy ones count several times. Default: 50.
+    pub peer_requests_per_second: NonZeroU32,
+    /// Requests of another server that may come at once after a pause. Default: 300.
+    pub peer_requests_burst: NonZeroU32,
+    /// Events that another server sends a second, over time. Default: 500.
+    pub peer_events_per_second: NonZeroU32,
+    /// Events that another server may send at once after a pause. Default: 5000.
+    pub peer_events_burst: NonZeroU32,
     /// Bytes of a request's body. Default: 1048576.
     pub body_bytes_max: usize,
     /// Open connections. Default: 16000.
@@ -96,6 +104,10 @@ impl Default for Limits {
             uploads_burst: at_least_one(100),
             streams_per_minute: at_least_one(60),
             streams_burst: at_least_one(60),
+            peer_requests_per_second: at_least_one(50),
+            peer_requests_burst: at_least_one(300),
+            peer_events_per_second: at_least_one(500),
+            peer_events_burst: at_least_one(5_000),
             body_bytes_max: 1_048_576,
             connections_max: 16_000,
             connections_per_address_max: 1_000,

@@ -15,6 +15,10 @@ use super::Problem;
 pub struct Media {
     /// Bytes of one uploaded file. Default: 52428800.
     pub upload_bytes_max: u64,
+    /// Bytes of one file of another server that is fetched for somebody. Default: 104857600.
+    pub remote_bytes_max: u64,
+    /// Bytes of files of other servers that each tenant keeps; those that were read least recently go first. Default: 1073741824.
+    pub cache_bytes_max: u64,
     /// A bucket of S3 that holds the files, each tenant's in a folder of its name. Default: none, they are in the data folder.
     pub s3_bucket: String,
     /// The address of the service; plain HTTP only on this machine. Default: that of Amazon for the region.
@@ -31,6 +35,8 @@ impl Default for Media {
     fn default() -> Self {
         Self {
             upload_bytes_max: 50 * 1024 * 1024,
+            remote_bytes_max: 100 * 1024 * 1024,
+            cache_bytes_max: 1024 * 1024 * 1024,
             s3_bucket: String::new(),
             s3_endpoint: String::new(),
             s3_region: "us-east-1".to_owned(),
@@ -56,6 +62,9 @@ impl Media {
     pub(super) fn check(&self) -> Result<(), Problem> {
         if self.upload_bytes_max == 0 {
             return Err(Problem::new("media.upload_bytes_max", "must be at least 1"));
+        }
+        if self.cache_bytes_max < self.remote_bytes_max {
+            return Err(Problem::new("media.cache_bytes_max", "must be at least `media.remote_bytes_max`"));
         }
         if self.s3_bucket.is_empty() {
             return Ok(());

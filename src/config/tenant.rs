@@ -43,6 +43,9 @@ pub struct Tenant {
     /// File with the key of that certificate, as PEM. Default: empty.
     #[serde(default)]
     pub tls_key: PathBuf,
+    /// Where other servers reach it, `host` or `host:port`, told under `/.well-known/matrix/server`; empty: at its name. Default: empty.
+    #[serde(default)]
+    pub reached_at: String,
 }
 
 impl Tenant {
@@ -57,6 +60,7 @@ impl Tenant {
             max_rooms: default_many(),
             tls_certificate: PathBuf::new(),
             tls_key: PathBuf::new(),
+            reached_at: String::new(),
         }
     }
 
@@ -71,6 +75,9 @@ impl Tenant {
         }
         if let Some(host) = self.hosts.iter().find(|host| ServerName::parse(host.as_str()).is_err()) {
             return problem("hosts", format!("`{host}` is not a host; write `chat.example.org` or `host:port`"));
+        }
+        if !self.reached_at.is_empty() && federation::request_signature::server_name(&self.reached_at).is_none() {
+            return problem("reached_at", format!("`{}` is neither `host` nor `host:port`", self.reached_at));
         }
         both_or_none(&format!("tenant[{number}]"), &self.tls_certificate, &self.tls_key)?;
         let limits = [

@@ -2,7 +2,7 @@
 //!
 //! May import: everything. `gateway` finds the tenant of a request, `network` is what actions ask peers through, `sending` what they are sent with.
 
-use std::{collections::BTreeSet, fs, io, path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, fs, io, num::NonZeroU32, path::PathBuf, sync::Arc};
 
 use ::federation::{
     addresses::Addresses,
@@ -11,18 +11,17 @@ use ::federation::{
     discovery::{Discovery, dns::SystemResolver},
     inbound::{self, Inbound, OurServer, keys::OurKeys},
     outbound::Outbound,
-    policy::Policy,
-    quotas::{Budget, Quotas},
+    quotas::{Budget, Quotas, Rate},
     server_keys::ServerKeys,
 };
 use rules::UnixMs;
-use ruma::{MilliSecondsSinceUnixEpoch, UInt};
+use ruma::{MilliSecondsSinceUnixEpoch, OwnedServerName, UInt};
 
 use super::ServerError;
 use crate::{
     actions::{ActionError, Actions},
     clock::Clock,
-    config::Config,
+    config::{Config, Limits, Tenant},
     data_folder::TenantFolder,
     random::{self, Random},
 };
@@ -40,8 +39,23 @@ use sending::Sender;
 pub(super) struct Federation {
     discovery: Arc<Discovery>,
     ambient: Ambient,
-    policy: Policy,
+    budget: Budget,
     gateway: Arc<Gateway>,
+    notaries: Vec<OwnedServerName>,
+    refused_keys: BTreeSet<[u8; 32]>,
+}
+
+/// What one other server may use, as the configuration says.
+fn budget(limits: &Limits) -> Budget {
+    if !limits.enabled {
+        return Budget::UNBOUNDED;
+    }
+    let rate = |per_second: NonZeroU32, burst: NonZeroU32| Rate { per_second: per_second.get(), burst: burst.get() };
+    Budget {
+        requests: rate(limits.peer_requests_per_second, limits.peer_requests_burst),
+        pdus: rate(limits.peer_events_per_second, limits.peer_events_burst),
+        ..Budget::default()
+    }
 }
 
 /// What this program calls itself to other servers.
@@ -69,7 +83,14 @@ impl Federation {
         let resolver = SystemResolver::new().map_err(|error| network(error.to_string()))?;
         let discovery = Discovery::new(addresses, &authorities?, Arc::new(resolver), ambient.clone());
         let discovery = Arc::new(discovery.map_err(|error| network(error.to_string()))?);
-        Ok(Self { discovery, ambient, policy: Policy::default(), gateway: Gateway::new() })
+        Ok(Self {
+            discovery,
+            ambient,
+            budget: budget(&config.limits),
+            gateway: Gateway::new(),
+            notaries: config.federation.notaries.clone(),
+            refused_keys: config.federation.refused_keys().map_err(|problem| network(problem.to_string()))?,
+        })
     }
 
     /// What finds the tenant of a request.
@@ -81,11 +102,16 @@ impl Federation {
     ///
     /// # Errors
     /// When storage cannot be read.
-    pub(super) async fn plug(&self, actions: &Actions, folder: &TenantFolder) -> Result<(), ActionError> {
+    pub(super) async fn plug(
+        &self,
+        actions: &Actions,
+        folder: &TenantFolder,
+        tenant: &Tenant,
+    ) -> Result<(), ActionError> {
         let (name, rows) = (actions.server_name.clone(), Arc::new(actions.peer_rows()));
         let key = folder.keys.current().clone();
         let inside: Arc<dyn InProcess> = Arc::<Gateway>::clone(&self.gateway);
-        let connections = Arc::new(Connections::new(
+        let connections = Connections::new(
             name.clone(),
             key,
             Arc::clone(&self.discovery),
@@ -93,18 +119,20 @@ impl Federation {
             Arc::clone(&rows),
             Patience::default(),
             self.ambient.clone(),
-        ));
-        let keys = Arc::new(ServerKeys::new(Arc::clone(&connections), BTreeSet::new()));
+        );
+        let connections = Arc::new(connections.under(actions.policy.clone()));
+        let keys = ServerKeys::new(Arc::clone(&connections), self.refused_keys.clone());
+        let keys = Arc::new(keys.with_notaries(self.notaries.clone()));
         let local = Arc::new(actions.clone());
         let (heard, outgoing) = (Arc::clone(&connections), Arc::clone(&actions.outgoing));
         let inbound = Inbound {
-            us: self.us(&name),
+            us: self.us(tenant),
             our_keys: OurKeys::new(folder.keys.clone(), folder.retired.clone()),
             local: Arc::clone(&local),
             store: rows,
             keys: Arc::clone(&keys),
-            policy: self.policy.clone(),
-            quotas: Quotas::new(Budget::default()),
+            policy: actions.policy.clone(),
+            quotas: Quotas::new(self.budget),
             heard_from: Arc::new(move |peer| {
                 outgoing.touch(peer);
                 let (connections, peer) = (Arc::clone(&heard), peer.to_owned());
@@ -122,11 +150,11 @@ impl Federation {
         actions.send_with(Arc::new(sender)).await
     }
 
-    fn us(&self, name: &ruma::ServerName) -> OurServer {
+    fn us(&self, tenant: &Tenant) -> OurServer {
         let (now, bits) = (self.ambient.clone(), self.ambient.clone());
         OurServer {
-            name: name.to_owned(),
-            reached_at: None,
+            name: tenant.server_name.clone(),
+            reached_at: Some(tenant.reached_at.clone()).filter(|place| !place.is_empty()),
             software: SOFTWARE,
             now: Arc::new(move || now.clock.now()),
             random: Arc::new(move || u128::from(bits.random.next()) << 64 | u128::from(bits.random.next())),

@@ -10,10 +10,11 @@ use rules::{
 use super::{ServerError, federation::Federation};
 use crate::{
     actions::{
-        ActionError, Actions, Parts, Registration, Settings,
+        ActionError, Actions, FederationMode, Parts, Registration, Settings,
         images::Images,
         media::{Media, Uploading},
         passwords::Passwords,
+        remote_media::Bounds,
     },
     clock::Clock,
     config::{self, Config},
@@ -94,8 +95,12 @@ impl Common {
             }
             Engines::StrictMemory(engine_of) => (Arc::new(engine_of(&tenant.name)), EffectMode::Deferred),
         };
-        let options =
-            |effects, feed_rows_max| StoreOptions { effects, state_cache: self.state_cache.clone(), feed_rows_max };
+        let options = |effects, feed_rows_max| StoreOptions {
+            effects,
+            feed_rows_max,
+            state_cache: self.state_cache.clone(),
+            ..StoreOptions::default()
+        };
         let store = Store::open(engine, options(effects, FEED_ROWS_MAX)).await?;
         let in_memory = options(EffectMode::Inline, INCOGNITO_FEED_ROWS_MAX);
         let incognito = Store::open(Arc::new(MemoryEngine::new()), in_memory).await?;
@@ -116,7 +121,7 @@ impl Common {
         };
         let actions = Actions::open(parts).await.map_err(wrong)?;
         if let Some(federation) = &self.federation {
-            federation.plug(&actions, folder).await.map_err(wrong)?;
+            federation.plug(&actions, folder, tenant).await.map_err(wrong)?;
         }
         Ok(actions)
     }
@@ -147,16 +152,17 @@ impl Common {
             images: self.images.clone(),
             upload_bytes_max: config.upload_bytes_max,
             uploading: Uploading::default(),
+            remote: Bounds { medium_bytes_max: config.remote_bytes_max, cache_bytes_max: config.cache_bytes_max },
         })
     }
 }
 
-/// All keys that the tenant ever signed with.
+/// The keys of the tenant's file, and those that have signed before them: events of all of them come back from other servers.
 fn own_keys(tenant: &config::Tenant, folder: &TenantFolder) -> KeyRing {
     let mut ring = KeyRing::new();
-    for (key_id, retired) in folder.retired.iter() {
-        let validity = Validity::Expired(UnixMs(retired.expired_ts.0.into()));
-        if let Ok(public) = <[u8; 32]>::try_from(retired.key.as_bytes()) {
+    for (key_id, key) in folder.retired.iter() {
+        if let Ok(public) = key.key.as_bytes().try_into() {
+            let validity = Validity::Expired(UnixMs(key.expired_ts.0.into()));
             ring.insert(tenant.server_name.clone(), key_id, Key { public, validity });
         }
     }
@@ -188,6 +194,12 @@ pub(super) fn settings(config: &Config, tenant: &config::Tenant) -> Settings {
             .filter(|seconds| *seconds > 0)
             .map(|seconds| seconds.saturating_mul(1_000)),
         reserved_aliases: config.accounts.reserved_aliases.clone(),
+        room_federation: match config.federation.default_room_mode {
+            config::RoomMode::Open => FederationMode::Open,
+            config::RoomMode::Off => FederationMode::Off,
+        },
+        resume_events_max: config.federation.resume_events_max,
+        behind_rows_max: config.federation.behind_rows_max,
     }
 }
 

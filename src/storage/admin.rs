@@ -43,6 +43,8 @@ pub enum JobKind {
         /// The servers that may help, the likeliest first.
         servers: Vec<OwnedServerName>,
     },
+    /// Other servers take part in a room again: they get what they missed, and are asked for what they have.
+    Resume(OwnedRoomId),
     /// A room is taken in from a bundle.
     Import(Box<ImportWish>),
     /// A room is written into a file of this machine.
@@ -67,7 +69,7 @@ impl JobKind {
     #[must_use]
     pub fn takes_a_turn(&self) -> bool {
         match self {
-            Self::Deactivate(_) | Self::Purge(_) | Self::Import(_) | Self::Export(_) => true,
+            Self::Deactivate(_) | Self::Purge(_) | Self::Import(_) | Self::Export(_) | Self::Resume(_) => true,
             Self::Join { .. } => false,
         }
     }
@@ -81,6 +83,7 @@ impl JobKind {
             Self::Import(_) => "import",
             Self::Export(_) => "export",
             Self::Join { .. } => "join",
+            Self::Resume(_) => "resume",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The committer: one thread per stream, from its first commit on, that takes the waiting commits, checks their conditions in order, gives the next
+//! The committer: one thread per stream (or one task: [`Committing`]), from its first commit on, that takes the waiting commits, checks their conditions in order, gives the next
 //! position, writes them all at once, and answers. The same for every engine.
 //! May import: changes, commit, engine.
 
@@ -58,6 +58,17 @@ pub enum EffectMode {
     Deferred,
 }
 
+/// Where commits are decided and written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Committing {
+    /// On a thread of its own: for engines that block.
+    #[default]
+    Thread,
+    /// In a task of the runtime that the first commit is made in: for engines that never do. On a runtime of one thread everything then happens in the same
+    /// order each time, which tests with a simulated clock rest on.
+    Task,
+}
+
 /// A commit on its way.
 struct Submission {
     commit: Commit,
@@ -82,29 +93,43 @@ pub(crate) struct Committer {
     room: Arc<Semaphore>,
     position: watch::Receiver<Position>,
     counting: Arc<Counting>,
+    committing: Committing,
 }
 
 impl Committer {
     /// Waits until what a crash left over is applied.
     pub(crate) async fn open(
         engine: Arc<dyn Engine>,
-        effects: EffectMode,
+        (effects, committing): (EffectMode, Committing),
         feed_rows_max: u64,
         stream: StreamId,
     ) -> Result<Self, StorageError> {
         let (last, epoch) = engine.last(stream).await?;
         let (publish, position) = watch::channel(Position::new(stream, last));
         let counting = Arc::<Counting>::default();
-        let stream = Stream::new(engine, (effects, feed_rows_max), (stream, epoch + 1), publish, Arc::clone(&counting));
-        let stream = opened(stream).await?;
+        let mut stream =
+            Stream::new(engine, (effects, feed_rows_max), (stream, epoch + 1), publish, Arc::clone(&counting));
+        let stream = match committing {
+            Committing::Thread => opened(stream).await?,
+            Committing::Task => stream.open().map(|()| stream)?,
+        };
         let (queue, inbox) = mpsc::channel(QUEUE_COMMITS_MAX);
         let room = Arc::new(Semaphore::new(QUEUE_UNITS_MAX));
         let resting = Arc::new(Mutex::new(Some(Box::new((stream, inbox)))));
-        Ok(Self { queue, thread: Running::default(), resting, room, position, counting })
+        Ok(Self { queue, thread: Running::default(), resting, room, position, counting, committing })
     }
 
-    /// Starts the thread if it was not started.
+    /// Starts the thread or the task if it was not started.
     fn start(&self) -> Result<(), StorageError> {
+        if self.committing == Committing::Task {
+            if let Some(rested) = self.resting.lock().take() {
+                tokio::spawn(async move {
+                    let (mut stream, inbox) = *rested;
+                    run(&mut stream, inbox).await;
+                });
+            }
+            return Ok(());
+        }
         if self.thread.0.get().is_some() {
             return Ok(());
         }
@@ -118,7 +143,7 @@ impl Committer {
             let rested = resting.lock().take();
             if let Some(rested) = rested {
                 let (mut stream, inbox) = *rested;
-                run(&mut stream, inbox);
+                stream::block_on(run(&mut stream, inbox));
             }
         });
         self.thread.0.set(thread?).map_err(|_started| StorageError::Closed)
@@ -240,13 +265,13 @@ fn spawn(work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Storage
 }
 
 /// Takes groups out of the queue until it is closed and empty.
-fn run(stream: &mut Stream, mut inbox: mpsc::Receiver<Message>) {
+async fn run(stream: &mut Stream, mut inbox: mpsc::Receiver<Message>) {
     let mut stops = Vec::new();
     let mut carried = None;
     loop {
         let first = match carried.take() {
             Some(submission) => Some(Message::Commit(submission)),
-            None => inbox.blocking_recv(),
+            None => inbox.recv().await,
         };
         match first {
             Some(Message::Commit(first)) => {

@@ -346,39 +346,6 @@ impl From<SummaryV2> for Summary {
     }
 }
 
-/// Settings of this server for a room; they are not part of the room and do not travel with its events.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RoomSettings {
-    /// Joined members at most; none: only the tenant's limit.
-    pub max_members: Option<u64>,
-    /// Other servers may not take part.
-    pub federation_off: bool,
-    /// Argon2id in PHC form of the word that lets people of this server in; none: there is no such word.
-    pub password_hash: Option<String>,
-}
-
-impl Value for RoomSettings {
-    const VERSION: u8 = 2;
-
-    fn upgrade(version: u8, bytes: &[u8]) -> Result<Self, BadValue> {
-        match version {
-            1 => fields::<RoomSettingsV1>(bytes).map(|RoomSettingsV1 { max_members, federation_off }| Self {
-                max_members,
-                federation_off,
-                password_hash: None,
-            }),
-            other => Err(BadValue::Version(other)),
-        }
-    }
-}
-
-/// Before rooms had passwords.
-#[derive(Serialize, Deserialize)]
-struct RoomSettingsV1 {
-    max_members: Option<u64>,
-    federation_off: bool,
-}
-
 /// A room's row in the server's list of rooms.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoomListing {
@@ -410,7 +377,6 @@ mod tests {
 
     impl Value for SummaryV1 {}
     impl Value for StoredEventV1 {}
-    impl Value for RoomSettingsV1 {}
 
     #[test]
     fn a_summary_of_the_first_version_has_no_custom_text() {
@@ -468,12 +434,5 @@ mod tests {
             let read: StoredEvent = from_bytes(&to_bytes(&old).unwrap()).unwrap();
             assert_eq!((read.standing, read.place, read.messages), (expected, Some(Place(3, 0)), 7));
         }
-    }
-
-    #[test]
-    fn settings_of_the_first_version_have_no_password() {
-        let old = RoomSettingsV1 { max_members: Some(3), federation_off: true };
-        let read: RoomSettings = from_bytes(&to_bytes(&old).unwrap()).unwrap();
-        assert_eq!(read, RoomSettings { max_members: Some(3), federation_off: true, password_hash: None });
     }
 }

@@ -56,6 +56,8 @@ pub(crate) fn key_from<K: Key>(mut bytes: &[u8]) -> Result<K, BadKey> {
 pub struct Place(pub i64, pub u32);
 
 impl Place {
+    /// Before every event that is shown: where state is whose own place in the room is not known.
+    pub const BEFORE_ALL: Self = Self(i64::MIN, 0);
     /// The place of a room's first live event.
     pub const FIRST: Self = Self(1, 0);
 

@@ -15,6 +15,7 @@
 //! | `room_settings` | room | → settings of this server for it |
 //! | `workspace_rooms` | room (a space) | room → |
 //! | `staged` | room | number → event of a peer that cannot be judged yet |
+//! | `entering` | room | event that another server tells of while the room is entered → its text |
 //! | `missing` | room | event that is not held → shown events that name it |
 //! | `servers` | room | other server → its joined people |
 //! | `come_again` | room | number in the order of arrival → arrival that an outlier had before |
@@ -45,8 +46,10 @@
 //! | `app_tokens` | server | hash of a token → the server that has it |
 //! | `purged` | server | room → when it was purged |
 //! | `staged_rooms` | server | room that has `staged` rows → |
+//! | `entering_rooms` | server | room that has rows in `entering` → |
 //! | `since` | room | other server with joined people → the event behind which it gets what happens |
 //! | `left` | room | last event that it gets, other server → as `since` |
+//! | `held` | room | other server that is kept out → the event behind which it got nothing |
 //! | `sent_on` | room | number of an event of a peer that we tell the others → who brought it |
 //! | `server_keys` | peer | key id → public key |
 //! | `peer_state` | peer | → failures, when it is tried again |
@@ -57,6 +60,8 @@
 //! | `behind` | server | other server that lacks something → how far in the feed it is |
 //! | `imports` | server | room that a bundle is taken into → the work |
 //! | `outbox` | server | → how far in the feed everybody else is |
+//! | `policy` | server | → which other servers this one has to do with |
+//! | `policy_names` | server | list, name of a server → |
 
 use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId};
 
@@ -65,11 +70,12 @@ use super::{
     accounts::{Account, Reservation, Session, StoredAnswer},
     admin::{AppToken, AuditRow, Importing, Job, Purge, RegistrationToken},
     chores::Chore,
-    history::{Arrivals, EventAt, Redaction, RoomListing, RoomSettings, SentUnder, Staged, StoredEvent, Summary, Tip},
+    history::{Arrivals, EventAt, Redaction, RoomListing, SentUnder, Staged, StoredEvent, Summary, Tip},
     keyspace::keyspaces,
-    media::{MediumInfo, Sha256, Uploaded},
+    media::{CachedMedium, MediumInfo, Sha256, Uploaded},
     members::{InRoom, Invited, Member, Personal},
-    peers::{Answered, KnownKey, PeerFacts, PeerState},
+    peers::{Answered, KnownDocument, KnownKey, PeerFacts, PeerState, PolicyMode},
+    room_settings::RoomSettings,
     state::NodeRow,
     value::Value,
 };
@@ -233,6 +239,18 @@ keyspaces! {
     /// The events of peers that we tell the other servers of a room, by their number, and who brought them.
     35 SENT_ON: Arrival => OwnedServerName, in Room, as Log;
 
+    /// The media of other servers that a room's events name, by the hash of their address: the members of the room can read them.
+    36 NAMED_MEDIA: (Sha256, OwnedEventId) => (), in Room, as Rows;
+
+    /// The other servers that are kept out of a room although they are owed something of it: the number of the event behind which they got nothing.
+    37 HELD: OwnedServerName => u64, in Room, as Rows;
+
+    /// Events of a room that is being entered, as another server tells of them, until they are part of the room.
+    38 ENTERING: OwnedEventId => String, in Room, as Rows;
+
+    /// The rooms that have such events.
+    89 ENTERING_ROOMS: OwnedRoomId => (), in Server, as Rows;
+
     /// The public keys that another server ever had, by key id.
     70 SERVER_KEYS: String => KnownKey, in Peer, as Rows;
 
@@ -257,6 +275,18 @@ keyspaces! {
     /// Up to which position of the feed all servers have everything, but those that are behind.
     77 OUTBOX: () => String, in Server, as Rows;
 
+    /// Which other servers this one has to do with.
+    78 POLICY: () => PolicyMode, in Server, as Rows;
+
+    /// The names on the lists of that: allowed ones and denied ones.
+    79 POLICY_NAMES: (u64, String) => (), in Server, as Rows;
+
+    /// The media of other servers that are kept here for a while, by the hash of their address.
+    80 CACHED_MEDIA: Sha256 => CachedMedium, in Server, as Rows;
+
+    /// The document in which another server published its keys last.
+    81 KEY_DOCUMENT: () => KnownDocument, in Peer, as Rows;
+
     /// The rooms that a bundle is being taken into.
-    78 IMPORTS: OwnedRoomId => Importing, in Server, as Rows;
+    82 IMPORTS: OwnedRoomId => Importing, in Server, as Rows;
 }

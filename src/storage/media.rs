@@ -1,16 +1,15 @@
 //! Media: their bytes as objects under their SHA-256, in a folder or in S3; what rows say of them. The bytes never pass through a [`super::Store`].
 //! May import: rules (time), object_store, rustls.
 //!
-//! Objects: `ab/cd/abcd…` is a medium, `thumbnails/abcd…/96` a picture made from it, `uploads/…` what is on its way. Only a rename gives an object its
-//! name, so one that has its name is whole. Objects are never changed.
+//! Objects: `ab/cd/abcd…` is a medium, `thumbnails/abcd…/96` a picture made from it, `cached/abcd…` a medium of another server under the hash of its address,
+//! `uploads/…` what is on its way. Only a rename gives an object its name, so one that has its name is whole. Objects are never changed.
 
-use std::{fmt::Write as _, fs, io, io::SeekFrom, ops::Range, path::PathBuf, sync::Arc};
+use std::{fmt::Write as _, io, io::SeekFrom, ops::Range, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, stream::BoxStream};
 use object_store::{
-    GetOptions, GetRange, GetResultPayload, MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload,
-    aws::AmazonS3Builder, local::LocalFileSystem, path::Path, prefix::PrefixStore,
+    GetOptions, GetRange, GetResultPayload, MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload, path::Path,
 };
 use rules::UnixMs;
 use serde::{Deserialize, Serialize};
@@ -22,6 +21,12 @@ use tokio::{
 use tokio_util::io::ReaderStream;
 
 use super::{Home, value::Value};
+
+mod cached;
+mod place;
+
+pub use cached::CachedMedium;
+pub use place::{MediaPlace, S3Place};
 
 /// The SHA-256 of a medium: its name.
 pub type Sha256 = [u8; 32];
@@ -108,38 +113,6 @@ impl MediaError {
     }
 }
 
-/// Where the media of a tenant are.
-#[derive(Debug, Clone)]
-pub enum MediaPlace {
-    /// In a folder.
-    Folder(PathBuf),
-    /// In a bucket of S3, or of something that speaks like it.
-    S3(S3Place),
-}
-
-/// A bucket, and how to get at it. Empty texts leave a choice to the environment of the machine.
-#[derive(Clone)]
-pub struct S3Place {
-    /// The bucket.
-    pub bucket: String,
-    /// What the names of this tenant's objects begin with.
-    pub prefix: String,
-    /// The address of the service; empty: that of Amazon for the region.
-    pub endpoint: String,
-    /// The region.
-    pub region: String,
-    /// The id of the key.
-    pub access_key_id: String,
-    /// The key.
-    pub secret_access_key: String,
-}
-
-impl std::fmt::Debug for S3Place {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "S3Place({}/{})", self.bucket, self.prefix)
-    }
-}
-
 /// The media of one tenant. Cheap to copy.
 #[derive(Clone, Debug)]
 pub struct MediaStore {
@@ -164,8 +137,8 @@ impl MediaStore {
     /// When the place cannot be used.
     pub async fn open(place: MediaPlace) -> Result<Self, MediaError> {
         let (objects, part_bytes): (Arc<dyn ObjectStore>, usize) = match place {
-            MediaPlace::Folder(folder) => (Arc::new(open_folder(folder).await?), FILE_PART_BYTES),
-            MediaPlace::S3(place) => (Arc::new(open_s3(&place)?), S3_PART_BYTES),
+            MediaPlace::Folder(folder) => (Arc::new(place::open_folder(folder).await?), FILE_PART_BYTES),
+            MediaPlace::S3(place) => (Arc::new(place::open_s3(&place)?), S3_PART_BYTES),
         };
         let store = Self { objects, part_bytes, uploads: Arc::new(Semaphore::new(UPLOADS_MAX)) };
         let mut left_over = store.objects.list(Some(&Path::from(UPLOADS)));
@@ -187,10 +160,20 @@ impl MediaStore {
         bytes_max: u64,
     ) -> Result<Kept, MediaError> {
         let _place = self.uploads.try_acquire().map_err(|_full| MediaError::Busy)?;
+        self.take_in(word, body, bytes_max, path_of).await
+    }
+
+    async fn take_in<E: std::fmt::Display>(
+        &self,
+        word: &str,
+        body: impl Stream<Item = Result<Bytes, E>> + Send + Unpin,
+        bytes_max: u64,
+        name: impl FnOnce(&Sha256) -> Path + Send,
+    ) -> Result<Kept, MediaError> {
         let path = Path::from_iter([UPLOADS, word]);
         let mut upload =
             Upload { store: self, path, parts: None, waiting: BytesMut::new(), bytes: 0, hasher: Hasher::new() };
-        let kept = upload.run(body, bytes_max).await;
+        let kept = upload.run(body, bytes_max, name).await;
         if kept.is_err() {
             upload.give_up().await;
         }
@@ -206,12 +189,20 @@ impl MediaStore {
         sha256: &Sha256,
         range: Range<u64>,
     ) -> Result<BoxStream<'static, io::Result<Bytes>>, MediaError> {
+        self.read_object(path_of(sha256), range).await
+    }
+
+    async fn read_object(
+        &self,
+        path: Path,
+        range: Range<u64>,
+    ) -> Result<BoxStream<'static, io::Result<Bytes>>, MediaError> {
         if range.is_empty() {
             return Ok(futures_util::stream::empty().boxed());
         }
         let bytes = range.end - range.start;
         let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
-        let found = self.objects.get_opts(&path_of(sha256), options).await?;
+        let found = self.objects.get_opts(&path, options).await?;
         let start = found.range.start;
         match found.payload {
             GetResultPayload::File(file, _) => {
@@ -276,6 +267,7 @@ impl Upload<'_> {
         &mut self,
         mut body: impl Stream<Item = Result<Bytes, E>> + Send + Unpin,
         bytes_max: u64,
+        name: impl FnOnce(&Sha256) -> Path + Send,
     ) -> Result<Kept, MediaError> {
         while let Some(some) = body.next().await {
             let some = some.map_err(|error| MediaError::Body(error.to_string()))?;
@@ -301,7 +293,7 @@ impl Upload<'_> {
         }
         let sha256 = std::mem::take(&mut self.hasher).finalize().into();
         // The same content may be there already: then this replaces it by itself, and is as durable as the first.
-        objects.rename(&self.path, &path_of(&sha256)).await?;
+        objects.rename(&self.path, &name(&sha256)).await?;
         Ok(Kept { sha256, size: self.bytes })
     }
 
@@ -325,36 +317,6 @@ impl Upload<'_> {
     }
 }
 
-async fn open_folder(folder: PathBuf) -> Result<LocalFileSystem, MediaError> {
-    let make = move || -> Result<LocalFileSystem, MediaError> {
-        let is_new = !folder.exists();
-        fs::create_dir_all(&folder)?;
-        if let Some(parent) = folder.parent().filter(|_| is_new) {
-            fs::File::open(parent)?.sync_all()?;
-        }
-        // Files under way have names that a list of the objects leaves out.
-        match fs::remove_dir_all(folder.join(UPLOADS)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
-        }
-        Ok(LocalFileSystem::new_with_prefix(&folder)?.with_fsync(true))
-    };
-    tokio::task::spawn_blocking(make).await.map_err(io::Error::from)?
-}
-
-fn open_s3(place: &S3Place) -> Result<PrefixStore<impl ObjectStore + use<>>, MediaError> {
-    // Somebody else may have chosen the same one before.
-    rustls::crypto::ring::default_provider().install_default().ok();
-    let mut builder = AmazonS3Builder::new().with_bucket_name(&place.bucket).with_region(&place.region);
-    if !place.endpoint.is_empty() {
-        builder = builder.with_endpoint(&place.endpoint).with_allow_http(place.endpoint.starts_with("http://"));
-    }
-    if !place.access_key_id.is_empty() {
-        builder = builder.with_access_key_id(&place.access_key_id).with_secret_access_key(&place.secret_access_key);
-    }
-    Ok(PrefixStore::new(builder.build()?, Path::from(place.prefix.as_str())))
-}
-
 fn path_of(sha256: &Sha256) -> Path {
     let name = hex(sha256);
     let part = |range: Range<usize>| name.get(range).unwrap_or_default();
@@ -367,6 +329,8 @@ fn thumbnail_path(sha256: &Sha256, pixels: u32) -> Path {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, path::PathBuf};
+
     use futures_util::stream;
 
     use super::*;

@@ -16,6 +16,17 @@ pub struct KnownKey {
     pub until: UnixMs,
 }
 
+/// A document in which another server published its keys, as that server signed it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownDocument {
+    /// Its JSON.
+    pub text: String,
+    /// When it was fetched.
+    pub fetched_at: UnixMs,
+    /// Until when it is good, as it says.
+    pub valid_until: UnixMs,
+}
+
 /// How it stands with another server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerState {
@@ -43,7 +54,53 @@ pub struct Answered {
     pub answer: String,
 }
 
+/// Which other servers this one has to do with, but for those that are denied. Stored: new modes are added at the end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PolicyMode {
+    /// All.
+    #[default]
+    Open,
+    /// Those on the list of allowed ones.
+    AllowList,
+    /// None.
+    Closed,
+}
+
+impl PolicyMode {
+    /// The word of the contract.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::AllowList => "allow_list",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// One of the two lists of the policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PolicyList {
+    /// Who is let in.
+    Allow,
+    /// Who is not.
+    Deny,
+}
+
+impl PolicyList {
+    /// How rows name it.
+    #[must_use]
+    pub fn key(self) -> u64 {
+        match self {
+            Self::Allow => 0,
+            Self::Deny => 1,
+        }
+    }
+}
+
+impl Value for PolicyMode {}
 impl Value for KnownKey {}
+impl Value for KnownDocument {}
 impl Value for PeerState {}
 impl Value for PeerFacts {}
 impl Value for Answered {}

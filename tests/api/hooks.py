@@ -48,6 +48,12 @@ MORE_THAN_A_SCHEMA = {
     "avatar_url": "names a server, as via",
     "content": "events are canonical JSON: no fractions, no numbers beyond 2^53",
     "is_public": "goes with some types of rooms",
+    "server": "as via",
+    "servers": "as via, and goes with one mode",
+    "allow": "as via",
+    "peer": "somebody of it is in the room",
+    "as": "of this server's name",
+    "mode": "goes without enabled, and with servers where they are listed",
 }
 
 

@@ -160,6 +160,12 @@ fn http_client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().timeout(ANSWER_WAIT_MAX).build().expect("an HTTP client")
 }
 
+/// Somebody without a token, at the API of a server that is not a [`TestServer`].
+pub(crate) fn nameless_at(address: SocketAddr) -> Caller {
+    let link = Arc::new(Link { http: http_client(), address: RwLock::new(address) });
+    Caller { link, id: String::new(), token: None, headers: Vec::new() }
+}
+
 /// The HTTP client brings no cryptography of its own, and asks for some even where it needs none.
 pub(crate) fn choose_cryptography() {
     // Another test may have been first.

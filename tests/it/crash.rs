@@ -38,6 +38,7 @@ struct Scene {
     ledger: Arc<Ledger>,
 }
 
+/// S2S 11 one writer for each room.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_server_starts_by_itself_and_has_lost_nothing() {
     let rounds: u32 = setting("YURT_CRASH_ROUNDS").unwrap_or(12);

@@ -334,6 +334,7 @@ async fn a_redacted_name_is_no_longer_told_by_the_room() {
     assert_eq!(details.view.summary.name, None);
 }
 
+/// S2S 16 previous events of ours.
 #[tokio::test]
 async fn more_heads_than_an_event_can_name_are_joined_by_several() {
     let scene = Scene::new("12").await;
@@ -418,6 +419,7 @@ async fn an_event_behind_a_gap_is_not_judged() {
     .await;
 }
 
+/// Hard case 19.
 #[tokio::test]
 async fn a_redaction_of_a_peer_takes_the_content_away_where_it_may() {
     for_each_version(|version| async move {

@@ -4,18 +4,43 @@
 
 mod admin_invites;
 mod between;
+mod big_rooms;
+mod checklist;
+mod doors;
 pub(crate) mod engines;
+mod finding;
 mod gaps;
 mod handshakes;
+mod hard_cases;
+mod hard_memberships;
 mod history;
+mod hostile;
 mod joining;
+mod knocking;
+mod large_rooms;
+mod leaving;
+mod media;
+mod named;
 mod network;
+mod news;
+mod old_versions;
 mod outgoing;
+mod party;
+mod policy;
 mod receiving;
 mod redactions;
+mod refusals;
+mod restricted;
 pub(crate) mod servers;
 mod serving;
+mod signing_keys;
 mod simulation;
+mod specification;
+mod storm;
+mod stranger;
+mod toggles;
+mod vectors;
+mod wire;
 mod world;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -87,21 +112,7 @@ impl Scene {
             ..NewRoom::default()
         };
         let room_id = creation::create(&actions, &alice, new).await.unwrap();
-        let mut world = World {
-            version: Version::parse(version).unwrap(),
-            room_id: room_id.clone(),
-            events: HashMap::new(),
-            before: HashMap::new(),
-            after: HashMap::new(),
-            signers: HashMap::new(),
-            clock: actions.now().0,
-            withheld: Default::default(),
-            forged: HashMap::new(),
-            silent: Default::default(),
-            keyless: Default::default(),
-            expired: HashMap::new(),
-            asked: Default::default(),
-        };
+        let mut world = World::new(Version::parse(version).unwrap(), room_id.clone(), actions.now().0);
         world.add_server("peer.example");
         world.add_server("other.example");
         Self {

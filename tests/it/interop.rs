@@ -3,10 +3,18 @@
 #![cfg(test)]
 
 mod agreement;
+mod direct;
+mod history;
 mod joining;
+mod links;
+mod moderation;
 mod partner;
+mod people;
+mod relay;
 mod signatures;
+mod storm;
 mod synapse;
+mod toggles;
 mod user;
 
 use std::{
@@ -20,7 +28,9 @@ use std::{
 
 use futures_util::{FutureExt as _, future::join_all};
 use partner::Partner;
-use synapse::Synapse;
+use serde_json::Value;
+use synapse::{Synapse, TURNS};
+use tokio::sync::SemaphorePermit;
 use user::{Access, User};
 
 const VERSIONS: [&str; 3] = ["10", "11", "12"];
@@ -36,6 +46,8 @@ enum Home {
     Theirs,
 }
 
+const HOMES: [Home; 2] = [Home::Ours, Home::Theirs];
+
 /// One run of a scenario: the host makes the room, the guest comes from the other server.
 struct Scene {
     version: &'static str,
@@ -47,10 +59,36 @@ struct Scene {
 
 impl Scene {
     async fn new(version: &'static str, home: Home, synapse: &'static Synapse, partner: &Arc<Partner>) -> Self {
-        let ours = User::Ours(partner.account(&unique("alice")).await);
-        let theirs = User::Theirs(synapse.account(&unique("rita")).await);
-        let (host, guest) = if home == Home::Ours { (ours, theirs) } else { (theirs, ours) };
+        let other = if home == Home::Ours { Home::Theirs } else { Home::Ours };
+        let (host, guest) = (somebody(home, synapse, partner).await, somebody(other, synapse, partner).await);
         Self { version, synapse, partner: Arc::clone(partner), host, guest }
+    }
+
+    /// Who is of our server.
+    fn ours(&self) -> &User {
+        if self.host.home() == Home::Ours { &self.host } else { &self.guest }
+    }
+
+    /// Who is of the Synapse.
+    fn theirs(&self) -> &User {
+        if self.host.home() == Home::Theirs { &self.host } else { &self.guest }
+    }
+
+    /// Somebody else of the guest's server.
+    async fn another_guest(&self) -> User {
+        somebody(self.guest.home(), self.synapse, &self.partner).await
+    }
+
+    /// Somebody else of the host's server.
+    async fn another_host(&self) -> User {
+        somebody(self.host.home(), self.synapse, &self.partner).await
+    }
+
+    /// The levels that people of the room have, but for the guest's.
+    async fn levels_without_guest(&self, room: &str) -> Value {
+        let mut levels = self.host.content(room, "m.room.power_levels", "").await.unwrap()["users"].take();
+        levels.as_object_mut().unwrap().remove(self.guest.id());
+        levels
     }
 
     /// A room of the host that everybody may enter.
@@ -68,20 +106,91 @@ impl Scene {
     }
 }
 
-/// Runs a scenario for each room version and with the room on either side, all at the same time, with one server of ours.
-async fn everywhere(scenario: impl AsyncFn(Scene)) {
-    let Some(synapse) = synapse::synapse() else { return };
-    let partner = Arc::new(Partner::of(synapse).await);
-    let (scenario, partner_of_all) = (&scenario, &partner);
-    let runs = VERSIONS.into_iter().flat_map(|version| [Home::Ours, Home::Theirs].map(|home| (version, home)));
-    let runs = runs.map(|(version, home)| async move {
-        let scene = Scene::new(version, home, synapse, partner_of_all).await;
-        let run = AssertUnwindSafe(scenario(scene)).catch_unwind().await;
-        run.err().map(|_| format!("version {version}, the room is {home:?}"))
-    });
-    let failed: Vec<String> = join_all(runs).await.into_iter().flatten().collect();
-    partner.stop().await;
-    assert!(failed.is_empty(), "failed: {}", failed.join("; "));
+/// A new account.
+async fn somebody(home: Home, synapse: &'static Synapse, partner: &Partner) -> User {
+    match home {
+        Home::Ours => User::Ours(partner.account(&unique("alice")).await),
+        Home::Theirs => User::Theirs(synapse.account(&unique("rita")).await),
+    }
+}
+
+/// The runs of one scenario: for each room version and with the room on either side, with one server of ours.
+struct Scenes {
+    synapse: &'static Synapse,
+    partner: Arc<Partner>,
+    runs: Vec<(String, Scene)>,
+    _turn: SemaphorePermit<'static>,
+}
+
+impl Scenes {
+    /// None: `YURT_TEST_PEER=none` leaves the Synapse out.
+    async fn new() -> Option<Self> {
+        let synapse = synapse::synapse()?;
+        Some(Self::with(synapse, synapse.turns.acquire().await.unwrap()).await)
+    }
+
+    /// While no other scenario runs, so that the link can be cut.
+    async fn alone() -> Option<Self> {
+        let synapse = synapse::synapse()?;
+        Some(Self::with(synapse, synapse.turns.acquire_many(TURNS).await.unwrap()).await)
+    }
+
+    async fn with(synapse: &'static Synapse, turn: SemaphorePermit<'static>) -> Self {
+        let partner = Arc::new(Partner::of(synapse).await);
+        let mut runs = Vec::new();
+        for (version, home) in VERSIONS.into_iter().flat_map(|version| HOMES.map(|home| (version, home))) {
+            let name = format!("version {version}, the room is {home:?}");
+            runs.push((name, Scene::new(version, home, synapse, &partner).await));
+        }
+        Self { synapse, partner, runs, _turn: turn }
+    }
+
+    /// Does a part of the scenario in all runs at the same time.
+    async fn each<T>(&self, part: impl AsyncFn(&Scene) -> T) -> Vec<T> {
+        self.each_in(&[(); VERSIONS.len() * HOMES.len()], async |scene: &Scene, (): &()| part(scene).await).await
+    }
+
+    /// Does a part of the scenario in all runs at the same time, each with what an earlier part has left.
+    async fn each_in<G, T>(&self, given: &[G], part: impl AsyncFn(&Scene, &G) -> T) -> Vec<T> {
+        let run = async |scene: &Scene, given: &G| AssertUnwindSafe(part(scene, given)).catch_unwind().await;
+        let done = join_all(self.runs.iter().zip(given).map(|((_, scene), given)| run(scene, given))).await;
+        let failed = self.runs.iter().zip(&done).filter(|(_, done)| done.is_err());
+        let failed: Vec<&str> = failed.map(|((name, _), _)| name.as_str()).collect();
+        assert!(failed.is_empty(), "failed: {}", failed.join("; "));
+        done.into_iter().flatten().collect()
+    }
+
+    /// Cuts the link between the two servers.
+    fn cut(&self) -> Cut<'_> {
+        self.partner.relay.cut();
+        self.synapse.relay.cut();
+        Cut(self)
+    }
+
+    async fn end(self) {
+        self.partner.stop().await;
+    }
+}
+
+/// A link that is cut until this goes.
+struct Cut<'a>(&'a Scenes);
+
+impl Cut<'_> {
+    fn mend(self) {}
+}
+
+impl Drop for Cut<'_> {
+    fn drop(&mut self) {
+        self.0.partner.relay.mend();
+        self.0.synapse.relay.mend();
+    }
+}
+
+/// Runs a scenario of one part.
+async fn everywhere(scenario: impl AsyncFn(&Scene)) {
+    let Some(scenes) = Scenes::new().await else { return };
+    scenes.each(scenario).await;
+    scenes.end().await;
 }
 
 /// A name that nobody else has.

@@ -222,6 +222,7 @@ fn names(path: &CodePath, name: &str) -> bool {
     name.split("::").all(|part| segments.next().is_some_and(|segment| segment == part))
 }
 
+/// S2S 11 one writer for each room.
 #[test]
 fn room_history_has_one_writer() {
     none(&history_writers(&code()));

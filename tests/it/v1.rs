@@ -10,6 +10,7 @@ mod avatars;
 mod bad_input;
 mod directory;
 mod dm;
+mod federate;
 mod health;
 mod incognito;
 mod knocks;

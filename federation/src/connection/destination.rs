@@ -148,6 +148,7 @@ impl Destination {
         match error {
             Some(
                 FederationError::LeftAlone { .. }
+                | FederationError::NotAdmitted
                 | FederationError::Busy
                 | FederationError::Unsendable(_)
                 | FederationError::Storage(_),

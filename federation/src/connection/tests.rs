@@ -27,6 +27,7 @@ async fn asked(web: &Web, server: &ServerName, exceptions: &[&str]) -> Result<Ve
     connections.exchange(server, Call::get("/_matrix/x"), 1000).await
 }
 
+/// Hard case 53. S2S 2 HTTPS with a certificate for the right name. S2S 5 the header that we send.
 #[tokio::test]
 async fn a_request_goes_out_as_it_was_signed_with_the_right_names() {
     let web = Web::new();
@@ -56,6 +57,7 @@ async fn a_request_goes_out_as_it_was_signed_with_the_right_names() {
     request_signature::verify(&signatures, "PUT", target, &server, Some(&body), &|_| Some(key)).unwrap();
 }
 
+/// S2S 2 HTTPS with a certificate for the right name.
 #[tokio::test]
 async fn a_server_named_by_its_address_gets_no_name_in_the_handshake() {
     let web = Web::new();
@@ -64,6 +66,7 @@ async fn a_server_named_by_its_address_gets_no_name_in_the_handshake() {
     assert_eq!(seen.lock()[0].sni, None);
 }
 
+/// Hard case 59. S2S 3 the address that is connected to is checked.
 #[tokio::test]
 async fn nobody_connects_to_internal_addresses_whatever_leads_there() {
     let web = Web::new();
@@ -77,6 +80,71 @@ async fn nobody_connects_to_internal_addresses_whatever_leads_there() {
     assert_eq!(seen.lock().len(), names.len());
 }
 
+/// S2S 3 SRV and addresses: the next one when one does not answer.
+#[tokio::test]
+async fn an_address_that_does_not_answer_is_passed_over_for_the_next() {
+    let web = Web::new();
+    let (address, seen) = web.serve(&["a.test"], |_| OK.to_owned()).await;
+    let addresses = ["::1", "127.0.0.2", "127.0.0.1"].map(|address| address.parse().unwrap()).to_vec();
+    let names = Names { addresses: [("a.test".to_owned(), addresses)].into(), ..Names::default() };
+    let ambient = ambient(&hands());
+    let discovery = web.discovery(names, &["127.0.0.0/8", "::1/128"], ambient.clone());
+    let connections = connections(discovery, Alone, &Arc::default(), ambient);
+    connections.exchange(&name("a.test", address.port()), Call::get("/_matrix/x"), 2).await.unwrap();
+    assert_eq!(seen.lock().len(), 1);
+}
+
+/// A DNS that answers something else each time.
+struct Changing(Mutex<std::collections::VecDeque<std::net::IpAddr>>);
+
+impl crate::discovery::dns::Resolver for Changing {
+    fn addresses<'a>(&'a self, _: &'a str) -> crate::discovery::dns::LookingUp<'a, Vec<std::net::IpAddr>> {
+        let next = self.0.lock().pop_front();
+        Box::pin(async move { next.map(|address| vec![address]).ok_or(crate::discovery::dns::LookupError::NotFound) })
+    }
+
+    fn services<'a>(&'a self, _: &'a str) -> crate::discovery::dns::LookingUp<'a, Vec<crate::discovery::dns::Service>> {
+        Box::pin(async { Err(crate::discovery::dns::LookupError::NotFound) })
+    }
+}
+
+/// Hard case 59: a name that leads somewhere else the next time it is looked up.
+#[tokio::test]
+async fn a_name_that_changes_between_looks_leads_to_no_internal_address() {
+    let web = Web::new();
+    let (address, seen) = web.serve(&["a.test"], |_| OK.to_owned()).await;
+    let ambient = ambient(&hands());
+    let answers = ["127.0.0.2", "127.0.0.1", "127.0.0.2", "127.0.0.1"].map(|address| address.parse().unwrap());
+    // Of the two only the other one may be connected to.
+    let addresses = crate::addresses::Addresses::with_exceptions(vec!["127.0.0.2/32".parse().unwrap()]);
+    let resolver = Arc::new(Changing(Mutex::new(answers.into())));
+    let discovery = Discovery::new(addresses, &[web.pem()], resolver, ambient.clone()).unwrap();
+    let connections = connections(discovery, Alone, &Arc::default(), ambient);
+    for _ in 0..4 {
+        connections.exchange(&name("a.test", address.port()), Call::get("/_matrix/x"), 2).await.unwrap_err();
+        connections.heard_from(&name("a.test", address.port())).await.unwrap();
+    }
+    assert!(seen.lock().is_empty());
+}
+
+/// S2S 2: calls at a time to one server.
+#[tokio::test]
+async fn requests_to_one_server_at_the_same_time_are_bounded() {
+    let (connections, _, _, _) = world(answer(200, "{}"));
+    let destination = connections.loaded(peer()).await.unwrap();
+    let mut turns = Vec::new();
+    for _ in 0..crate::limits::REQUESTS_PER_SERVER_MAX {
+        turns.push(destination.turn().await.unwrap());
+    }
+    let mut one_more = Box::pin(try_it(&connections));
+    assert!(futures_util::poll!(&mut one_more).is_pending());
+    assert!(connections.exchange(server_name!("other.test"), Call::get("/_matrix/x"), 2).await.is_ok(), "others go on");
+    assert!(futures_util::poll!(&mut one_more).is_pending());
+    turns.pop();
+    one_more.await.unwrap();
+}
+
+/// S2S 2 HTTPS with a certificate for the right name.
 #[tokio::test]
 async fn a_certificate_for_another_name_is_no_certificate() {
     let (web, other) = (Web::new(), Web::new());
@@ -107,6 +175,7 @@ async fn two_servers_of_one_host_never_share_a_connection() {
     }
 }
 
+/// Hard case 60. S2S 2 bodies are bounded before they are read whole. S2S 2 time-outs.
 #[tokio::test]
 async fn answers_that_are_too_large_late_or_of_two_lengths_are_errors() {
     let web = Web::new();
@@ -158,6 +227,7 @@ async fn try_it(connections: &Connections<Kept>) -> Result<Vec<u8>, FederationEr
     connections.exchange(peer(), Call::get("/_matrix/x"), 1000).await
 }
 
+/// S2S 16 pauses that grow.
 #[tokio::test]
 async fn a_failing_server_is_left_alone_for_longer_and_longer_over_a_restart_too() {
     let (connections, hands, store, seen) = world(answer(502, ""));
@@ -176,6 +246,7 @@ async fn a_failing_server_is_left_alone_for_longer_and_longer_over_a_restart_too
     assert!(matches!(try_it(&after_restart).await, Err(FederationError::LeftAlone { .. })));
 }
 
+/// S2S 16 pauses that grow.
 #[tokio::test]
 async fn who_asks_us_something_is_no_longer_left_alone() {
     let answers = answer(502, "");
@@ -192,6 +263,7 @@ async fn who_asks_us_something_is_no_longer_left_alone() {
     assert!(standing.last_error.unwrap().1.contains("502"));
 }
 
+/// S2S 16 pauses that grow.
 #[tokio::test]
 async fn requests_that_fail_together_count_as_one_failure() {
     let (connections, _, store, _) = world(answer(503, ""));
@@ -199,6 +271,7 @@ async fn requests_that_fail_together_count_as_one_failure() {
     assert_eq!(store.back_off.lock()[peer()].failures, 1);
 }
 
+/// S2S 16 what each status means.
 #[tokio::test]
 async fn a_refusal_is_no_failure_and_429_is_obeyed() {
     let answers = answer(403, r#"{"errcode":"M_FORBIDDEN","error":"no"}"#);

@@ -39,12 +39,14 @@ mod tests {
         ordered(services, &ambient).unwrap().into_iter().map(|service| service.target).collect()
     }
 
+    /// S2S 3 SRV by priority and weight.
     #[test]
     fn smaller_priorities_come_first() {
         let services = vec![service(20, 0, "late"), service(5, 0, "early"), service(10, 9, "middle")];
         assert_eq!(order(services, 3), ["early", "middle", "late"]);
     }
 
+    /// S2S 3 SRV by priority and weight.
     #[test]
     fn among_one_priority_the_lot_falls_by_weight() {
         let services = || vec![service(1, 60, "heavy"), service(1, 20, "light"), service(1, 0, "none")];
@@ -54,6 +56,7 @@ mod tests {
         assert_eq!(order(services(), 80)[0], "heavy");
     }
 
+    /// S2S 3 SRV by priority and weight.
     #[test]
     fn the_root_as_target_means_no_service() {
         assert_eq!(ordered(vec![service(0, 0, "")], &ambient_with(Lots::always(0))), None);

@@ -47,6 +47,7 @@ fn discovery(names: Names, told: Option<OwnedServerName>) -> Discovery {
     Discovery::over(outside, Box::new(Says(told)), ambient)
 }
 
+/// S2S 3 the order of decisions.
 #[tokio::test]
 async fn the_vectors_of_the_specification_lead_where_it_says() {
     let vectors: Value = serde_json::from_str(VECTORS).unwrap();
@@ -68,6 +69,7 @@ async fn the_vectors_of_the_specification_lead_where_it_says() {
     }
 }
 
+/// S2S 3 SRV by priority and weight.
 #[tokio::test]
 async fn targets_that_lead_nowhere_do_not_hide_others_and_the_root_hides_all() {
     let service = |priority, target: &str| Service { priority, weight: 0, port: 9, target: target.to_owned() };
@@ -109,6 +111,7 @@ fn ok(text: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len())
 }
 
+/// Hard case 59. S2S 3 redirects are followed within bounds.
 #[tokio::test]
 async fn a_well_known_document_is_fetched_through_redirects() {
     let web = Web::new();
@@ -134,6 +137,7 @@ async fn a_well_known_document_is_fetched_through_redirects() {
     assert_eq!(seen.lock().len(), 2);
 }
 
+/// Hard case 59. S2S 3 a bad well-known answer is none. S2S 3 redirects are followed within bounds.
 #[tokio::test]
 async fn a_bad_well_known_document_is_none() {
     let large = format!(r#"{{"m.server":"c.test","x":"{}"}}"#, "a".repeat(60_000));
@@ -155,4 +159,28 @@ async fn a_bad_well_known_document_is_none() {
         let discovery = over_sockets(&web, address.port(), &["127.0.0.0/8"]);
         assert_eq!(discovery.found_under(server_name!("a.test")).await.0, "a.test", "{shown:.60}");
     }
+}
+
+/// S2S 3: delegation changes no name in signatures. Hard case 62.
+#[tokio::test]
+async fn a_delegated_server_is_still_signed_to_by_its_own_name() {
+    let web = Web::new();
+    let delegated = Arc::new(std::sync::OnceLock::<u16>::new());
+    let port = Arc::clone(&delegated);
+    let (address, seen) = web
+        .serve(&["a.test", "b.test"], move |seen| match seen.target() {
+            "/.well-known/matrix/server" => ok(&format!(r#"{{"m.server":"b.test:{}"}}"#, port.get().unwrap())),
+            _ => ok("{}"),
+        })
+        .await;
+    delegated.set(address.port()).unwrap();
+    let discovery = over_sockets(&web, address.port(), &["127.0.0.0/8"]);
+    let ambient = ambient_with(Lots::counted());
+    let connections = crate::testing::connections(discovery, crate::connection::Alone, &Arc::default(), ambient);
+    connections.exchange(server_name!("a.test"), crate::connection::Call::get("/_matrix/x"), 10).await.unwrap();
+    let seen = seen.lock().pop().unwrap();
+    assert_eq!(seen.header("host").unwrap(), format!("b.test:{}", address.port()));
+    assert_eq!(seen.sni.as_deref(), Some("b.test"));
+    let header = seen.header("authorization").unwrap();
+    assert!(header.contains(r#"origin="us.test",destination="a.test""#), "{header}");
 }

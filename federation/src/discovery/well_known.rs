@@ -70,13 +70,17 @@ async fn fetch(outside: &Outside, host: &str, now: MilliSecondsSinceUnixEpoch) -
         Err(FederationError::TooLarge) => return Ok(Told::Nothing),
         text => text?,
     };
-    let document = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&text).unwrap_or_default();
-    let delegated = document.get("m.server").and_then(|name| server_name(name.as_str()?));
-    Ok(delegated.map_or(Told::Nothing, |server| Told::Delegated(server, kept)))
+    Ok(delegated_by(&text).map_or(Told::Nothing, |server| Told::Delegated(server, kept)))
+}
+
+/// The server that a document names, if it is such a document.
+pub(crate) fn delegated_by(text: &[u8]) -> Option<OwnedServerName> {
+    let document: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(text).ok()?;
+    document.get("m.server").and_then(|name| server_name(name.as_str()?))
 }
 
 /// How long the headers say that an answer is good, within our bounds.
-fn kept_for(headers: &HeaderMap, now: MilliSecondsSinceUnixEpoch) -> Duration {
+pub(crate) fn kept_for(headers: &HeaderMap, now: MilliSecondsSinceUnixEpoch) -> Duration {
     let text = |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
     let control = text(CACHE_CONTROL).unwrap_or_default().to_ascii_lowercase();
     let mut directives = control.split(',').map(str::trim);

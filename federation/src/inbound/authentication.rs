@@ -12,7 +12,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, Method, request::Parts};
-use ruma::{OwnedServerName, OwnedServerSigningKeyId, ServerName, ServerSigningKeyId, serde::Base64};
+use ruma::{
+    CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedServerName, OwnedServerSigningKeyId, ServerName,
+    ServerSigningKeyId, serde::Base64,
+};
 use serde_json::value::RawValue;
 use tracing::{Span, field::display};
 
@@ -41,6 +44,14 @@ pub trait RequestKeys: Send + Sync + 'static {
         origin: &ServerName,
         key_ids: &[OwnedServerSigningKeyId],
     ) -> impl Future<Output = Result<BTreeMap<OwnedServerSigningKeyId, Base64>, KeysUnavailable>> + Send;
+
+    /// The last good document in which a server published its keys, for who asks us as a notary. It is fetched anew when it
+    /// does not last until `minimum`, or not much longer.
+    fn document(
+        &self,
+        server: &ServerName,
+        minimum: MilliSecondsSinceUnixEpoch,
+    ) -> impl Future<Output = Option<CanonicalJsonObject>> + Send;
 }
 
 impl<S: PeerStore> RequestKeys for ServerKeys<S> {
@@ -55,6 +66,13 @@ impl<S: PeerStore> RequestKeys for ServerKeys<S> {
             KeysUnavailable
         })?;
         Ok(keys.into_iter().map(|(key_id, key)| (key_id, Base64::new(key.to_vec()))).collect())
+    }
+
+    async fn document(&self, server: &ServerName, minimum: MilliSecondsSinceUnixEpoch) -> Option<CanonicalJsonObject> {
+        Self::document(self, server, minimum).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "The keys of other servers cannot be read");
+            None
+        })
     }
 }
 

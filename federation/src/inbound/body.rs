@@ -149,6 +149,7 @@ mod tests {
         )
     }
 
+    /// Hard case 52. S2S 2 bodies are JSON objects.
     #[test]
     fn a_body_that_is_not_plain_json_is_refused_by_its_headers() {
         let cases: [(&[(&str, &str)], bool); 10] = [
@@ -168,6 +169,7 @@ mod tests {
         }
     }
 
+    /// S2S 2 bodies are bounded before they are read whole.
     #[tokio::test]
     async fn bodies_of_all_requests_together_are_bounded() {
         let bodies = Bodies(Arc::new(Semaphore::new(2)));

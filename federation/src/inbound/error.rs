@@ -128,6 +128,7 @@ mod tests {
 
     use super::*;
 
+    /// S2S 2 errors and 429.
     #[tokio::test]
     async fn every_refusal_has_its_status_and_code() {
         let cases = [
@@ -152,6 +153,7 @@ mod tests {
         }
     }
 
+    /// S2S 2 errors and 429.
     #[tokio::test]
     async fn who_asks_too_much_is_told_when_to_come_back() {
         let failure = Failure::from(TooMany { retry_after: Duration::from_millis(1500) });

@@ -1,4 +1,4 @@
-//! Our keys, as they are published: directly, and to who asks us as a notary. About other servers we say nothing.
+//! Our keys, as they are published, and those of other servers, to who asks us as a notary: the documents that they signed, with our signature added.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -6,16 +6,25 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse as _, Response},
 };
+use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
-use ruma::{MilliSecondsSinceUnixEpoch, ServerName};
+use ruma::{MilliSecondsSinceUnixEpoch, OwnedServerName, UInt, signatures::sign_json};
 use serde_json::value::RawValue;
 
-use super::{Door, OurServer, answer, body, error::Failure, request::Path};
+use super::{
+    Door, OurServer, answer,
+    authentication::RequestKeys,
+    body,
+    error::Failure,
+    json::Json,
+    request::{Path, Query},
+};
 use crate::{
     Refusal,
     key_document::key_document,
-    limits::{KEY_QUERY_SERVERS_MAX, KEYS_PUBLISHED_FOR, KEYS_VALID_FOR_MIN},
+    limits::{KEY_QUERY_SERVERS_MAX, KEYS_PUBLISHED_FOR, KEYS_VALID_FOR_MIN, NOTARY_FETCHES_MAX},
     our_keys::{RetiredKeys, SigningKeys},
+    request_signature::server_name,
 };
 
 /// The keys that a tenant publishes, and the document last signed with them. Clones share it.
@@ -56,7 +65,7 @@ impl OurKeys {
 }
 
 fn later(at: MilliSecondsSinceUnixEpoch, by: std::time::Duration) -> MilliSecondsSinceUnixEpoch {
-    let by = ruma::UInt::try_from(by.as_millis()).unwrap_or(ruma::UInt::MAX);
+    let by = UInt::try_from(by.as_millis()).unwrap_or(UInt::MAX);
     MilliSecondsSinceUnixEpoch(at.0.saturating_add(by))
 }
 
@@ -66,24 +75,29 @@ pub(crate) async fn server(State(us): State<OurServer>, State(keys): State<OurKe
 }
 
 /// Source: <https://spec.matrix.org/v1.19/server-server-api/#get_matrixkeyv2queryservername>
-pub(crate) async fn query(
-    State(us): State<OurServer>,
-    State(keys): State<OurKeys>,
+pub(crate) async fn query<L, S, K: RequestKeys>(
+    State(door): State<Door<L, S, K>>,
     Path((server,)): Path<(String,)>,
+    query: Query,
 ) -> Result<Response, Failure> {
-    answer_for(&us, &keys, <&ServerName>::try_from(server.as_str()).is_ok_and(|server| server == us.name))
+    let minimum = query.read::<UInt>("minimum_valid_until_ts")?.map(MilliSecondsSinceUnixEpoch);
+    let server = server_name(&server).ok_or(Refusal::Invalid("server name"))?;
+    Ok(tell(&door, vec![(server, minimum.unwrap_or_else(|| (door.us.now)()))]).await)
 }
 
 /// Source: <https://spec.matrix.org/v1.19/server-server-api/#post_matrixkeyv2query>
-pub(crate) async fn query_batch<L, S, K>(State(door): State<Door<L, S, K>>, mut request: Request) -> Response {
-    match asked(&door, &mut request).await.and_then(|is_us| answer_for(&door.us, &door.our_keys, is_us)) {
-        Ok(response) => response,
+pub(crate) async fn query_batch<L, S, K: RequestKeys>(
+    State(door): State<Door<L, S, K>>,
+    mut request: Request,
+) -> Response {
+    match asked(&door, &mut request).await {
+        Ok(questions) => tell(&door, questions).await,
         Err(failure) => failure.into_response(),
     }
 }
 
-/// Whether our own keys are among those asked for.
-async fn asked<L, S, K>(door: &Door<L, S, K>, request: &mut Request) -> Result<bool, Failure> {
+/// Which servers' keys are asked for, and until when they are to be good.
+async fn asked<L, S, K>(door: &Door<L, S, K>, request: &mut Request) -> Result<Vec<Question>, Failure> {
     body::check_head(request.headers())?;
     let (content, _) = body::read(request, &door.bodies).await?;
     let (content, _) = content.ok_or(Failure::NotJson("the body is missing"))?;
@@ -94,11 +108,39 @@ async fn asked<L, S, K>(door: &Door<L, S, K>, request: &mut Request) -> Result<b
     {
         return Err(Refusal::Invalid("too many keys").into());
     }
-    Ok(servers.get(door.us.name.as_str()).is_some())
+    let questions = servers.iter().filter_map(|(server, keys)| {
+        let minima = keys.as_object().into_iter().flat_map(|keys| keys.iter());
+        let minima = minima.filter_map(|(_, criteria)| criteria.as_object()?.get("minimum_valid_until_ts"));
+        let latest = minima.filter_map(Json::as_integer).max().and_then(|latest| UInt::try_from(latest).ok());
+        Some((server_name(server)?, latest.map_or_else(|| (door.us.now)(), MilliSecondsSinceUnixEpoch)))
+    });
+    Ok(questions.collect())
 }
 
-fn answer_for(us: &OurServer, keys: &OurKeys, is_us: bool) -> Result<Response, Failure> {
-    let document = is_us.then(|| keys.document(us)).transpose()?;
-    let documents: Vec<&RawValue> = document.iter().map(AsRef::as_ref).collect();
-    Ok(answer::ok(&BTreeMap::from([("server_keys", documents)])))
+/// A server, and until when its keys are to be good.
+type Question = (OwnedServerName, MilliSecondsSinceUnixEpoch);
+
+/// What is known of these servers' keys. Of who is not known, nothing is said.
+async fn tell<L, S, K: RequestKeys>(door: &Door<L, S, K>, questions: Vec<Question>) -> Response {
+    let documents = stream::iter(questions).map(|(server, minimum)| document(door, server, minimum));
+    let documents: Vec<Arc<RawValue>> =
+        documents.buffer_unordered(NOTARY_FETCHES_MAX).filter_map(std::future::ready).collect().await;
+    let documents: Vec<&RawValue> = documents.iter().map(AsRef::as_ref).collect();
+    answer::ok(&BTreeMap::from([("server_keys", documents)]))
+}
+
+async fn document<L, S, K: RequestKeys>(
+    door: &Door<L, S, K>,
+    server: OwnedServerName,
+    minimum: MilliSecondsSinceUnixEpoch,
+) -> Option<Arc<RawValue>> {
+    if server == door.us.name {
+        return door.our_keys.document(&door.us).ok();
+    }
+    if !door.policy.admits(&server) {
+        return None;
+    }
+    let mut document = door.keys.document(&server, minimum).await?;
+    sign_json(door.us.name.as_str(), door.our_keys.0.keys.current(), &mut document).ok()?;
+    serde_json::value::to_raw_value(&document).ok().map(Arc::from)
 }

@@ -6,7 +6,7 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomVersionId};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, RoomVersionId};
 use serde_json::json;
 
 use super::{
@@ -18,7 +18,7 @@ use super::{
     request::{Path, Query},
 };
 use crate::{
-    Refusal,
+    Pdu, Refusal,
     limits::ROOM_VERSIONS_MAX,
     local::{Accepted, Local, Wish},
 };
@@ -76,18 +76,24 @@ async fn template<L: Local>(
     Ok(answer.into_response())
 }
 
-/// The whole state is answered, also to who would be content with less (`omit_members`).
+/// The state may lack members where the peer is content with that (`omit_members`).
 /// Source: <https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv2send_joinroomideventid>
 pub(crate) async fn send_join<L: Local>(
     State(local): State<Arc<L>>,
     State(us): State<OurServer>,
     peer: Peer,
     Path(path): Path<(OwnedRoomId, OwnedEventId)>,
+    query: Query,
 ) -> Result<impl IntoResponse, Failure> {
-    let accepted = accept(&*local, &peer, path, Wish::Join, "join").await?;
+    let accepted = if query.read::<bool>("omit_members")?.unwrap_or(false) {
+        let event = own_event(&peer, &path.0, "join")?;
+        local.accept_join_without_members(&peer.origin, &path.0, &path.1, event).await?
+    } else {
+        accept(&*local, &peer, path, Wish::Join, "join").await?
+    };
     Ok(LargeObject::default()
         .value("origin", &us.name)
-        .value("members_omitted", &false)
+        .value("members_omitted", &accepted.members_omitted)
         .value("servers_in_room", &accepted.servers)
         .value("event", &accepted.event)
         .pdus("auth_chain", accepted.before.auth_chain)
@@ -122,9 +128,12 @@ async fn accept<L: Local>(
     wish: Wish,
     membership: &str,
 ) -> Result<Accepted, Failure> {
-    let event = membership_event(peer.content()?, &peer.origin, &room_id, membership)?;
-    if event.sender != event.target {
-        return Err(Refusal::Invalid("state_key").into());
-    }
-    Ok(local.accept_membership(&peer.origin, &room_id, &event_id, wish, event.pdu).await?)
+    let event = own_event(peer, &room_id, membership)?;
+    Ok(local.accept_membership(&peer.origin, &room_id, &event_id, wish, event).await?)
+}
+
+/// The membership event of a user of the peer about itself.
+fn own_event(peer: &Peer, room_id: &RoomId, membership: &str) -> Result<Pdu, Failure> {
+    let event = membership_event(peer.content()?, &peer.origin, room_id, membership)?;
+    if event.sender == event.target { Ok(event.pdu) } else { Err(Refusal::Invalid("state_key").into()) }
 }

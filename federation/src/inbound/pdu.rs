@@ -103,6 +103,7 @@ mod tests {
         format!("{{\"{name}\":[{list}]}}")
     }
 
+    /// S2S 6 an event with a value outside the limits is dropped.
     #[test]
     fn an_event_that_no_room_version_of_ours_allows_is_dropped() {
         let cases = [
@@ -124,12 +125,14 @@ mod tests {
         assert!(admitted(&references("auth_events", 10)).is_ok());
     }
 
+    /// S2S 8 unsigned is taken out.
     #[test]
     fn what_passes_is_canonical_and_without_unsigned() {
         let text = r#"{ "unsigned": {"age": 1.5}, "depth": -0, "a": "\u00e4\/" }"#;
         assert_eq!(admitted(text).unwrap(), r#"{"a":"ä/","depth":0}"#);
     }
 
+    /// Hard case 32.
     #[test]
     fn an_event_of_65536_bytes_passes_and_one_of_65537_is_dropped() {
         let event = |bytes: usize| format!("{{\"a\":\"{}\"}}", "x".repeat(bytes - 8));

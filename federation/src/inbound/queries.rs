@@ -84,3 +84,13 @@ pub(crate) async fn device_keys<L: Local>(
     }
     Ok(answer::ok(&json!({ "device_keys": keys })))
 }
+
+/// Our users have no keys that could be claimed: whoever is asked for is left out.
+/// Source: <https://spec.matrix.org/v1.19/server-server-api/#post_matrixfederationv1userkeysclaim>
+pub(crate) async fn claim_keys(peer: Peer) -> Result<Response, Failure> {
+    let asked = peer.content()?.object("one_time_keys").ok_or(Failure::BadJson("`one_time_keys` is not an object"))?;
+    if asked.len() > KEY_QUERY_USERS_MAX {
+        return Err(Refusal::Invalid("one_time_keys").into());
+    }
+    Ok(answer::ok(&json!({ "one_time_keys": {} })))
+}

@@ -54,15 +54,15 @@ pub(crate) async fn send<L: Local, S: PeerStore, K: RequestKeys>(
 }
 
 /// A transaction as it was read: usable events by room, in their order, and usable news.
-struct Transaction {
+pub(crate) struct Transaction {
     pdus_sent: usize,
-    rooms: BTreeMap<OwnedRoomId, Vec<Pdu>>,
+    pub(crate) rooms: BTreeMap<OwnedRoomId, Vec<Pdu>>,
     edus: Vec<Edu>,
 }
 
 impl Transaction {
     /// `origin` and `origin_server_ts` of the body are not looked at: who sends is proven, and when does not matter.
-    fn read(content: &Object, origin: &OwnedServerName) -> Result<Self, Failure> {
+    pub(crate) fn read(content: &Object, origin: &OwnedServerName) -> Result<Self, Failure> {
         let pdus = list(content, "pdus", TRANSACTION_PDUS_MAX)?;
         let edus = list(content, "edus", TRANSACTION_EDUS_MAX)?;
         let mut rooms: BTreeMap<OwnedRoomId, Vec<Pdu>> = BTreeMap::new();

@@ -133,6 +133,7 @@ impl<S: PeerStore, O: Outbox> Shared<S, O> {
     fn ended(&self, server: OwnedServerName, ended: Ended) {
         let mut lanes = self.lanes.lock();
         lanes.running.remove(&server);
+        lanes.forgotten.remove(&server);
         match ended {
             Ended::Idle => {}
             Ended::Unfinished => {
@@ -167,6 +168,13 @@ impl<S: PeerStore, O: Outbox> Shared<S, O> {
 
     /// Sends one part. Says whether there may be more.
     async fn step(&self, server: &ServerName) -> Result<bool, FederationError> {
+        if !self.connections.admits(server) {
+            // What it is owed stays in the outbox.
+            let mut lanes = self.lanes.lock();
+            lanes.in_flight.remove(server);
+            lanes.edus.remove(server);
+            return Ok(false);
+        }
         let Some(mut in_flight) = self.in_flight(server).await? else { return Ok(false) };
         if let Some(part) = in_flight.parts.front() {
             let content = part.content(self.connections.own());
@@ -187,7 +195,7 @@ impl<S: PeerStore, O: Outbox> Shared<S, O> {
                 Err(error) if error.is_worth_retrying() => {
                     // Typing and receipts alone are not worth a repeat.
                     if in_flight.up_to.is_some() {
-                        self.lanes.lock().in_flight.insert(server.to_owned(), in_flight);
+                        self.keep(server, in_flight);
                     }
                     return Err(error);
                 }
@@ -199,11 +207,19 @@ impl<S: PeerStore, O: Outbox> Shared<S, O> {
             }
         }
         if !in_flight.parts.is_empty() {
-            self.lanes.lock().in_flight.insert(server.to_owned(), in_flight);
+            self.keep(server, in_flight);
         } else if let Some(up_to) = in_flight.up_to {
             self.outbox.delivered(server, up_to).await?;
         }
         Ok(true)
+    }
+
+    /// Keeps what is not yet answered, unless it shall not be sent any more.
+    fn keep(&self, server: &ServerName, in_flight: InFlight<O::Cursor>) {
+        let mut lanes = self.lanes.lock();
+        if !lanes.forgotten.remove(server) {
+            lanes.in_flight.insert(server.to_owned(), in_flight);
+        }
     }
 
     /// What is not yet answered, else the next of the outbox and the EDUs that wait; `None` when there is nothing.

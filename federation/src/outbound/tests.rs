@@ -121,6 +121,7 @@ fn typing(user: &str, is_typing: bool) -> Edu {
     Edu::Typing { room_id: room_id!("!r:us.test").to_owned(), user_id, is_typing }
 }
 
+/// S2S 16 one transaction at a time.
 #[tokio::test]
 async fn what_is_owed_is_sent_in_order_in_transactions_of_fifty() {
     let world = world(|_| 200);
@@ -133,6 +134,36 @@ async fn what_is_owed_is_sent_in_order_in_transactions_of_fifty() {
     let ids: BTreeSet<_> = seen.iter().map(|seen| seen.target().to_owned()).collect();
     assert_eq!(ids.len(), 3);
     assert_eq!(body(&seen[0])["origin"], "us.test");
+}
+
+/// S2S 16: ids of transactions are never used again, also after a restart.
+#[tokio::test]
+async fn no_start_uses_the_ids_of_another() {
+    let mut ids = BTreeSet::new();
+    for start in 0..5_u64 {
+        let peers = scripted(|_| (200, "{}".to_owned()));
+        let (hands, seen, feed) = (hands(), Arc::clone(&peers.seen), Arc::<Feed>::default());
+        let discovery = Web::new().discovery(Names::default(), &[], ambient(&hands));
+        // Two starts at the same time of the same clock have their own chance.
+        let chance = crate::testing::ambient_with(crate::testing::Lots::always(start));
+        let connections = connections(discovery, peers, &Arc::default(), chance);
+        let outbound = Outbound::start(connections, Arc::clone(&feed));
+        for number in 0..3 {
+            feed.events.lock().entry(peer()).or_default().push_back(number);
+            outbound.wake([peer()]);
+            let mut looks = 0;
+            while !feed.events.lock().values().all(VecDeque::is_empty) {
+                tokio::task::yield_now().await;
+                looks += 1;
+                assert!(looks < 20_000, "it is sent");
+            }
+        }
+        let sent: Vec<String> = seen.lock().iter().map(|seen| seen.target().to_owned()).collect();
+        assert_eq!(sent.len(), 3);
+        ids.extend(sent);
+        outbound.stop().await;
+    }
+    assert_eq!(ids.len(), 15);
 }
 
 #[tokio::test]
@@ -149,6 +180,7 @@ async fn what_nobody_woke_for_is_found_at_start_and_by_looking() {
     assert_eq!(world.seen.lock().len(), 2);
 }
 
+/// S2S 16 one transaction at a time.
 #[tokio::test]
 async fn a_transaction_is_repeated_with_the_same_id_and_content_until_it_is_answered() {
     let world = world(|_| 502);
@@ -196,6 +228,7 @@ async fn a_server_that_comes_back_gets_everything_at_once() {
     world.delivered().await;
 }
 
+/// S2S 16 what each status means.
 #[tokio::test]
 async fn a_transaction_that_is_too_large_is_cut_until_it_fits() {
     let world = world(|seen| if numbers(seen).len() > 1 || numbers(seen) == [2] { 413 } else { 200 });
@@ -205,6 +238,7 @@ async fn a_transaction_that_is_too_large_is_cut_until_it_fits() {
     assert!(accepted.flat_map(|(_, numbers)| numbers).eq([0, 1, 3, 4]));
 }
 
+/// S2S 16 what each status means.
 #[tokio::test]
 async fn a_bad_request_is_given_up_and_a_refusal_is_tried_again_later() {
     let world = world(|seen| if numbers(seen) == [1] { 400 } else { 200 });
@@ -224,6 +258,7 @@ async fn a_bad_request_is_given_up_and_a_refusal_is_tried_again_later() {
     assert!((6..=14).contains(&tries), "{tries}");
 }
 
+/// Hard case 42.
 #[tokio::test]
 async fn an_event_that_is_no_canonical_json_does_not_block_the_others() {
     let world = world(|_| 200);
@@ -278,6 +313,7 @@ async fn of_typing_only_the_latest_is_sent_and_nothing_to_servers_that_do_not_an
     assert_eq!(body(&seen[sent])["edus"], json!([]));
 }
 
+/// S2S 16 nothing is sent to servers that left.
 #[test]
 fn what_waits_for_one_server_is_bounded() {
     let mut edus = Edus::default();

@@ -13,19 +13,19 @@ const NOT_JSON: FederationError = FederationError::BadAnswer("not a JSON object"
 
 /// What an answer was taken apart to.
 #[derive(Debug, Default)]
-pub(super) struct Parts {
+pub(crate) struct Parts {
     lists: BTreeMap<&'static str, Vec<Box<RawValue>>>,
     fields: BTreeMap<&'static str, Box<RawValue>>,
 }
 
 impl Parts {
     /// The members of a list; `None` when the answer has no such field.
-    pub(super) fn list(&mut self, name: &str) -> Option<Vec<Box<RawValue>>> {
+    pub(crate) fn list(&mut self, name: &str) -> Option<Vec<Box<RawValue>>> {
         self.lists.remove(name)
     }
 
     /// A field.
-    pub(super) fn field(&mut self, name: &str) -> Option<Box<RawValue>> {
+    pub(crate) fn field(&mut self, name: &str) -> Option<Box<RawValue>> {
         self.fields.remove(name)
     }
 }
@@ -70,7 +70,7 @@ enum Fed {
 }
 
 /// Takes answers apart.
-pub(super) struct Splitter {
+pub(crate) struct Splitter {
     names: (&'static [&'static str], &'static [&'static str]),
     item_bytes_max: usize,
     items_max: usize,
@@ -83,7 +83,7 @@ pub(super) struct Splitter {
 
 impl Splitter {
     /// Keeps the members of these lists, at most so many in all, and these fields; each of at most so many bytes.
-    pub(super) fn new(
+    pub(crate) fn new(
         lists: &'static [&'static str],
         fields: &'static [&'static str],
         items_max: usize,
@@ -105,18 +105,23 @@ impl Splitter {
     ///
     /// # Errors
     /// When it is no JSON object, a kept field comes twice, or a bound is passed.
-    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), FederationError> {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<(), FederationError> {
         for byte in bytes {
             self.take(*byte)?;
         }
         Ok(())
     }
 
+    /// What has come of a list since the last time.
+    pub(super) fn drain(&mut self, name: &str) -> Vec<Box<RawValue>> {
+        self.parts.lists.get_mut(name).map(std::mem::take).unwrap_or_default()
+    }
+
     /// What the text held.
     ///
     /// # Errors
     /// When its end has not come.
-    pub(super) fn finish(self) -> Result<Parts, FederationError> {
+    pub(crate) fn finish(self) -> Result<Parts, FederationError> {
         if self.next == Next::Nothing && self.item.is_none() { Ok(self.parts) } else { Err(NOT_JSON) }
     }
 
@@ -284,6 +289,7 @@ mod tests {
         }
     }
 
+    /// S2S 2 bodies are bounded before they are read whole.
     #[test]
     fn what_is_no_object_or_too_much_is_refused() {
         let long = format!(r#"{{"state":["{}"]}}"#, "a".repeat(60));

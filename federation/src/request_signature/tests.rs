@@ -51,6 +51,7 @@ fn good_header() -> String {
     vectors()["requests"][0]["headers_all_equivalent"][0].as_str().unwrap().to_owned()
 }
 
+/// S2S 5 the headers that we read.
 #[test]
 fn the_headers_of_the_vectors_are_all_good() {
     for request in vectors()["requests"].as_array().unwrap() {
@@ -60,6 +61,7 @@ fn the_headers_of_the_vectors_are_all_good() {
     }
 }
 
+/// S2S 5 the headers that we read.
 #[test]
 fn what_the_vectors_say_must_be_refused_is_refused() {
     for case in vectors()["must_reject"].as_array().unwrap() {
@@ -67,6 +69,7 @@ fn what_the_vectors_say_must_be_refused_is_refused() {
     }
 }
 
+/// S2S 5 the header that we send.
 #[test]
 fn our_header_is_the_one_of_the_vectors() {
     for request in vectors()["requests"].as_array().unwrap() {
@@ -103,6 +106,7 @@ fn ruma_signs_and_verifies_the_same() {
     verify(&signatures, method, target, destination, Some(&content), &known).unwrap();
 }
 
+/// S2S 5 origin and destination.
 #[test]
 fn a_header_without_destination_is_for_us() {
     check(&[&good_header().replace(r#"destination="dest.example:8448","#, "")]).unwrap();
@@ -121,6 +125,7 @@ fn a_change_of_method_target_or_body_is_noticed() {
     check_object(&[&good_header()], &object).unwrap();
 }
 
+/// S2S 5 several headers.
 #[test]
 fn several_headers_need_one_known_key_and_no_known_key_that_lies() {
     let good = good_header();
@@ -134,6 +139,7 @@ fn several_headers_need_one_known_key_and_no_known_key_that_lies() {
     assert_eq!(check(&[&good, &other_origin]).unwrap_err(), Malformed::SeveralOrigins.to_string());
 }
 
+/// S2S 5 the headers that we read.
 #[test]
 fn malformed_headers_are_told_apart() {
     let good = good_header();
@@ -158,6 +164,7 @@ fn malformed_headers_are_told_apart() {
     assert_eq!(parse(&headers(&many)).unwrap_err(), Malformed::TooMany);
 }
 
+/// S2S 3 the order of decisions.
 #[test]
 fn server_names_are_those_of_the_specification() {
     let vectors: Value = serde_json::from_str(SERVER_NAMES).unwrap();
@@ -176,6 +183,7 @@ proptest! {
         let _: Result<_, _> = parse(&headers(&[&text]));
     }
 
+    /// S2S 5 the headers that we read.
     #[test]
     fn quoted_values_read_as_they_were(value in "[ -~]{0,20}") {
         let quoted: String = value.chars().flat_map(|letter| ['\\', letter]).collect();

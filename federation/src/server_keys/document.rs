@@ -1,6 +1,6 @@
 //! Reading the document in which a server publishes its keys. May import: ruma, `request_signature`, `limits`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, MilliSecondsSinceUnixEpoch, OwnedServerSigningKeyId, ServerName,
@@ -23,7 +23,7 @@ type Bytes = [u8; 32];
 ///
 /// # Errors
 /// [`FederationError::BadAnswer`].
-pub(super) fn keys_of(
+pub(crate) fn keys_of(
     server: &ServerName,
     document: &CanonicalJsonObject,
     now: MilliSecondsSinceUnixEpoch,
@@ -38,7 +38,8 @@ pub(super) fn keys_of(
     let (Some(current), Some(old)) = (entries(document, "verify_keys"), entries(document, "old_verify_keys")) else {
         return bad("too many keys");
     };
-    if !is_signed(server, document, &current) {
+    let signers = current.iter().map(|(key_id, (bytes, _))| (key_id, bytes));
+    if !is_signed(server, document, signers) {
         return bad("keys that are not signed by the server");
     }
     let end = time(document.get("valid_until_ts")).min(later(now, KEYS_BELIEVED_FOR_MAX));
@@ -76,18 +77,18 @@ fn entries<'a>(
     Some(readable.collect())
 }
 
-fn is_signed(
-    server: &ServerName,
+/// At least one of the keys signed the document as this server, and each of them that did so did it well.
+pub(super) fn is_signed<'a>(
+    signer: &ServerName,
     document: &CanonicalJsonObject,
-    keys: &BTreeMap<OwnedServerSigningKeyId, (Bytes, &CanonicalJsonObject)>,
+    keys: impl Iterator<Item = (&'a OwnedServerSigningKeyId, &'a Bytes)>,
 ) -> bool {
-    let Some(CanonicalJsonValue::Object(signatures)) = document.get("signatures") else { return false };
-    let Some(CanonicalJsonValue::Object(signatures)) = signatures.get(server.as_str()) else { return false };
+    let Some(signatures) = signatures_of(signer, document) else { return false };
     let mut signed = document.clone();
     signed.remove("signatures");
     signed.remove("unsigned");
     let Ok(text) = serde_json::to_vec(&signed) else { return false };
-    let mut by_listed = keys.iter().filter_map(|(key_id, (bytes, _))| Some((bytes, signatures.get(key_id.as_str())?)));
+    let mut by_listed = keys.filter_map(|(key_id, bytes)| Some((bytes, signatures.get(key_id.as_str())?)));
     let mut count = 0;
     let all_good = by_listed.all(|(bytes, signature)| {
         count += 1;
@@ -95,4 +96,16 @@ fn is_signed(
         Base64::<Standard>::parse(signature).is_ok_and(|signature| is_good(bytes, &text, signature.as_bytes()))
     });
     all_good && count > 0
+}
+
+/// The keys that a document says this server signed it with.
+pub(super) fn signers(signer: &ServerName, document: &CanonicalJsonObject) -> BTreeSet<OwnedServerSigningKeyId> {
+    let key_ids = signatures_of(signer, document).into_iter().flat_map(|signatures| signatures.keys());
+    key_ids.take(KEYS_PER_SERVER_MAX).filter_map(|key_id| key_id.as_str().try_into().ok()).collect()
+}
+
+fn signatures_of<'a>(signer: &ServerName, document: &'a CanonicalJsonObject) -> Option<&'a CanonicalJsonObject> {
+    let Some(CanonicalJsonValue::Object(signatures)) = document.get("signatures") else { return None };
+    let Some(CanonicalJsonValue::Object(signatures)) = signatures.get(signer.as_str()) else { return None };
+    Some(signatures)
 }

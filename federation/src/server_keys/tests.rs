@@ -91,6 +91,7 @@ impl World {
     }
 }
 
+/// S2S 4 keys are kept for ever and their bytes never change. S2S 4 the cache.
 #[tokio::test]
 async fn a_key_is_fetched_once_and_kept() {
     let world = world();
@@ -107,6 +108,7 @@ async fn a_key_is_fetched_once_and_kept() {
     assert_eq!(after_restart.fetches(), 0);
 }
 
+/// Hard case 14. S2S 4 keys are fetched only when needed.
 #[tokio::test]
 async fn an_unknown_key_asked_for_a_thousand_times_is_one_fetch() {
     let world = world();
@@ -126,6 +128,7 @@ async fn an_unknown_key_asked_for_a_thousand_times_is_one_fetch() {
     assert_eq!(world.for_request(9).await, Some(key(9).public_key()));
 }
 
+/// S2S 4 keys are fetched only when needed.
 #[tokio::test]
 async fn many_who_ask_together_cause_one_fetch() {
     let world = world();
@@ -135,6 +138,7 @@ async fn many_who_ask_together_cause_one_fetch() {
     assert_eq!(world.fetches(), 1);
 }
 
+/// S2S 4 keys are fetched only when needed.
 #[tokio::test]
 async fn a_server_that_fails_is_asked_less_and_less_often() {
     let world = world();
@@ -145,6 +149,7 @@ async fn a_server_that_fails_is_asked_less_and_less_often() {
     assert!((20..=40).contains(&world.fetches()), "{}", world.fetches());
 }
 
+/// S2S 4 how long a key is good. S2S 4 requests are signed with a current key only.
 #[tokio::test]
 async fn a_key_is_believed_for_seven_days_whatever_the_document_says() {
     let world = world();
@@ -159,6 +164,7 @@ async fn a_key_is_believed_for_seven_days_whatever_the_document_says() {
     assert_eq!(world.for_event(1, START).await, Some(Validity::Until(at(START + 7 * DAY))));
 }
 
+/// Hard case 12. S2S 4 requests are signed with a current key only.
 #[tokio::test]
 async fn an_old_key_is_for_old_events_and_never_for_requests() {
     let world = world();
@@ -168,6 +174,7 @@ async fn an_old_key_is_for_old_events_and_never_for_requests() {
     assert_eq!(world.for_event(2, START - 2 * DAY).await, Some(Validity::Expired(at(START - DAY))));
 }
 
+/// S2S 4 keys are fetched only when needed.
 #[tokio::test]
 async fn events_of_the_future_do_not_cause_a_fetch_each() {
     let world = world();
@@ -178,6 +185,7 @@ async fn events_of_the_future_do_not_cause_a_fetch_each() {
     assert_eq!(world.fetches(), 1);
 }
 
+/// S2S 4 keys are kept for ever and their bytes never change.
 #[tokio::test]
 async fn the_bytes_behind_a_key_id_never_change() {
     let world = world();
@@ -197,6 +205,24 @@ async fn the_bytes_behind_a_key_id_never_change() {
     assert_eq!(world.for_event(1, START).await, Some(Validity::Until(at(START + DAY))));
 }
 
+/// Hard case 13.
+#[tokio::test]
+async fn the_key_of_the_specifications_examples_counts_for_nothing() {
+    let world = world();
+    let seed = Base64::<Standard, [u8; 32]>::parse("YJDBA9Xnr2sVqXD9Vj7XVUnmFZcZrlw8Md7kMW+3XA1").unwrap();
+    let published = SigningKey::new("k1", seed.as_inner()).unwrap();
+    let mut document: CanonicalJsonObject = serde_json::from_value(json!({
+        "server_name": "peer.test", "valid_until_ts": START + DAY,
+        "verify_keys": { "ed25519:k1": { "key": unpadded(&published.public_key()) } },
+    }))
+    .unwrap();
+    sign_json("peer.test", &published, &mut document).unwrap();
+    world.publish(serde_json::to_value(&document).unwrap());
+    assert_eq!((world.for_request(1).await, world.for_event(1, START).await), (None, None));
+    assert_eq!(world.fetches(), 1);
+}
+
+/// Hard case 13.
 #[tokio::test]
 async fn published_keys_on_the_list_count_for_nothing() {
     let world = world_with([key(1).public_key()].into(), Arc::default());
@@ -207,6 +233,7 @@ async fn published_keys_on_the_list_count_for_nothing() {
     assert_eq!(world.for_request(2).await, Some(key(2).public_key()));
 }
 
+/// S2S 4 the form of key ids and keys. S2S 4 what is checked of a document that was fetched.
 #[test]
 fn a_document_is_taken_only_when_it_is_the_servers_own() {
     let good = document(&[1, 2], START + DAY, json!({}));

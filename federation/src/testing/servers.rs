@@ -25,7 +25,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
-    BackOff, PeerStore, ServerKey, StorageUnavailable,
+    BackOff, KeyDocument, PeerStore, ServerKey, StorageUnavailable,
     addresses::Addresses,
     clock::Ambient,
     connection::{Connections, InProcess, Patience},
@@ -63,6 +63,7 @@ impl Seen {
 pub(crate) struct Kept {
     pub(crate) back_off: Mutex<HashMap<OwnedServerName, BackOff>>,
     pub(crate) keys: Mutex<HashMap<OwnedServerName, BTreeMap<OwnedServerSigningKeyId, ServerKey>>>,
+    pub(crate) documents: Mutex<HashMap<OwnedServerName, KeyDocument>>,
 }
 
 impl PeerStore for Kept {
@@ -79,6 +80,15 @@ impl PeerStore for Kept {
         keys: BTreeMap<OwnedServerSigningKeyId, ServerKey>,
     ) -> Result<(), StorageUnavailable> {
         self.keys.lock().entry(server.to_owned()).or_default().extend(keys);
+        Ok(())
+    }
+
+    async fn key_document(&self, server: &ServerName) -> Result<Option<KeyDocument>, StorageUnavailable> {
+        Ok(self.documents.lock().get(server).cloned())
+    }
+
+    async fn keep_key_document(&self, server: &ServerName, document: KeyDocument) -> Result<(), StorageUnavailable> {
+        self.documents.lock().insert(server.to_owned(), document);
         Ok(())
     }
 

@@ -88,6 +88,7 @@ fn event() -> impl Strategy<Value = CanonicalJsonObject> {
 }
 
 proptest! {
+    /// S2S 6 canonical JSON.
     #[test]
     fn canonical_text_is_the_same_and_reads_back(object in proptest::collection::btree_map(any::<String>(), value(), 0..6)) {
         let text = canonical::to_string(&object);
@@ -104,6 +105,7 @@ proptest! {
         }
     }
 
+    /// S2S 7 what a redaction keeps.
     #[test]
     fn redaction_and_hashes_are_the_same(event in event()) {
         for version in Version::all() {

@@ -48,6 +48,7 @@ fn body(bytes: usize) -> CanonicalJsonObject {
     object(json!({"body": "x".repeat(bytes)}))
 }
 
+/// S2S 12 which auth events an event has. S2S 15 our event is hashed and signed.
 #[test]
 fn a_draft_becomes_an_event_that_peers_take_in_unchanged() {
     for version in Version::all() {
@@ -101,6 +102,7 @@ fn redacts_stands_where_the_version_has_it() {
     }
 }
 
+/// Hard case 28.
 #[test]
 fn only_the_create_event_of_version_12_makes_its_own_room_id() {
     let create = |name: &str, room_id: Option<&OwnedRoomId>| {
@@ -120,6 +122,7 @@ fn only_the_create_event_of_version_12_makes_its_own_room_id() {
     assert_eq!(event.event_type().to_string(), "m.room.create");
 }
 
+/// S2S 8 65 536 bytes.
 #[test]
 fn an_event_may_be_as_large_as_the_limit_and_no_larger() {
     let version = version("12");
@@ -130,6 +133,7 @@ fn an_event_may_be_as_large_as_the_limit_and_no_larger() {
     assert!(matches!(too_large, Err(DraftError::TooLarge { bytes }) if bytes == EVENT_BYTES_MAX + 1));
 }
 
+/// S2S 8 at most 20 previous events.
 #[test]
 fn long_fields_and_lists_are_refused() {
     let version = version("12");
@@ -165,6 +169,7 @@ fn a_template_is_the_event_without_hash_and_signature() {
     assert_eq!(laid_out, whole);
 }
 
+/// S2S 8 depth. S2S 16 previous events of ours.
 #[test]
 fn depth_grows_up_to_its_limit() {
     assert_eq!(depth_after([]), 1);
@@ -196,6 +201,7 @@ fn a_second_server_signs_beside_the_first() {
     assert_eq!(rules::hash::event_id(&text, &version).unwrap(), *event.event_id());
 }
 
+/// S2S 4 the form of key ids and keys.
 #[test]
 fn a_key_version_has_only_letters_digits_and_underscores() {
     for (name, is_right) in [("a_1", true), ("Z9", true), ("", false), ("a-b", false), ("a:b", false), ("é", false)] {

@@ -124,6 +124,7 @@ fn every_event_that_founds_a_room_is_accepted() {
     }
 }
 
+/// S2S 8 required fields and their types. S2S 11 check 1.
 #[test]
 fn what_is_no_event_is_dropped() {
     let (world, branch) = room_with_bob("11");
@@ -142,6 +143,7 @@ fn what_is_no_event_is_dropped() {
     }
 }
 
+/// S2S 11 check 3.
 #[test]
 fn an_event_whose_content_was_changed_goes_on_redacted() {
     let (world, branch) = room_with_bob("11");
@@ -154,6 +156,7 @@ fn an_event_whose_content_was_changed_goes_on_redacted() {
     assert_eq!(accepted.json(), event.redacted(&world.version).unwrap().json());
 }
 
+/// S2S 11 check 4.
 #[test]
 fn what_its_own_auth_events_do_not_allow_is_rejected() {
     let (world, branch) = room_with_bob("11");
@@ -167,6 +170,7 @@ fn what_its_own_auth_events_do_not_allow_is_rejected() {
     assert!(refusal.reason().contains("power"), "{refusal}");
 }
 
+/// S2S 11 missing auth events are asked for and checked. S2S 14 rejected events as inputs.
 #[test]
 fn what_leans_on_a_rejected_event_is_rejected() {
     let (world, branch) = room_with_bob("11");
@@ -178,6 +182,7 @@ fn what_leans_on_a_rejected_event_is_rejected() {
     assert!(matches!(&verdict, Verdict::Reject(_, refusal) if refusal.reason().contains("rejected")), "{verdict:?}");
 }
 
+/// S2S 11 check 5.
 #[test]
 fn what_the_state_before_does_not_allow_is_rejected() {
     let (world, branch) = room_with_bob("12");
@@ -188,6 +193,7 @@ fn what_the_state_before_does_not_allow_is_rejected() {
     assert!(matches!(verdict, Verdict::Reject(..)), "{verdict:?}");
 }
 
+/// S2S 11 check 6.
 #[test]
 fn what_the_current_state_does_not_allow_soft_fails_but_not_in_history() {
     let (world, branch) = room_with_bob("12");
@@ -221,6 +227,7 @@ fn a_state_that_changed_before_the_commit_is_judged_by_again() {
     assert_eq!(intake.event().unwrap().event_id(), event.event_id());
 }
 
+/// S2S 11 what cannot be judged is not rejected.
 #[test]
 fn what_cannot_be_found_out_holds_the_event_and_does_not_reject_it() {
     let (world, branch) = room_with_bob("11");
@@ -252,6 +259,7 @@ fn an_event_of_an_auth_chain_needs_no_state() {
     assert_eq!(asked.len(), 2);
 }
 
+/// S2S 8 255 bytes of ids and types.
 #[test]
 fn a_field_that_is_too_long_rejects_before_version_11_and_drops_after() {
     for (name, is_kept) in [("10", true), ("11", false)] {

@@ -8,8 +8,10 @@
 
 mod against_ruma;
 mod drafts;
+mod hard_cases;
 mod intake;
 mod pitfalls;
+mod policy_servers;
 mod resolution;
 mod rooms;
 mod scenes;

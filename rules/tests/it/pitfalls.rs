@@ -53,6 +53,7 @@ fn problem(event: &CanonicalJsonObject, version_name: &str) -> Result<(), Format
     check_object(event.clone(), &version(version_name), Caps::Enforced).map(|_| ())
 }
 
+/// S2S 8 65 536 bytes.
 #[test]
 fn pitfall_1_an_event_of_exactly_65_536_bytes_is_taken_in_and_one_more_is_not() {
     let version = version("11");
@@ -72,6 +73,7 @@ fn pitfall_1_an_event_of_exactly_65_536_bytes_is_taken_in_and_one_more_is_not() 
     assert_eq!(problem(&event, "11"), Err(FormatError::TooLarge { bytes: EVENT_BYTES_MAX + 1 }));
 }
 
+/// S2S 8 unsigned is taken out.
 #[test]
 fn pitfall_1_unsigned_does_not_count_and_is_not_kept() {
     let mut event = pdu(json!({}));
@@ -80,6 +82,7 @@ fn pitfall_1_unsigned_does_not_count_and_is_not_kept() {
     assert!(!kept.object().contains_key("unsigned"));
 }
 
+/// Hard case 34. S2S 7 what a redaction keeps.
 #[test]
 fn pitfall_2_a_third_party_invite_that_is_no_object_does_not_change_the_event_id() {
     for name in ["11", "12"] {
@@ -95,6 +98,7 @@ fn pitfall_2_a_third_party_invite_that_is_no_object_does_not_change_the_event_id
     }
 }
 
+/// Hard case 35. S2S 6 who has to have signed.
 #[test]
 fn pitfall_3_only_a_join_needs_the_signature_of_the_server_that_vouches() {
     let signers = |kind: &str, content: Value, name: &str| {
@@ -129,6 +133,7 @@ fn pitfall_3_only_a_join_needs_the_signature_of_the_server_that_vouches() {
     }
 }
 
+/// Hard case 11. S2S 15 restricted rooms.
 #[test]
 fn pitfall_3_a_vouched_join_without_the_second_signature_is_dropped() {
     let version = version("11");
@@ -144,6 +149,7 @@ fn pitfall_3_a_vouched_join_without_the_second_signature_is_dropped() {
     assert_eq!(judge(&event), Ok(false));
 }
 
+/// S2S 4 how long a key is good.
 #[test]
 fn pitfall_6_a_key_counts_only_for_its_time() {
     let public = signer("a.example".try_into().unwrap()).public_key();
@@ -162,6 +168,7 @@ fn pitfall_6_a_key_counts_only_for_its_time() {
     assert_eq!(Validity::of_current(UnixMs(2000), UnixMs(1000)), Validity::Until(UnixMs(2000)));
 }
 
+/// S2S 6 who has to have signed.
 #[test]
 fn pitfall_6_one_good_signature_does_not_make_up_for_a_wrong_one() {
     let version = version("11");
@@ -185,6 +192,7 @@ fn pitfall_6_one_good_signature_does_not_make_up_for_a_wrong_one() {
     assert_eq!(judge(&text, &keys), Err(BadSignature::Missing(server)));
 }
 
+/// Hard case 36. S2S 6 parsed once. S2S 6 no fractions.
 #[test]
 fn pitfall_7_minus_zero_is_zero_and_fractions_are_refused() {
     let version = version("11");
@@ -213,6 +221,7 @@ fn pitfall_7_nesting_is_bounded() {
     assert!(canonical::read_object(&nested(100_000)).is_err());
 }
 
+/// S2S 8 required fields and their types. S2S 8 at most 20 previous events. S2S 8 at most 10 auth events.
 #[test]
 fn pitfall_8_every_field_of_the_format_is_looked_at() {
     let ids = |count: usize| json!(vec![id('p'); count]);
@@ -262,12 +271,14 @@ fn pitfall_8_every_field_of_the_format_is_looked_at() {
     }
 }
 
+/// Hard case 45. S2S 8 both bounds count for news and not for history.
 #[test]
 fn pitfall_8_history_may_hold_longer_lists() {
     let event = pdu(json!({"prev_events": vec![id('p'); 30], "auth_events": vec![id('a'); 15]}));
     assert!(check_object(event, &version("11"), Caps::Lifted).is_ok());
 }
 
+/// S2S 8 255 bytes of ids and types.
 #[test]
 fn pitfall_8_before_version_11_characters_are_counted_and_the_event_is_kept_for_rejection() {
     let event = pdu(json!({"state_key": "é".repeat(128)}));
@@ -275,6 +286,7 @@ fn pitfall_8_before_version_11_characters_are_counted_and_the_event_is_kept_for_
     assert_eq!(problem(&pdu(json!({"state_key": "é".repeat(256)})), "10"), Err(FormatError::TooLong("state_key")));
 }
 
+/// S2S 8 at most 10 auth events.
 #[test]
 fn pitfall_8_in_version_12_the_create_event_is_not_among_the_auth_events() {
     let room_id = id('c').replace('$', "!");
@@ -283,6 +295,7 @@ fn pitfall_8_in_version_12_the_create_event_is_not_among_the_auth_events() {
     assert_eq!(problem(&event(&id('c')), "12"), Err(FormatError::Invalid("auth_events")));
 }
 
+/// S2S 8 room ids have the form of their version.
 #[test]
 fn pitfall_9_room_ids_have_the_form_of_their_version() {
     let hash = format!("!{}", "h".repeat(43));
@@ -304,6 +317,7 @@ fn pitfall_9_room_ids_have_the_form_of_their_version() {
     }
 }
 
+/// S2S 8 old user ids are taken in.
 #[test]
 fn pitfall_9_old_user_ids_are_taken_in() {
     for sender in ["@Alice:a.example", "@a b:a.example", "@:a.example"] {
@@ -327,6 +341,7 @@ fn create_event(name: &str, content: Value) -> Event {
     Event::clone(&world.make("@alice:a.example", draft, &[], &StateMap::new()))
 }
 
+/// Hard case 28.
 #[test]
 fn pitfall_10_in_version_12_the_room_id_is_the_hash_of_an_accepted_create_event() {
     let world = World::new("12");
@@ -395,6 +410,7 @@ fn pitfall_14_a_missing_event_gives_an_error_or_the_same_state_and_never_another
 /// Both states have the same power levels. In one, bob wrote a topic by other levels of a fork, which let him. Counted
 /// without the states' own events, the common levels would be in one chain only, be merged after those of the fork, and
 /// bob's topic would lose.
+/// S2S 14 the auth chain of a state holds its own events.
 #[test]
 fn pitfall_15_the_chain_of_a_state_holds_its_own_events() {
     let world = World::new("11");

@@ -155,6 +155,7 @@ fn check_state_maps(case: &Value, version: &Version) {
     assert_eq!(by_key(&merged(version, &known, &states)), expected(case), "{}", case["name"]);
 }
 
+/// Hard case 27. S2S 14 2.0 and 2.1 as pure functions. S2S 14 ids compare as bytes.
 #[test]
 fn every_shared_case_of_state_resolution_gives_the_expected_state() {
     let index = fixture("index.json");
@@ -200,6 +201,7 @@ impl Shared for Watched {
     }
 }
 
+/// S2S 14 bounded.
 #[test]
 fn two_people_who_join_at_once_do_not_load_the_other_members() {
     for name in ["10", "11", "12"] {
@@ -325,6 +327,7 @@ impl Shared for Recent<'_> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
 
+    /// S2S 14 2.0 and 2.1 as pure functions.
     #[test]
     fn the_lazy_form_gives_what_the_plain_algorithm_gives(deeds in deeds(), count in 2..4_usize) {
         for name in ["6", "10", "11", "12"] {
@@ -342,6 +345,7 @@ proptest! {
         }
     }
 
+    /// S2S 14 2.0 and 2.1 as pure functions. S2S 14 the same on every server.
     #[test]
     fn the_order_of_the_states_does_not_matter_and_a_result_merges_to_itself(deeds in deeds()) {
         for name in ["10", "12"] {

@@ -67,6 +67,7 @@ fn without_an_event_the_creator_has_100_or_stands_above_all() {
     }
 }
 
+/// S2S 14 ids compare as bytes.
 #[test]
 fn creators_of_version_12_are_the_sender_and_those_it_names() {
     let world = World::new("12");
@@ -93,6 +94,7 @@ fn text_levels_count_where_the_version_reads_them() {
     }
 }
 
+/// S2S 7 redactions are applied.
 #[test]
 fn a_redaction_takes_effect_by_level_or_by_server() {
     let world = World::new("11");

@@ -45,6 +45,7 @@ fn the_keys(vectors: &Value) -> KeyRing {
     keys
 }
 
+/// S2S 6 canonical JSON.
 #[test]
 fn canonical_json_is_read_and_written_as_the_vectors_say() {
     let vectors = vectors(include_str!("../../fixtures/vectors/canonical-json.json"));
@@ -85,6 +86,7 @@ fn redaction_group(group: &str) -> Vec<RedactionRules> {
     range.map(|version| rules_of(&version.to_string()).redaction).collect()
 }
 
+/// S2S 7 what a redaction keeps.
 #[test]
 fn redaction_leaves_what_the_vectors_say_in_every_room_version() {
     let vectors = vectors(include_str!("../../fixtures/vectors/redaction.json"));
@@ -101,6 +103,7 @@ fn redaction_leaves_what_the_vectors_say_in_every_room_version() {
     assert_eq!(checks, vectors["cases"].as_array().unwrap().len() * 12);
 }
 
+/// S2S 6 signatures.
 #[test]
 fn the_bytes_that_are_signed_are_the_redacted_event_without_signatures() {
     let vectors = vectors(include_str!("../../fixtures/vectors/redaction.json"));
@@ -114,6 +117,7 @@ fn the_bytes_that_are_signed_are_the_redacted_event_without_signatures() {
     }
 }
 
+/// S2S 6 signatures.
 #[test]
 fn json_is_signed_as_in_the_specification() {
     let vectors = signing();
@@ -139,6 +143,7 @@ fn published_keys_are_signed_as_in_the_vectors() {
     }
 }
 
+/// S2S 6 content hash and reference hash.
 #[test]
 fn events_are_hashed_and_signed_as_in_the_specification() {
     let vectors = signing();
@@ -159,6 +164,7 @@ fn signature_of(vectors: &Value, event: &Value, version_name: &str) -> Value {
     signed["signatures"]["domain"]["ed25519:1"].clone()
 }
 
+/// S2S 6 content hash and reference hash.
 #[test]
 fn hashes_and_signatures_follow_the_room_version() {
     let vectors = signing();
@@ -181,6 +187,7 @@ fn hashes_and_signatures_follow_the_room_version() {
     assert!(versions_signed >= Version::all().count());
 }
 
+/// S2S 6 content hash and reference hash.
 #[test]
 fn event_and_room_ids_are_those_of_the_vectors() {
     let vectors = signing();
@@ -196,6 +203,7 @@ fn event_and_room_ids_are_those_of_the_vectors() {
     }
 }
 
+/// S2S 6 signatures.
 #[test]
 fn tampering_is_noticed_as_in_the_vectors() {
     let vectors = signing();

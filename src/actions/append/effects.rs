@@ -38,6 +38,12 @@ impl Writer {
             view.basis = Arc::new(basis);
         }
         self.changed.insert(key, present.cloned());
+        // It may have become part of the state without ever being shown.
+        if let Some((_, None, present)) = &event
+            && self.get(&REDACTIONS, present.event_id()).await?.is_none()
+        {
+            self.name_foreign(present)?;
+        }
         if event_type == "m.room.member" {
             return self.member_changed(&state_key, event).await;
         }
@@ -178,7 +184,12 @@ impl Writer {
         let joined = |membership| u64::from(membership == Membership::Join);
         let server = user_id.server_name().to_owned();
         if joined(was) == joined(is) {
-            if was == Membership::Invite && was != is {
+            let is_over = match was {
+                Membership::Invite => is != was,
+                Membership::Knock => matches!(is, Membership::Leave | Membership::Ban),
+                _ => false,
+            };
+            if is_over {
                 self.invite_ended(&server).await?;
             }
             return Ok(());

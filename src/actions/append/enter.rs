@@ -3,18 +3,18 @@
 //! Until then it has no head, or nobody of this server in it, so it is shown to nobody and takes nothing in. A crash leaves such a room behind; the next try
 //! goes on with it, because what is held already is not stored again.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, pin::Pin, sync::Arc};
 
 use rules::{event::Event, kind::RoomKind, state::change_of, version::Version};
-use ruma::{OwnedServerName, OwnedUserId, UserId};
+use ruma::{OwnedEventId, OwnedServerName, OwnedUserId, UserId};
 
 use super::{ActionError, Actions, Slot, Writer, store::Storing};
 use crate::{
-    actions::{lane::Room, summary, summary::Basis, view::RoomView},
+    actions::{lane::Room, purge, summary, summary::Basis, view::RoomView},
     storage::{
         Arrival, Effect, Home, Place, StateRoot, StateTree,
         history::{EventStanding, Head, Tip},
-        keyspaces::INVITES,
+        keyspaces::{INVITES, PURGED},
     },
 };
 
@@ -31,9 +31,9 @@ pub struct Entering {
     /// Its create event.
     pub create: Arc<Event>,
     /// What authorises the state, those first that lean on nothing else.
-    pub auth_chain: Vec<Arc<Event>>,
-    /// The state before the join.
-    pub state: Vec<Arc<Event>>,
+    pub auth_chain: Vec<OwnedEventId>,
+    /// The state before the join, by [`rank`].
+    pub state: Vec<OwnedEventId>,
     /// The join of a person of this server.
     pub join: Arc<Event>,
     /// Who told all this.
@@ -42,32 +42,58 @@ pub struct Entering {
     pub direct_with: Option<OwnedUserId>,
 }
 
-/// Stores the room and enters it; everything is on disk when this returns.
-///
-/// # Errors
-/// [`ActionError::Busy`]; when storage fails.
-pub async fn enter(actions: &Actions, room: &Arc<Room>, entering: Entering) -> Result<(), ActionError> {
-    let Entering { version, create, auth_chain, mut state, join, through, direct_with } = entering;
-    found(actions, room, &version, &create, &through).await?;
-    // The join rule comes last: until then nobody takes the room for one that is open to all.
-    state.sort_by_key(|event| match event.type_str() {
+/// Events that are being read.
+pub type Telling<'a> = Pin<Box<dyn Future<Output = Result<Vec<Arc<Event>>, ActionError>> + Send + 'a>>;
+
+/// The events that another server has told of: all of them may be more than fits into memory.
+pub trait Told: Send + Sync {
+    /// These events, in this order.
+    fn events<'a>(&'a self, ids: &'a [OwnedEventId]) -> Telling<'a>;
+}
+
+/// When an event of a state is stored: the lowest first. The join rule comes last: until then nobody takes the room for one that is open to all.
+#[must_use]
+pub fn rank(event_type: &str) -> u8 {
+    match event_type {
         "m.room.create" => 0,
         "m.room.power_levels" => 1,
         "m.room.join_rules" => 3,
         _ => 2,
-    });
+    }
+}
+
+/// Stores the room and enters it; everything is on disk when this returns.
+///
+/// # Errors
+/// [`ActionError::Busy`]; when storage fails.
+pub async fn enter(
+    actions: &Actions,
+    room: &Arc<Room>,
+    entering: Entering,
+    told: &dyn Told,
+) -> Result<(), ActionError> {
+    let Entering { version, create, auth_chain, state, join, through, direct_with } = entering;
+    found(actions, room, &version, &create, &through).await?;
     let mut numbers = BTreeSet::new();
-    for events in parts(&auth_chain) {
-        bring(actions, room, events, &through, None).await?;
+    for ids in auth_chain.chunks(EVENTS_AT_A_TIME) {
+        for events in parts(&told.events(ids).await?) {
+            bring(actions, room, events, &through, None).await?;
+        }
     }
     drop(auth_chain);
-    for events in parts(&state) {
-        bring(actions, room, events, &through, Some(&mut numbers)).await?;
+    for ids in state.chunks(EVENTS_AT_A_TIME) {
+        for events in parts(&told.events(ids).await?) {
+            bring(actions, room, events, &through, Some(&mut numbers)).await?;
+        }
     }
     drop(state);
     drop_the_rest(actions, room, &numbers).await?;
     let mut writer = Writer::enter(actions, room).await?.ok_or(ActionError::RoomNotFound)?;
     writer.come_in(&join, direct_with).await?;
+    if purge::is_purged(actions, &room.id).await? {
+        // An admin has brought it back.
+        writer.commit.effect(Effect::new(Home::server()).delete(&PURGED, &room.id));
+    }
     writer.commit().await?;
     Ok(())
 }

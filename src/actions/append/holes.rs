@@ -14,8 +14,9 @@ use crate::storage::{
 
 /// Events that are remembered to name one missing event, and redactions of one. More of them are forgotten.
 const WAITING_MAX: usize = 200;
-/// Events that were not accepted and are looked through for those before them.
+/// Events that were not accepted and are looked through for those before them: more than a peer gives at a time.
 const LOOKED_THROUGH_MAX: usize = 200;
+const _: () = assert!(LOOKED_THROUGH_MAX > federation::limits::BACKFILL_EVENTS_MAX);
 /// State entries that are read at a time.
 const ENTRIES_AT_A_TIME: usize = 1_000;
 
@@ -26,17 +27,36 @@ impl Writer {
         if self.get(&MISSING, &id).await?.is_some() {
             self.commit.delete(&MISSING, &id);
         }
-        for id in event.prev_events() {
-            if self.held(id).await?.is_some_and(|(_, stored)| stored.standing.is_in_room()) {
-                continue;
-            }
-            let mut waiting = self.get(&MISSING, id).await?.unwrap_or_default();
+        for id in self.missing_before(event).await? {
+            let mut waiting = self.get(&MISSING, &id).await?.unwrap_or_default();
             if waiting.0.len() < WAITING_MAX && !waiting.0.contains(&arrival) {
                 waiting.0.push(arrival);
-                self.commit.put(&MISSING, id, &waiting);
+                self.commit.put(&MISSING, &id, &waiting);
             }
         }
         Ok(())
+    }
+
+    /// The events that are not held before this one, and before what is held before it and not shown.
+    async fn missing_before(&self, event: &Event) -> Result<Vec<OwnedEventId>, ActionError> {
+        let version = self.version()?;
+        let mut named: HashSet<OwnedEventId> = event.prev_events().iter().cloned().collect();
+        let mut open: Vec<OwnedEventId> = event.prev_events().to_vec();
+        let (mut missing, mut looked_through) = (Vec::new(), 0);
+        while let Some(id) = open.pop() {
+            let held = self.held(&id).await?.filter(|(_, stored)| stored.standing.is_in_room());
+            let Some((arrival, stored)) = held else {
+                missing.push(id);
+                continue;
+            };
+            if stored.standing == EventStanding::Accepted || looked_through >= LOOKED_THROUGH_MAX {
+                continue;
+            }
+            looked_through += 1;
+            let (_, hidden) = self.rows().event(&version, arrival).await?;
+            open.extend(hidden.prev_events().iter().filter(|id| named.insert((*id).clone())).cloned());
+        }
+        Ok(missing)
     }
 
     /// An event that is not shown leads no further, and the shown events that waited for it wait for what is before it.
@@ -44,16 +64,13 @@ impl Writer {
         let id = event.event_id().clone();
         let Some(Arrivals(children)) = self.get(&MISSING, &id).await? else { return Ok(()) };
         self.commit.delete(&MISSING, &id);
-        for id in event.prev_events() {
-            if self.held(id).await?.is_some_and(|(_, stored)| stored.standing.is_in_room()) {
-                continue;
-            }
-            let mut waiting = self.get(&MISSING, id).await?.unwrap_or_default();
+        for id in self.missing_before(event).await? {
+            let mut waiting = self.get(&MISSING, &id).await?.unwrap_or_default();
             let new = children.iter().filter(|child| !waiting.0.contains(child)).copied();
             let room = WAITING_MAX.saturating_sub(waiting.0.len());
             let new: Vec<Arrival> = new.take(room).collect();
             waiting.0.extend(new);
-            self.commit.put(&MISSING, id, &waiting);
+            self.commit.put(&MISSING, &id, &waiting);
         }
         Ok(())
     }

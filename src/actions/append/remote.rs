@@ -15,7 +15,7 @@ use super::{ActionError, Actions, Slot, Storing, Writer};
 use crate::{
     actions::{audit::Act, lane::Room, merge, purge, rows::Rows},
     storage::{
-        Arrival, Direction, KeyRange, Limit, Place, StateRoot,
+        Arrival, Direction, KeyRange, Limit, Pending, Place, StateRoot,
         history::{EventStanding, Head},
         keyspaces::{STAGED, TIMELINE},
     },
@@ -30,6 +30,8 @@ pub struct Arriving {
     pub peer: Option<OwnedServerName>,
     /// The rules refuse it whatever the room's state is.
     pub refused: Option<Refusal>,
+    /// It may be part of the room, and is not shown, whatever the room's state is.
+    pub hidden: Option<Refusal>,
     /// The state before it.
     pub before: Before,
     /// Where it is shown, if it is accepted.
@@ -49,8 +51,6 @@ pub enum Present {
     Decides,
     /// The room is rebuilt: what it says now is what it said then.
     WasAsked,
-    /// The room is rebuilt, and where it comes from the event was not shown.
-    Hid,
 }
 
 /// The state before an event.
@@ -58,8 +58,9 @@ pub enum Present {
 pub enum Before {
     /// What the states after its previous events make together; they are held.
     Parents,
-    /// What a peer says: numbers of state keys, and the events, all of them held. There is a hole in the history before the event.
-    Claimed(Vec<(u32, Arrival)>),
+    /// What peers say, each of them: numbers of state keys, and the events, all of them held. What differs is merged. There is a hole in the history before
+    /// the event.
+    Claimed(Vec<Vec<(u32, Arrival)>>),
 }
 
 impl From<Event> for Arriving {
@@ -68,6 +69,7 @@ impl From<Event> for Arriving {
             event,
             peer: None,
             refused: None,
+            hidden: None,
             before: Before::Parents,
             slot: Slot::End,
             staged: None,
@@ -112,19 +114,41 @@ pub async fn remote_for(
     arriving: Arriving,
     act: Option<Act<'_>>,
 ) -> Result<Remote, ActionError> {
+    let (outcome, durable) = hand_in(actions, room, arriving, act).await?;
+    if let Some(durable) = durable {
+        durable.await?;
+    }
+    Ok(outcome)
+}
+
+/// [`remote_for`] without the wait for the disk: nobody is told of the outcome before it is durable. The next event can be judged meanwhile.
+///
+/// # Errors
+/// As [`remote`].
+pub async fn hand_in(
+    actions: &Actions,
+    room: &Arc<Room>,
+    arriving: Arriving,
+    act: Option<Act<'_>>,
+) -> Result<(Remote, Option<Pending>), ActionError> {
     let Some(mut writer) = Writer::enter(actions, room).await? else {
         let is_purged = purge::is_purged(actions, &room.id).await?;
-        return if is_purged { Ok(Remote::Ignored) } else { Err(ActionError::RoomNotFound) };
+        return if is_purged { Ok((Remote::Ignored, None)) } else { Err(ActionError::RoomNotFound) };
     };
+    // Where an event of the past is shown is found by scanning, which sees only what is on disk.
+    if !writer.is_settled() && writer.looks_back(&arriving).await? {
+        writer.commit().await?;
+        writer = Writer::enter(actions, room).await?.ok_or(ActionError::RoomNotFound)?;
+    }
     let outcome = writer.arrive(arriving).await?;
     if matches!(outcome, Remote::Missing(_)) {
-        return Ok(outcome);
+        return Ok((outcome, None));
     }
     if let Some(act) = act.filter(|_| outcome == Remote::Accepted) {
         act.record(actions, writer.commit_mut());
     }
-    writer.commit().await?;
-    Ok(outcome)
+    let (_, durable) = writer.hand_over().await?;
+    Ok((outcome, Some(durable)))
 }
 
 /// Keeps events to judge others by. They were judged by their auth events, and their auth events are held or come before them in the list.
@@ -156,6 +180,11 @@ pub async fn outliers(
 type Held<T> = Result<T, Vec<OwnedEventId>>;
 
 impl Writer {
+    /// Where the event is shown depends on what is shown already.
+    pub(super) async fn looks_back(&self, arriving: &Arriving) -> Result<bool, ActionError> {
+        Ok(arriving.slot != Slot::End || !self.children_of(arriving.event.event_id()).await?.is_empty())
+    }
+
     /// Stages what a peer's event makes of the room.
     pub(super) async fn arrive(&mut self, mut arriving: Arriving) -> Result<Remote, ActionError> {
         if let Some(staged) = arriving.staged {
@@ -238,7 +267,7 @@ impl Writer {
         former: Option<Arrival>,
     ) -> Result<Remote, ActionError> {
         let version = self.version()?;
-        let Arriving { event, peer, refused, before, slot, handed_in, present, .. } = arriving;
+        let Arriving { event, peer, refused, hidden, before, slot, handed_in, present, .. } = arriving;
         let sent_on = peer.clone().filter(|_| handed_in);
         let before = self.state_before(&event, before).await?;
         let rejected = match refused {
@@ -265,12 +294,13 @@ impl Writer {
         };
         let now = self.view()?.tip.state;
         // What stands before shown events, or before everything, is not judged by what the room says now.
-        let hidden = match present {
-            Present::Decides if slot == Slot::End => self.refused(&version, &event, now).await?,
-            Present::Decides | Present::WasAsked => None,
-            Present::Hid => Some(Refusal::new("it was not shown where the room comes from")),
+        let refusal = match (hidden, present) {
+            _ if slot != Slot::End => None,
+            (Some(hidden), _) => Some(hidden),
+            (None, Present::Decides) => self.refused(&version, &event, now).await?,
+            (None, Present::WasAsked) => None,
         };
-        if let Some(refusal) = hidden {
+        if let Some(refusal) = refusal {
             let standing = EventStanding::SoftFailed { reason: refusal.reason().to_owned(), peer };
             self.store_event(&event, Storing { former, ..Storing::hidden(standing, before, after) }).await?;
             self.pass_holes_on(&event).await?;
@@ -294,10 +324,30 @@ impl Writer {
         Ok(Remote::Accepted)
     }
 
+    /// Stages an event of a local person that was built before the lane was left in between: it keeps its place in the room's history, whatever came meanwhile.
+    ///
+    /// # Errors
+    /// When the rules of the room forbid it by now.
+    pub async fn stage_built(&mut self, event: Arc<Event>, transaction_id: Option<String>) -> Result<(), ActionError> {
+        let version = self.version()?;
+        let before = self.state_before(&event, Before::Parents).await?;
+        let now = self.view()?.tip.state;
+        if let Some(refusal) = self.refused(&version, &event, now).await? {
+            return Err(refusal.into());
+        }
+        self.place_ours(event, before, transaction_id).await
+    }
+
     async fn state_before(&mut self, event: &Event, before: Before) -> Result<StateRoot, ActionError> {
         let version = self.version()?;
         match before {
-            Before::Claimed(entries) => self.state_of(entries).await,
+            Before::Claimed(claims) => {
+                let mut states = Vec::with_capacity(claims.len());
+                for entries in claims {
+                    states.push(self.state_of(entries).await?);
+                }
+                self.merged(&version, &states).await
+            }
             Before::Parents => {
                 let mut states = Vec::with_capacity(event.prev_events().len());
                 for id in event.prev_events() {

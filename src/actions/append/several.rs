@@ -17,7 +17,8 @@ use crate::{
     },
     storage::{
         StateRoot,
-        history::{EventStanding, Head, RoomSettings},
+        history::{EventStanding, Head},
+        room_settings::RoomSettings,
     },
 };
 
@@ -58,6 +59,11 @@ pub(in crate::actions) async fn several(
     coming: Vec<Coming>,
 ) -> Result<Vec<Remote>, ActionError> {
     let mut writer = Writer::enter_even_hidden(actions, room).await?.ok_or(ActionError::RoomNotFound)?;
+    // Where an event of the past is shown is found by scanning, which sees only what is on disk.
+    if !writer.is_settled() {
+        writer.commit().await?;
+        writer = Writer::enter_even_hidden(actions, room).await?.ok_or(ActionError::RoomNotFound)?;
+    }
     let mut outcomes = Vec::with_capacity(coming.len());
     for one in coming {
         outcomes.push(match one {

@@ -102,6 +102,7 @@ impl Writer {
         };
         if let Some(place) = place {
             self.commit.put(&TIMELINE, &place, &arrival);
+            self.name_foreign(event)?;
         }
         match former {
             Some(former) => self.commit.put(&COME_AGAIN, &number, &former),

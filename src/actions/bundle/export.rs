@@ -39,6 +39,7 @@ use crate::{
         Arrival, Direction, Home, KeyRange, Limit,
         keyspaces::{EVENTS, MEMBERS, PERSONAL, REDACTIONS, ROOM_MEDIA},
         media::{self as stored_media, MediumInfo, Sha256},
+        room_settings::FederationMode,
     },
 };
 
@@ -347,12 +348,17 @@ impl Making {
         {
             names.push(alias.clone());
         }
-        let federation = if view.settings.federation_off { "off" } else { "open" };
+        let federation = &view.settings.federation;
+        let federation_servers = match federation {
+            FederationMode::Listed(servers) => servers.clone(),
+            FederationMode::Open | FederationMode::Off => Vec::new(),
+        };
         Ok(Local {
             announcement,
             aliases: names,
             max_members: view.settings.max_members,
-            federation: Some(federation.to_owned()),
+            federation: Some(federation.as_str().to_owned()),
+            federation_servers,
             personal: self.personal().await?,
         })
     }

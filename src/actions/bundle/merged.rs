@@ -102,7 +102,9 @@ impl Allowed {
         let actions = task.actions;
         let is_ours = *server == actions.server_name;
         let is_allowed = is_ours
-            || !met.view.settings.federation_off && server_acl::allows(actions, &met.room, &met.view, server).await?;
+            || actions.policy.admits(server)
+                && met.view.admits(server)
+                && server_acl::allows(actions, &met.room, &met.view, server).await?;
         self.0.insert(server.clone(), is_allowed);
         Ok(is_allowed)
     }
@@ -203,7 +205,7 @@ async fn take_in(
             Some(before) => {
                 let (event, refused) = checked.refused_by_itself();
                 let (event, peer, present) = (rules::Event::clone(&event), Some(peer.clone()), Present::Decides);
-                let arriving = Arriving { event, peer, refused, before, slot, staged: None, handed_in: false, present };
+                let arriving = Arriving { event, peer, refused, hidden: None, before, slot, staged: None, handed_in: false, present };
                 Coming::Placed(Box::new(arriving))
             }
         });
@@ -227,7 +229,7 @@ async fn before_hole(
         return Ok(Some(Before::Parents));
     }
     let entries = claims::entries(met, state).await.map_err(ActionError::internal)?;
-    Ok(Some(Before::Claimed(entries)))
+    Ok(Some(Before::Claimed(vec![entries])))
 }
 
 /// Writes down that it is done.

@@ -3,6 +3,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
+use rules::authorization::Refusal;
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 
 use super::{
@@ -25,9 +26,9 @@ use crate::{
     storage::{
         Commit, Home, KeyRange, Place,
         admin::{Importing, Phase},
-        history::RoomSettings,
         keyspaces::{EVENTS, IMPORTS, PERSONAL, PURGED},
         members::{Personal, ReadMarker},
+        room_settings::{FederationMode, RoomSettings},
     },
 };
 
@@ -134,7 +135,7 @@ async fn take_in(
                 let view = room.view_even_hidden().await?.ok_or(ActionError::RoomNotFound)?;
                 let met = Met { room: Arc::clone(room), view };
                 let entries = claims::entries(&met, &state).await.map_err(ActionError::internal)?;
-                Some(Before::Claimed(entries))
+                Some(Before::Claimed(vec![entries]))
             }
         };
         ids.push(event_id);
@@ -142,7 +143,8 @@ async fn take_in(
             None => Coming::Leant(checked, peer.clone()),
             Some(before) => {
                 let (event, refused) = checked.refused_by_itself();
-                let present = if is_hidden { Present::Hid } else { Present::WasAsked };
+                let hidden = is_hidden.then(|| Refusal::new("it was not shown where the room comes from"));
+                let present = Present::WasAsked;
                 let event = rules::Event::clone(&event);
                 let slot = Slot::End;
                 let peer = Some(peer.clone());
@@ -150,6 +152,7 @@ async fn take_in(
                     event,
                     peer,
                     refused,
+                    hidden,
                     before,
                     slot,
                     staged: None,
@@ -198,7 +201,7 @@ async fn finish(
     let local = reading::local(opened).await?;
     let settings = RoomSettings {
         max_members: local.max_members,
-        federation_off: local.federation.as_deref() == Some("off"),
+        federation: federation(actions, &local),
         password_hash: None,
     };
     if settings != RoomSettings::default() {
@@ -209,6 +212,17 @@ async fn finish(
         set_personal(actions, room, personal).await?;
     }
     Ok((locked, media))
+}
+
+/// Which other servers may take part: as where the room comes from, or as this server has it for new rooms.
+fn federation(actions: &Actions, local: &Local) -> FederationMode {
+    match local.federation.as_deref() {
+        Some("open") => FederationMode::Open,
+        Some("allow_list") => FederationMode::Listed(local.federation_servers.clone()),
+        // A word that is not known yet lets in less rather than more.
+        Some(_) => FederationMode::Off,
+        None => actions.settings.room_federation.clone(),
+    }
 }
 
 /// Gives the room its names, as far as they are free and of this server.

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    ops::Bound,
     sync::Arc,
 };
 
@@ -65,9 +66,23 @@ impl Shown {
     }
 }
 
+/// Where a room stands in the list: its name in lower case, then its id.
+pub(in crate::actions) type Position = (Box<str>, OwnedRoomId);
+
+/// Where a walk through the list begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::actions) enum Start {
+    /// With the first room.
+    Beginning,
+    /// Behind this one.
+    After(Position),
+    /// Before this one, and back.
+    Before(Position),
+}
+
 #[derive(Default)]
 struct Listed {
-    by_name: BTreeMap<(Box<str>, OwnedRoomId), Shown>,
+    by_name: BTreeMap<Position, Shown>,
     names: HashMap<OwnedRoomId, Box<str>>,
 }
 
@@ -158,6 +173,37 @@ impl Index {
             (_, None) => own.next(),
         });
         Ok(Page { entries: window.of(merged).map(|(_, room_id)| room_id.clone()).collect(), total })
+    }
+
+    /// The listed rooms that are looked for, from one on, with the names that they are sorted by; and about how many there are in all.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub(in crate::actions) async fn walk(
+        &self,
+        actions: &Actions,
+        search: &Search,
+        from: &Start,
+        rooms_max: usize,
+    ) -> Result<(Vec<Position>, usize), ActionError> {
+        let mut held = self.listed.lock().await;
+        let listed = self.up_to_date(actions, &mut held).await?;
+        let is_all = search.text.is_none() && search.kind.is_none();
+        let matches = |shown: &Shown| is_all || shown.matches(search);
+        let total =
+            if is_all { listed.by_name.len() } else { listed.by_name.values().filter(|shown| matches(shown)).count() };
+        let found = |rows: &mut dyn Iterator<Item = (&Position, &Shown)>| {
+            let rows = rows.filter(|(_, shown)| matches(shown));
+            rows.take(rooms_max).map(|(position, _)| position.clone()).collect()
+        };
+        let rooms = match from {
+            Start::Beginning => found(&mut listed.by_name.iter()),
+            Start::After(position) => {
+                found(&mut listed.by_name.range((Bound::Excluded(position.clone()), Bound::Unbounded)))
+            }
+            Start::Before(position) => found(&mut listed.by_name.range(..position.clone()).rev()),
+        };
+        Ok((rooms, total))
     }
 
     async fn up_to_date<'a>(

@@ -27,6 +27,7 @@ use crate::{
             serving,
         },
         members::membership,
+        policy_servers::{self, Said},
         remote_invite, rows,
     },
     storage::{
@@ -38,14 +39,25 @@ use crate::{
 
 /// What is sent when a new member could miss an event: it says nothing, and names everything before it. The name is the one that other servers use.
 const DUMMY: &str = "org.matrix.dummy_event";
+/// Joined members from which on they are left out where a peer is content with that. Who gets fewer members than there are has to ask for the rest before it
+/// knows the room: in a small one that is more work than all of them are.
+const MEMBERS_OMITTED_FROM: u64 = 50;
+
+/// What an answer to a join may leave out.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Omitted {
+    Nothing,
+    /// Members, where there are many.
+    Members,
+}
 
 pub(super) async fn accept(
     actions: &Actions,
     origin: &ServerName,
-    room_id: &RoomId,
-    event_id: &EventId,
+    (room_id, event_id): (&RoomId, &EventId),
     wish: Wish,
     event: Pdu,
+    omitted: Omitted,
 ) -> Result<Accepted, Refusal> {
     let met = policy::meet(actions, origin, room_id).await?;
     let version = met.version();
@@ -56,7 +68,7 @@ pub(super) async fn accept(
         if !known {
             return Err(Refusal::Forbidden);
         }
-        return answer(actions, &met, origin, event_id, wish).await;
+        return answer(actions, &met, origin, event_id, wish, omitted).await;
     }
     {
         // Looked at before anything is signed or stored; what the rules say follows with the event.
@@ -74,10 +86,14 @@ pub(super) async fn accept(
         }
     };
     let (event, refused) = checked.refused_by_itself();
+    let Said::Fine(event) = policy_servers::look(actions, &met, &event).await.map_err(failed)? else {
+        return Err(Refusal::Forbidden);
+    };
     let arriving = Arriving {
         event: rules::Event::clone(&event),
         peer: Some(origin.to_owned()),
         refused,
+        hidden: None,
         before: Before::Parents,
         slot: Slot::End,
         staged: None,
@@ -99,7 +115,7 @@ pub(super) async fn accept(
     {
         tracing::warn!(room.id = %room_id, peer = %origin, %error, "`{origin}` may miss an event until the next one: {error}");
     }
-    answer(actions, &met, origin, event_id, wish).await
+    answer(actions, &met, origin, event_id, wish, omitted).await
 }
 
 /// The user whose membership the event is about, if it is what it has to be.
@@ -232,12 +248,18 @@ async fn answer(
     origin: &ServerName,
     event_id: &EventId,
     wish: Wish,
+    omitted: Omitted,
 ) -> Result<Accepted, Refusal> {
+    let members_omitted = wish == Wish::Join
+        && omitted == Omitted::Members
+        && met.view.summary.joined >= MEMBERS_OMITTED_FROM
+        && !met.view.summary.is_elsewhere();
     let rows = met.rows();
     let arrival = rows.arrival_of(event_id).await.map_err(failed)?.ok_or(Refusal::NotFound)?;
     let (stored, _) = rows.event(&met.version(), arrival).await.map_err(failed)?;
     let event = RawValue::from_string(stored.json).map_err(|error| failed(ActionError::internal(error)))?;
     let before = match wish {
+        Wish::Join if members_omitted => serving::state_without_members(met, event_id).await?,
         Wish::Join => serving::state(actions, origin, &met.room.id, event_id).await?,
         Wish::Leave => StateBefore { state: Vec::new(), auth_chain: Vec::new() },
         Wish::Knock => {
@@ -249,7 +271,7 @@ async fn answer(
         Wish::Join => servers(actions, met, origin).await.map_err(failed)?,
         Wish::Leave | Wish::Knock => Vec::new(),
     };
-    Ok(Accepted { event, before, servers })
+    Ok(Accepted { event, before, servers, members_omitted })
 }
 
 async fn servers(actions: &Actions, met: &Met, origin: &ServerName) -> Result<Vec<OwnedServerName>, ActionError> {

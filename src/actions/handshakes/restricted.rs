@@ -35,6 +35,20 @@ pub(in crate::actions) async fn vouch(
 
 /// The user is in one of the rooms that the join rule names, as far as those are known here.
 pub(in crate::actions) async fn is_let_in(actions: &Actions, met: &Met, user_id: &UserId) -> Result<(), Refusal> {
+    let mut is_any_known = false;
+    for room_id in allowed(met).await? {
+        let Some(other) = guests::find(actions, &room_id).await.map_err(failed)? else { continue };
+        is_any_known = true;
+        let member = other.rows().get(&MEMBERS, &user_id.to_owned()).await.map_err(failed)?;
+        if membership(member.as_ref()) == Membership::Join {
+            return Ok(());
+        }
+    }
+    Err(if is_any_known { Refusal::Forbidden } else { Refusal::UnableToAuthoriseJoin })
+}
+
+/// The rooms that the join rule names.
+pub(in crate::actions) async fn allowed(met: &Met) -> Result<Vec<OwnedRoomId>, Refusal> {
     let (version, root) = (met.version(), met.view.tip.state);
     let rule = met.rows().state_event(&version, root, "m.room.join_rules", "").await.map_err(failed)?;
     let content = rule.map(|event| summary::content(&event)).unwrap_or_default();
@@ -44,15 +58,5 @@ pub(in crate::actions) async fn is_let_in(actions: &Actions, met: &Met, user_id:
         let room_id = entry.get("room_id").and_then(Value::as_str).filter(|_| is_membership)?;
         RoomId::parse(room_id).ok()
     });
-    let rooms: Vec<OwnedRoomId> = rooms.collect();
-    let mut is_any_known = false;
-    for room_id in rooms {
-        let Some(other) = guests::find(actions, &room_id).await.map_err(failed)? else { continue };
-        is_any_known = true;
-        let member = other.rows().get(&MEMBERS, &user_id.to_owned()).await.map_err(failed)?;
-        if membership(member.as_ref()) == Membership::Join {
-            return Ok(());
-        }
-    }
-    Err(if is_any_known { Refusal::Forbidden } else { Refusal::UnableToAuthoriseJoin })
+    Ok(rooms.collect())
 }

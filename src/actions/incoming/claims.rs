@@ -12,19 +12,19 @@ use rules::{
     event::{Event, RawPdu},
     state::change_of,
 };
-use ruma::{EventId, OwnedEventId, ServerName, events::StateEventType};
+use ruma::{EventId, OwnedEventId, OwnedServerName, ServerName, events::StateEventType};
 
 use super::{
     guests::Met,
     judging::{self, Checked, First, Leaning, Purpose},
 };
 use crate::{
-    actions::{ActionError, Actions, append, peers::Peers},
+    actions::{ActionError, Actions, append, peers::PeerError},
     storage::{Arrival, keyspaces::STATE_KEYS},
 };
 
-/// Events of a state and of its auth chain, together. A peer that names more is not believed.
-pub(in crate::actions) const STATE_EVENTS_MAX: usize = 50_000;
+/// Events of a state and of its auth chain that are not held. A peer that names more than these is not believed.
+const UNKNOWN_EVENTS_MAX: usize = 50_000;
 /// Events that are fetched one by one for one purpose.
 const FETCHED_MAX: usize = 1_000;
 /// Events that are asked for at the same time.
@@ -37,12 +37,41 @@ const GIVEN_PER_MISSING_MIN: usize = 10;
 const STORED_AT_A_TIME: usize = 50;
 const STORED_BYTES_MAX: usize = 512 * 1024;
 
+/// Who is asked for what is missing.
+#[derive(Clone, Debug)]
+pub(in crate::actions) struct Helpers {
+    /// The likeliest first.
+    pub(in crate::actions) peers: Vec<OwnedServerName>,
+    /// One that is not reached may have what the others lack: it is tried again later, and nothing is done without it.
+    pub(in crate::actions) is_patient: bool,
+}
+
+impl Helpers {
+    /// Nobody else is asked.
+    pub(in crate::actions) fn only(peer: &ServerName) -> Self {
+        Self { peers: vec![peer.to_owned()], is_patient: true }
+    }
+
+    /// The same, this one first.
+    fn first(&self, peer: &OwnedServerName) -> Self {
+        let mut peers = vec![peer.clone()];
+        peers.extend(self.peers.iter().filter(|other| *other != peer).cloned());
+        Self { peers, ..*self }
+    }
+}
+
+/// The state before an event, as one peer says: numbers of state keys, and the events.
+pub(in crate::actions) type Claim = Vec<(u32, Arrival)>;
+
+/// The same, as several peers say: what differs is merged.
+pub(in crate::actions) type Claims = Vec<Claim>;
+
 /// Why a peer's word could not be used. It is tried again.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::actions) enum NotGiven {
     /// The peer did not give it.
     #[error("{0}")]
-    Peer(#[from] crate::actions::peers::PeerError),
+    Peer(#[from] PeerError),
     /// What it gave cannot be right.
     #[error("{0}")]
     Wrong(&'static str),
@@ -51,41 +80,71 @@ pub(in crate::actions) enum NotGiven {
     Failed(#[from] ActionError),
 }
 
-/// The state before an event, as a peer says: numbers of state keys, and the events, all of them held.
+/// The state before an event, as peers say: what most of those say that are asked, else each different answer. Every event of it is held.
+///
+/// # Errors
+/// When none of them says it, or none of their words can be used.
 pub(in crate::actions) async fn claim(
     actions: &Actions,
     met: &Met,
-    peer: &ServerName,
+    helpers: &Helpers,
     event_id: &EventId,
-) -> Result<Vec<(u32, Arrival)>, NotGiven> {
-    let peers = actions.peers();
-    let ids = peers.state_ids(peer, &met.room.id, event_id).await?;
-    let all = ids.state.len() + ids.auth_chain.len();
-    if all > STATE_EVENTS_MAX {
-        return Err(NotGiven::Wrong("the state is larger than any may be"));
+) -> Result<Claims, NotGiven> {
+    let (mut claims, mut trouble) = (Vec::new(), None);
+    for peer in &helpers.peers {
+        match claim_of(actions, met, peer, helpers, event_id).await {
+            Ok(claim) => claims.push(claim),
+            Err(NotGiven::Failed(error)) => return Err(error.into()),
+            Err(error) => trouble = Some(error),
+        }
     }
+    let most = claims.iter().find(|claim| claims.iter().filter(|other| other == claim).count() * 2 > claims.len());
+    match (most, trouble) {
+        (Some(most), _) => Ok(vec![most.clone()]),
+        (None, Some(trouble)) if claims.is_empty() => Err(trouble),
+        (None, _) => {
+            claims.sort();
+            claims.dedup();
+            Ok(claims)
+        }
+    }
+}
+
+async fn claim_of(
+    actions: &Actions,
+    met: &Met,
+    peer: &OwnedServerName,
+    helpers: &Helpers,
+    event_id: &EventId,
+) -> Result<Claim, NotGiven> {
+    let network = actions.peers();
+    let ids = network.state_ids(peer, &met.room.id, event_id).await?;
     let mut unknown = Vec::new();
     for id in ids.state.iter().chain(&ids.auth_chain) {
         if met.rows().arrival_of(id).await?.is_none() {
             unknown.push(id.clone());
         }
     }
+    if unknown.len() > UNKNOWN_EVENTS_MAX {
+        return Err(NotGiven::Wrong("more of the state is not held than may be asked for"));
+    }
     let mut pool = Pool::default();
     if unknown.len() > UNKNOWN_MAX
-        && unknown.len() > all / 2
-        && let Ok(whole) = peers.state(peer, &met.room.id, event_id).await
+        && unknown.len() > (ids.state.len() + ids.auth_chain.len()) / 2
+        && let Ok(whole) = network.state(peer, &met.room.id, event_id).await
     {
         let wanted: HashSet<&OwnedEventId> = unknown.iter().collect();
-        for pdu in whole.auth_chain.into_iter().chain(whole.state).take(STATE_EVENTS_MAX) {
+        for pdu in whole.auth_chain.into_iter().chain(whole.state) {
             pool.add(actions, met, RawPdu(pdu), |id| wanted.contains(id)).await;
         }
     }
-    gather(actions, met, peer, unknown, pool).await?;
+    // Who names an event is the likeliest to have it.
+    gather(actions, met, &helpers.first(peer), unknown, pool).await?;
     entries(met, &ids.state).await
 }
 
 /// The entries that the events of a state make; they are held.
-pub(in crate::actions) async fn entries(met: &Met, state: &[OwnedEventId]) -> Result<Vec<(u32, Arrival)>, NotGiven> {
+pub(in crate::actions) async fn entries(met: &Met, state: &[OwnedEventId]) -> Result<Claim, NotGiven> {
     let (rows, version) = (met.rows(), met.version());
     let (mut entries, mut lacking) = (BTreeMap::new(), 0);
     let mut create = None;
@@ -115,50 +174,44 @@ pub(in crate::actions) async fn entries(met: &Met, state: &[OwnedEventId]) -> Re
     Ok(entries.into_iter().collect())
 }
 
-/// Fetches events with everything that authorises them, and keeps them as outliers. What cannot be had or is not right is left out.
+/// Fetches events with everything that authorises them, and keeps them as outliers. What no peer has is left out.
+///
+/// # Errors
+/// When a peer that may have one of them is not reached. What came is kept.
 pub(in crate::actions) async fn gather_events(
     actions: &Actions,
     met: &Met,
-    peer: &ServerName,
+    helpers: &Helpers,
     wanted: Vec<OwnedEventId>,
 ) -> Result<(), NotGiven> {
-    gather(actions, met, peer, wanted, Pool::default()).await
+    gather(actions, met, helpers, wanted, Pool::default()).await
 }
 
 /// Events that were checked and not judged yet.
 #[derive(Default)]
-struct Pool(HashMap<OwnedEventId, Checked>);
+struct Pool(BTreeMap<OwnedEventId, Checked>);
 
 impl Pool {
-    async fn add(
-        &mut self,
-        actions: &Actions,
-        met: &Met,
-        raw: RawPdu,
-        is_wanted: impl Fn(&OwnedEventId) -> bool,
-    ) -> Option<Arc<Event>> {
-        let shape = judging::shape(&raw, &met.version(), Purpose::AuthChain)?;
+    async fn add(&mut self, actions: &Actions, met: &Met, raw: RawPdu, is_wanted: impl Fn(&OwnedEventId) -> bool) {
+        let Some(shape) = judging::shape(&raw, &met.version(), Purpose::AuthChain) else { return };
         if !is_wanted(shape.event_id()) || *shape.room_id() != met.room.id || self.0.contains_key(shape.event_id()) {
-            return None;
+            return;
         }
-        let First::Checked(checked) = judging::check(actions, met.version(), raw, Purpose::AuthChain).await else {
-            return None;
-        };
-        let event = Arc::clone(&checked.event);
-        self.0.insert(event.event_id().clone(), *checked);
-        Some(event)
+        if let First::Checked(checked) = judging::check(actions, met.version(), raw, Purpose::AuthChain).await {
+            self.0.insert(checked.event.event_id().clone(), *checked);
+        }
     }
 }
 
 async fn gather(
     actions: &Actions,
     met: &Met,
-    peer: &ServerName,
+    helpers: &Helpers,
     wanted: Vec<OwnedEventId>,
     mut pool: Pool,
 ) -> Result<(), NotGiven> {
     let version = met.version();
-    let peers = actions.peers();
+    let mut trouble = None;
     let mut asked: HashSet<OwnedEventId> = HashSet::new();
     let mut open: VecDeque<OwnedEventId> = wanted.into();
     for checked in pool.0.values() {
@@ -177,21 +230,78 @@ async fn gather(
             }
         }
         left = left.saturating_sub(batch.len());
-        for (id, pdu) in fetch(&*peers, peer, batch).await {
-            let Some(event) = pool.add(actions, met, RawPdu(pdu), |found| *found == id).await else { continue };
-            open.extend(needed_auth_events(&version, &event));
+        for fetched in fetch(actions, met, helpers, batch).await {
+            match fetched {
+                Ok(Some((_, _, checked))) => {
+                    open.extend(needed_auth_events(&version, &checked.event));
+                    pool.0.insert(checked.event.event_id().clone(), *checked);
+                }
+                Ok(None) => {}
+                Err(NotGiven::Failed(error)) => return Err(error.into()),
+                Err(error) => trouble = Some(error),
+            }
         }
     }
     let judged = judge(met, pool).await?;
-    store(actions, met, peer, judged).await
+    if let Some(peer) = helpers.peers.first() {
+        store(actions, met, peer, judged).await?;
+    }
+    trouble.map_or(Ok(()), Err)
 }
 
-async fn fetch(peers: &dyn Peers, peer: &ServerName, ids: Vec<OwnedEventId>) -> Vec<(OwnedEventId, federation::Pdu)> {
-    let asking = ids.into_iter().map(|id| async move {
-        let pdu = peers.event(peer, &id).await.ok()?;
-        Some((id, pdu))
-    });
-    stream::iter(asking).buffered(FETCHES_AT_ONCE).filter_map(std::future::ready).collect().await
+/// An event as somebody gave it, with who that is.
+type Fetched = (OwnedServerName, RawPdu, Box<Checked>);
+
+async fn fetch(
+    actions: &Actions,
+    met: &Met,
+    helpers: &Helpers,
+    ids: Vec<OwnedEventId>,
+) -> Vec<Result<Option<Fetched>, NotGiven>> {
+    let asking = ids.into_iter().map(|id| async move { fetch_checked(actions, met, helpers, &id).await });
+    stream::iter(asking).buffered(FETCHES_AT_ONCE).collect().await
+}
+
+/// One event from the first peer that gives it; none: no peer has it.
+///
+/// # Errors
+/// When a peer that may have it is not reached, or a key is not found.
+pub(in crate::actions) async fn fetch_one(
+    actions: &Actions,
+    met: &Met,
+    helpers: &Helpers,
+    id: &EventId,
+) -> Result<Option<(OwnedServerName, RawPdu)>, NotGiven> {
+    Ok(fetch_checked(actions, met, helpers, id).await?.map(|(peer, raw, _)| (peer, raw)))
+}
+
+async fn fetch_checked(
+    actions: &Actions,
+    met: &Met,
+    helpers: &Helpers,
+    id: &EventId,
+) -> Result<Option<Fetched>, NotGiven> {
+    let mut trouble = None;
+    for peer in &helpers.peers {
+        let raw = match actions.peers().event(peer, id).await {
+            Ok(pdu) => RawPdu(pdu),
+            Err(PeerError::Refused(_)) => continue,
+            Err(error) => {
+                trouble = Some(error.into());
+                continue;
+            }
+        };
+        let shape = judging::shape(&raw, &met.version(), Purpose::AuthChain);
+        if !shape.is_some_and(|shape| shape.event_id() == id && *shape.room_id() == met.room.id) {
+            continue;
+        }
+        match judging::check(actions, met.version(), raw.clone(), Purpose::AuthChain).await {
+            First::Checked(checked) => return Ok(Some((peer.clone(), raw, checked))),
+            First::Held(_) => trouble = Some(NotGiven::Wrong("the key of an event is not known")),
+            First::Dropped(_) => {}
+        }
+    }
+    trouble.filter(|_| helpers.is_patient).map_or(Ok(None), Err)
 }
 
 type Judged = Vec<(Arc<Event>, Option<Refusal>)>;

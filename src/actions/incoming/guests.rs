@@ -8,7 +8,7 @@ use ruma::{RoomId, ServerName};
 
 use crate::{
     actions::{ActionError, Actions, lane::Room, rows::Rows, server_acl, summary, view::RoomView},
-    storage::keyspaces::SERVERS,
+    storage::{keyspaces::SERVERS, room_settings::FederationMode},
 };
 
 /// A room that takes part in federation, as it is on disk.
@@ -35,14 +35,17 @@ pub(in crate::actions) async fn find(actions: &Actions, room_id: &RoomId) -> Res
     }
     let room = actions.room(room_id);
     let Some(view) = room.view().await? else { return Ok(None) };
-    let takes_part =
-        view.summary.kind != RoomKind::Incognito && !view.settings.federation_off && view.summary.local_joined() > 0;
+    let is_shared = view.summary.kind != RoomKind::Incognito && view.settings.federation != FederationMode::Off;
+    let takes_part = is_shared && view.summary.local_joined() > 0;
     Ok(takes_part.then_some(Met { room, view }))
 }
 
 /// A room into which the peer may send.
 pub(in crate::actions) async fn meet(actions: &Actions, origin: &ServerName, room_id: &RoomId) -> Result<Met, Refusal> {
     let met = find(actions, room_id).await.map_err(failed)?.ok_or(Refusal::NotFound)?;
+    if !met.view.settings.federation.admits(origin) {
+        return Err(Refusal::NotFound);
+    }
     let create = summary::content(&met.view.basis.create);
     let is_closed_off = create.get("m.federate").and_then(serde_json::Value::as_bool) == Some(false);
     if is_closed_off && met.view.basis.create.sender().server_name() != origin {

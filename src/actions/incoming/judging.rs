@@ -17,6 +17,7 @@ use rules::{
 };
 use ruma::{OwnedEventId, OwnedServerName, events::TimelineEventType};
 
+use super::guests::Met;
 use crate::{actions::Actions, clock::Clock};
 
 /// What an event is for.
@@ -51,46 +52,88 @@ pub(in crate::actions) fn shape(raw: &RawPdu, version: &Version, purpose: Purpos
     format::parse(raw, version, caps).ok()
 }
 
-/// Steps 1 to 3, with these keys and no others.
-pub(in crate::actions) fn check_with(keys: &KeyRing, version: Version, raw: RawPdu, purpose: Purpose) -> First {
-    let mut intake = intake(version, raw, purpose);
-    match intake.step(Facts::Start) {
-        Step::Need(Need::Keys(needed)) => checked(intake, keys.only(&needed)),
-        Step::Need(_) => First::Held("it asked for something else than keys".to_owned()),
-        Step::Done(verdict) => over(verdict),
+/// An event of a room as a peer gave it: its form is right, and no more is known of it.
+pub(in crate::actions) struct Given {
+    pub(in crate::actions) event_id: OwnedEventId,
+    pub(in crate::actions) prev_events: Vec<OwnedEventId>,
+    pub(in crate::actions) raw: RawPdu,
+}
+
+impl Given {
+    /// None: it is something else.
+    pub(in crate::actions) fn read(met: &Met, raw: RawPdu, purpose: Purpose) -> Option<Self> {
+        let pdu = shape(&raw, &met.version(), purpose).filter(|pdu| *pdu.room_id() == met.room.id)?;
+        let (event_id, prev_events) = (pdu.event_id().clone(), pdu.prev_events().to_vec());
+        Some(Self { event_id, prev_events, raw })
+    }
+
+    /// Its id, and the events before it, for [`super::oldest_first`].
+    pub(in crate::actions) fn named(&self) -> (&OwnedEventId, &[OwnedEventId]) {
+        (&self.event_id, &self.prev_events)
     }
 }
 
-fn intake(version: Version, raw: RawPdu, purpose: Purpose) -> Intake {
-    match purpose {
+/// An event whose form is right.
+pub(in crate::actions) struct Formed {
+    intake: Intake,
+    needed: BTreeSet<(OwnedServerName, String)>,
+}
+
+impl Formed {
+    /// What the event says of itself. None of it is proven yet.
+    pub(in crate::actions) fn pdu(&self) -> Option<&rules::WellFormedPdu> {
+        self.intake.formed()
+    }
+
+    /// Steps 2 and 3.
+    pub(in crate::actions) async fn check(mut self, actions: &Actions) -> First {
+        let at = self.pdu().map_or_else(|| Clock::now(&*actions.clock), rules::WellFormedPdu::origin_server_ts);
+        let keys = keys(actions, std::mem::take(&mut self.needed), at).await;
+        self.check_with(keys)
+    }
+
+    fn check_with(mut self, keys: KeyRing) -> First {
+        match self.intake.step(Facts::Keys(keys)) {
+            Step::Done(verdict) => over(verdict),
+            Step::Need(_) => match self.intake.event().cloned() {
+                Some(event) => First::Checked(Box::new(Checked { event, intake: self.intake })),
+                None => First::Held("it has no event".to_owned()),
+            },
+        }
+    }
+}
+
+/// Step 1; or what became of the event.
+pub(in crate::actions) fn form(version: Version, raw: RawPdu, purpose: Purpose) -> Result<Formed, First> {
+    let mut intake = match purpose {
         Purpose::Timeline => Intake::new(version, raw, Caps::Enforced),
         Purpose::History => Intake::of_history(version, raw),
         Purpose::AuthChain => Intake::of_auth_chain(version, raw),
+    };
+    match intake.step(Facts::Start) {
+        Step::Need(Need::Keys(needed)) => Ok(Formed { intake, needed }),
+        Step::Need(_) => Err(First::Held("it asked for something else than keys".to_owned())),
+        Step::Done(verdict) => Err(over(verdict)),
     }
 }
 
-/// Steps 2 and 3.
-fn checked(mut intake: Intake, keys: KeyRing) -> First {
-    match intake.step(Facts::Keys(keys)) {
-        Step::Done(verdict) => over(verdict),
-        Step::Need(_) => match intake.event().cloned() {
-            Some(event) => First::Checked(Box::new(Checked { event, intake })),
-            None => First::Held("it has no event".to_owned()),
-        },
+/// Steps 1 to 3, with these keys and no others.
+pub(in crate::actions) fn check_with(keys: &KeyRing, version: Version, raw: RawPdu, purpose: Purpose) -> First {
+    match form(version, raw, purpose) {
+        Ok(formed) => {
+            let keys = keys.only(&formed.needed);
+            formed.check_with(keys)
+        }
+        Err(first) => first,
     }
 }
 
 /// Steps 1 to 3.
 pub(in crate::actions) async fn check(actions: &Actions, version: Version, raw: RawPdu, purpose: Purpose) -> First {
-    let at = shape(&raw, &version, Purpose::History).map(|pdu| pdu.origin_server_ts());
-    let mut intake = intake(version, raw, purpose);
-    let needed = match intake.step(Facts::Start) {
-        Step::Need(Need::Keys(needed)) => needed,
-        Step::Need(_) => return First::Held("it asked for something else than keys".to_owned()),
-        Step::Done(verdict) => return over(verdict),
-    };
-    let at = at.unwrap_or_else(|| Clock::now(&*actions.clock));
-    checked(intake, keys(actions, needed, at).await)
+    match form(version, raw, purpose) {
+        Ok(formed) => formed.check(actions).await,
+        Err(first) => first,
+    }
 }
 
 /// Keys of servers, our own among them, as far as they are found.

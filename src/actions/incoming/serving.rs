@@ -25,14 +25,16 @@ use super::{
     oldest_first,
 };
 use crate::{
-    actions::{ActionError, Actions, rows},
+    actions::{ActionError, Actions, rows, summary},
     storage::{
         Arrival, Home, KeyRange, StateRoot, StateTree,
         history::{EventStanding, StoredEvent},
-        keyspaces::{EVENT_IDS, EVENTS, MEMBERS, REDACTIONS},
+        keyspaces::{EVENT_IDS, EVENTS, MEMBERS, REDACTIONS, STATE_KEYS},
     },
 };
 
+/// People that a room without a name is called by.
+const HEROES_MAX: usize = 5;
 /// State entries that are read at a time.
 const ENTRIES_AT_A_TIME: usize = 1_000;
 /// Events that one walk back looks at for each that it may give: rejected ones and those beyond its bounds are looked at too.
@@ -139,7 +141,9 @@ pub(super) async fn backfill(
         }
         Ok(found)
     };
-    give.await.map_err(failed)
+    let found = give.await.map_err(failed)?;
+    // An empty answer would end the search of a server that asks one after the other.
+    if found.is_empty() { Err(Refusal::NotFound) } else { Ok(found) }
 }
 
 /// The state before an event and what authorises it.
@@ -165,6 +169,75 @@ pub(super) async fn state_ids(
     let (state, auth_chain) = state_events(actions, origin, room_id, event_id).await?;
     let ids = |events: Vec<Arc<Event>>| events.iter().map(|event| event.event_id().clone()).collect();
     Ok(StateBefore { state: ids(state), auth_chain: ids(auth_chain) })
+}
+
+/// The state before a join for a peer that can do without most members: the members that a room without name and alias is called by, and everything that is no
+/// member. The auth chain is what these and the join lean on, but for what the state has.
+pub(in crate::actions) async fn state_without_members(
+    met: &Met,
+    event_id: &EventId,
+) -> Result<StateBefore<Pdu>, Refusal> {
+    let give = async {
+        let Some((stored, join)) = held(met, event_id).await?.filter(|(stored, _)| !stored.standing.is_rejected())
+        else {
+            return Ok(None);
+        };
+        let (rows, version, root) = (met.rows(), met.version(), stored.state_before);
+        let tree = StateTree::new(&met.room.store, met.room.home.clone());
+        let mut state = Vec::new();
+        for (_, number) in keys_without_members(met).await? {
+            if let Some(arrival) = tree.get(root, number).await? {
+                state.push(rows.event(&version, arrival).await?.1);
+            }
+        }
+        if !state.iter().any(|event| is_name(event)) {
+            for user_id in heroes(met, join.sender()).await? {
+                state.extend(rows.state_event(&version, root, "m.room.member", user_id.as_str()).await?);
+            }
+        }
+        let in_state: HashSet<&OwnedEventId> = state.iter().map(|event| event.event_id()).collect();
+        let mut leaning = state.clone();
+        leaning.push(join);
+        let mut auth_chain = chain_of(met, &leaning).await?;
+        auth_chain.retain(|event| !in_state.contains(event.event_id()));
+        Ok(Some((state, auth_chain)))
+    };
+    let (state, auth_chain) = give.await.map_err(failed)?.ok_or(Refusal::NotFound)?;
+    let pdus = |events: Vec<Arc<Event>>| events.iter().map(|event| pdu_of(event)).collect::<Result<Vec<_>, _>>();
+    let answer = pdus(state).and_then(|state| Ok(StateBefore { state, auth_chain: pdus(auth_chain)? }));
+    answer.map_err(failed)
+}
+
+/// The entries that the room's state ever had, members apart, with their numbers.
+async fn keys_without_members(met: &Met) -> Result<Vec<((String, String), u32)>, ActionError> {
+    let members = "m.room.member".to_owned();
+    let before = KeyRange::all().before(&(members.clone(), String::new()));
+    let after = KeyRange::all().from(&(members + "\u{0}", String::new()));
+    let mut keys = Vec::new();
+    for range in [before, after] {
+        keys.extend(rows::all(&met.room.store, &STATE_KEYS, &met.room.home, range).await?);
+    }
+    Ok(keys)
+}
+
+/// The event gives the room a name, or an alias that serves as one.
+fn is_name(event: &Event) -> bool {
+    let field = match event.type_str() {
+        "m.room.name" => "name",
+        "m.room.canonical_alias" => "alias",
+        _ => return false,
+    };
+    let text = summary::content(event).get(field).and_then(|text| text.as_str().map(str::trim).map(str::to_owned));
+    text.is_some_and(|text| !text.is_empty())
+}
+
+/// The people that a room without a name is called by, but for one: those who have been in it longest, or are invited longest.
+/// Source: <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync>
+async fn heroes(met: &Met, but: &UserId) -> Result<Vec<OwnedUserId>, ActionError> {
+    let members = rows::all(&met.room.store, &MEMBERS, &met.room.home, KeyRange::all()).await?;
+    let mut members: Vec<_> = members.into_iter().filter(|(user_id, _)| user_id != but).collect();
+    members.sort_by_key(|(_, member)| (!member.membership.is_in(), member.arrival));
+    Ok(members.into_iter().take(HEROES_MAX).map(|(user_id, _)| user_id).collect())
 }
 
 type Both = (Vec<Arc<Event>>, Vec<Arc<Event>>);

@@ -3,7 +3,6 @@
 use federation::outbound::Edu;
 use ruma::{MilliSecondsSinceUnixEpoch, OwnedEventId, UInt, UserId};
 
-use super::federates;
 use crate::{
     actions::{Actions, lane::Room, rows, view::RoomView},
     storage::{KeyRange, keyspaces::SERVERS},
@@ -24,11 +23,11 @@ pub async fn has_read(actions: &Actions, room: &Room, view: &RoomView, user_id: 
 
 async fn tell(actions: &Actions, room: &Room, view: &RoomView, edu: &Edu) {
     let Some(sending) = actions.outgoing.sending() else { return };
-    if view.summary.foreign_joined == 0 || !federates(view) {
+    if view.summary.foreign_joined == 0 {
         return;
     }
     // Nobody misses it much.
     if let Ok(servers) = rows::all(&room.store, &SERVERS, &room.home, KeyRange::all()).await {
-        sending.edu(servers.into_iter().map(|(server, _)| server).collect(), edu);
+        sending.edu(servers.into_iter().map(|(server, _)| server).filter(|server| view.admits(server)).collect(), edu);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rules::UnixMs;
 use ruma::{MilliSecondsSinceUnixEpoch, OwnedServerName};
 
-use super::{Behind, Noted, reading};
+use super::{Behind, Noted, earlier, reading};
 use crate::{
     actions::{ActionError, Actions, rows},
     storage::{
@@ -59,14 +59,15 @@ pub(super) async fn load(actions: &Actions) -> Result<(), ActionError> {
         for row in &rows {
             for change in row.changes.iter().filter(|change| change.kind == ChangeKind::Owed) {
                 let Some(room_id) = change.home.as_room() else { continue };
-                let fresh = Noted { from: row.position, until: row.position, first: change.first };
+                let fresh = Noted { behind: row.position.before(), until: row.position, first: change.first };
                 rooms.entry(room_id).or_insert(fresh).until = row.position;
             }
         }
+        let mut news = Vec::with_capacity(rooms.len());
         for (room_id, noted) in rooms {
-            let servers = reading::servers_of(actions, &room_id, noted.first).await?;
-            actions.outgoing.add(&servers, noted);
+            news.push((reading::servers_of(actions, &room_id, noted.first).await?, noted));
         }
+        actions.outgoing.add(&news);
         at = last;
     }
     Ok(())
@@ -139,15 +140,17 @@ async fn write(actions: &Actions, difference: Difference) -> Result<(), ActionEr
     Ok(())
 }
 
-/// What has to be written; none: nothing, or those who lack what was committed are still looked up.
+/// What has to be written; none: nothing.
 fn difference(actions: &Actions, is_last: bool) -> Option<Difference> {
     // In this order: what is visible was noted before.
-    let outbox = actions.store.position();
+    let seen = actions.store.position();
     let mut state = actions.outgoing.state.lock();
     let state = &mut *state;
+    // Behind what is noted, those who lack something are not yet known.
+    let outbox = state.noted.values().map(|news| news.behind).fold(seen, earlier);
     let is_far = state.on_disk.outbox.distance_to(outbox) > UNWRITTEN_ROWS_MAX;
     let is_due = state.is_changed || is_far || is_last;
-    if !is_due || !state.noted.is_empty() || state.is_resolving || state.on_disk.outbox == outbox {
+    if !is_due || state.on_disk.outbox == outbox {
         return None;
     }
     state.is_changed = false;
@@ -162,7 +165,7 @@ fn difference(actions: &Actions, is_last: bool) -> Option<Difference> {
 async fn keep_facts(actions: &Actions) -> Result<(), ActionError> {
     let touched = std::mem::take(&mut actions.outgoing.state.lock().touched);
     let Some(sending) = actions.outgoing.sending() else { return Ok(()) };
-    for (server, ()) in touched {
+    for server in touched {
         let Ok(status) = sending.status(&server).await else { continue };
         let home = Home::peer(&server);
         let before = actions.store.get(&PEER_FACTS, &home, &()).await?.unwrap_or_default();

@@ -11,9 +11,9 @@ use ruma::{OwnedRoomId, OwnedServerName, RoomId, ServerName, UserId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{BEHIND_ROWS_MAX, Behind, Taken, federates};
+use super::{Behind, Taken};
 use crate::{
-    actions::{ActionError, Actions, lane::Room, rows},
+    actions::{ActionError, Actions, append, lane::Room, rows},
     storage::{
         Arrival, ChangeKind, Direction, Home, KeyRange, Limit, Place,
         history::{EventStanding, StoredEvent},
@@ -39,7 +39,7 @@ pub(super) async fn next(
         if let Some(catching_up) = &behind.catching_up {
             return newest(actions, peer, catching_up.after.clone(), pdus_max).await.map(Some);
         }
-        if behind.from.distance_to(behind.until) > BEHIND_ROWS_MAX {
+        if behind.from.distance_to(behind.until) > actions.settings.behind_rows_max {
             actions.outgoing.begin_catching_up(peer, behind.until);
             continue;
         }
@@ -76,7 +76,9 @@ async fn read(
         }
         for row in rows {
             at = row.position;
-            for change in row.changes.iter().filter(|change| change.kind == ChangeKind::Owed) {
+            let is_theirs = |about: &Option<Home>| about.as_ref().is_none_or(|about| *about == Home::peer(peer));
+            let owed = row.changes.iter().filter(|change| change.kind == ChangeKind::Owed);
+            for change in owed.filter(|change| is_theirs(&change.about)) {
                 if let Some(room_id) = change.home.as_room() {
                     reader.owed(&room_id, change.first, change.number, &mut pdus).await?;
                 }
@@ -139,7 +141,17 @@ pub async fn ever_in(room: &Room) -> Result<BTreeSet<OwnedServerName>, ActionErr
 struct Reader<'a> {
     actions: &'a Actions,
     peer: &'a ServerName,
-    rooms: HashMap<OwnedRoomId, Option<Stay>>,
+    rooms: HashMap<OwnedRoomId, Part>,
+}
+
+/// What a peer has to do with a room.
+enum Part {
+    /// The room is not here, or on no other server.
+    None,
+    /// It is kept out: what it is owed is held back, from the number on that is written down.
+    KeptOut(Arc<Room>, u64),
+    /// It may take part.
+    Takes(Stay),
 }
 
 /// When the peer was in a room.
@@ -188,11 +200,15 @@ impl Reader<'_> {
         last: u64,
         pdus: &mut Vec<Pdu>,
     ) -> Result<(), ActionError> {
-        if !self.rooms.contains_key(room_id) {
-            let stay = self.stay(room_id, first).await?;
-            self.rooms.insert(room_id.clone(), stay);
+        let is_known = match self.rooms.get(room_id) {
+            Some(Part::KeptOut(_, held)) => *held <= first,
+            known => known.is_some(),
+        };
+        if !is_known {
+            let part = self.part_held_back(room_id, first).await?;
+            self.rooms.insert(room_id.clone(), part);
         }
-        let Some(Some(stay)) = self.rooms.get(room_id) else { return Ok(()) };
+        let Some(Part::Takes(stay)) = self.rooms.get(room_id) else { return Ok(()) };
         for number in (first..=last).filter(|number| stay.covers(*number)).filter_map(Arrival::new) {
             let (store, home) = (&stay.room.store, &stay.room.home);
             let mut stored = store.get(&EVENTS, home, &number).await?;
@@ -210,17 +226,31 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// When the peer was in a room; none: nothing of the room is sent.
-    async fn stay(&self, room_id: &RoomId, first: u64) -> Result<Option<Stay>, ActionError> {
+    /// [`Reader::part`], once it is written down that the peer does not get what comes from this number on.
+    async fn part_held_back(&self, room_id: &RoomId, first: u64) -> Result<Part, ActionError> {
+        loop {
+            match self.part(room_id, first).await? {
+                // In the room's lane: whoever lets the peer in again at this moment sees it, or comes before it.
+                Part::KeptOut(room, _) if !append::hold_back(self.actions, &room, self.peer, first).await? => {}
+                part => return Ok(part),
+            }
+        }
+    }
+
+    /// When the peer was in a room, as far as it matters from this number on.
+    async fn part(&self, room_id: &RoomId, first: u64) -> Result<Part, ActionError> {
         let room = self.actions.room(room_id);
-        let Some(view) = room.view().await?.filter(|view| federates(view)) else { return Ok(None) };
+        let Some(view) = room.view().await?.filter(|view| view.can_federate()) else { return Ok(Part::None) };
+        if !view.admits(self.peer) {
+            return Ok(Part::KeptOut(room, first));
+        }
         let (version, has_redactions) = (view.basis.version, view.summary.redactions > 0);
         let since = room.store.get(&SINCE, &room.home, &self.peer.to_owned()).await?;
         let left = KeyRange::all().from(&(first, String::new()));
         let left = rows::all(&room.store, &LEFT, &room.home, left).await?;
         let past = left.into_iter().filter(|((_, name), _)| *name == self.peer.as_str());
         let past = past.map(|((until, _), since)| (since, until)).collect();
-        Ok(Some(Stay { room, version, has_redactions, since, past }))
+        Ok(Part::Takes(Stay { room, version, has_redactions, since, past }))
     }
 
     /// The event is ours, or we tell others of it: but not who brought it.
@@ -236,8 +266,20 @@ impl Reader<'_> {
         Ok(brought_by.is_some_and(|brought_by| brought_by != self.peer))
     }
 
+    /// The newest event of a room that the peer is to get; of one that it is kept out of, it is held back.
     async fn newest(&self, room_id: &OwnedRoomId) -> Result<Option<Pdu>, ActionError> {
-        let Some(stay) = self.stay(room_id, 0).await? else { return Ok(None) };
+        let stay = match self.part(room_id, 0).await? {
+            Part::None => return Ok(None),
+            Part::Takes(stay) => stay,
+            Part::KeptOut(room, _) => {
+                let Some(view) = room.view().await? else { return Ok(None) };
+                let last = view.tip.next_arrival.get().saturating_sub(1);
+                match self.part_held_back(room_id, last).await? {
+                    Part::Takes(stay) => stay,
+                    Part::None | Part::KeptOut(..) => return Ok(None),
+                }
+            }
+        };
         let (store, home) = (&stay.room.store, &stay.room.home);
         let limit = Limit::rows(NEWEST_LOOKED_AT);
         let page = store.scan(&TIMELINE, home, KeyRange::all(), Direction::Down, limit).await?;

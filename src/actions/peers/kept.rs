@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use federation::{BackOff, PeerStore, ServerKey, StorageUnavailable, Validity};
+use federation::{BackOff, KeyDocument, PeerStore, ServerKey, StorageUnavailable, Validity};
 use rules::UnixMs;
 use ruma::{MilliSecondsSinceUnixEpoch, OwnedServerSigningKeyId, ServerName, UInt, serde::Base64};
 use serde_json::value::RawValue;
@@ -18,8 +18,8 @@ use crate::{
     clock::Clock,
     storage::{
         Commit, CommitError, Direction, Home, KeyRange, Limit, StorageError, Store,
-        keyspaces::{ANSWERED, ANSWERED_AT, PEER_STATE, SERVER_KEYS},
-        peers::{Answered, KnownKey, PeerState},
+        keyspaces::{ANSWERED, ANSWERED_AT, KEY_DOCUMENT, PEER_STATE, SERVER_KEYS},
+        peers::{Answered, KnownDocument, KnownKey, PeerState},
     },
 };
 
@@ -101,6 +101,23 @@ impl PeerStore for PeerRows {
             }
         }
         self.outgoing.touch(server);
+        self.store.commit(commit).await.map(drop).map_err(unwritten)
+    }
+
+    async fn key_document(&self, server: &ServerName) -> Result<Option<KeyDocument>, StorageUnavailable> {
+        let kept = self.store.get(&KEY_DOCUMENT, &Home::peer(server), &()).await.map_err(unread)?;
+        Ok(kept.map(|KnownDocument { text, fetched_at, valid_until }| KeyDocument {
+            text,
+            fetched_at: read(fetched_at),
+            valid_until: read(valid_until),
+        }))
+    }
+
+    async fn keep_key_document(&self, server: &ServerName, document: KeyDocument) -> Result<(), StorageUnavailable> {
+        let KeyDocument { text, fetched_at, valid_until } = document;
+        let kept = KnownDocument { text, fetched_at: stored(fetched_at), valid_until: stored(valid_until) };
+        let mut commit = Commit::new(Home::peer(server));
+        commit.put(&KEY_DOCUMENT, &(), &kept);
         self.store.commit(commit).await.map(drop).map_err(unwritten)
     }
 
@@ -198,6 +215,7 @@ mod tests {
         ServerKey { key: Base64::new(vec![bytes; 32]), validity: until }
     }
 
+    /// S2S 4 keys are kept for ever and their bytes never change.
     #[tokio::test]
     async fn the_bytes_behind_a_key_id_never_change() {
         let rows = rows(&Arc::default()).await;

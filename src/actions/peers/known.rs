@@ -107,6 +107,15 @@ async fn facts(actions: &Actions) -> Result<BTreeMap<OwnedServerName, PeerFacts>
     }
 }
 
+/// A server as administrators see it, whether or not this one ever had to do with it.
+///
+/// # Errors
+/// When storage cannot be read.
+pub(in crate::actions) async fn known(actions: &Actions, server: OwnedServerName) -> Result<KnownPeer, ActionError> {
+    let facts = actions.store.get(&PEER_FACTS, &Home::peer(&server), &()).await?.unwrap_or_default();
+    describe(actions, server, facts).await
+}
+
 /// What is in memory is newer than what was written down.
 async fn describe(actions: &Actions, server: OwnedServerName, facts: PeerFacts) -> Result<KnownPeer, ActionError> {
     let state = actions.store.get(&PEER_STATE, &Home::peer(&server), &()).await?.unwrap_or_default();

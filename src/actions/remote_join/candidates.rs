@@ -5,7 +5,13 @@ use std::cmp::Reverse;
 use ruma::{OwnedRoomId, OwnedServerName, RoomAliasId, RoomId, ServerName};
 
 use crate::{
-    actions::{ActionError, Actions, Caller, aliases, invites, members, peers::PeerError, quotas, rows},
+    actions::{
+        ActionError, Actions, Caller, aliases, invites, members,
+        peers::{Errcode, PeerError},
+        purge, quotas,
+        remote_leave::told,
+        rows,
+    },
     storage::{KeyRange, keyspaces::SERVERS},
 };
 
@@ -41,8 +47,8 @@ pub(in crate::actions) async fn find(
             quotas::count(actions, caller, alias.server_name())?;
             let answer = match actions.peers().alias(alias.server_name(), &alias).await {
                 Ok(answer) => answer,
-                Err(PeerError::Unreachable) => return Err(ActionError::unreachable()),
-                Err(PeerError::Refused | PeerError::Unreadable) => return Err(ActionError::RoomNotFound),
+                Err(PeerError::Refused(Errcode::NOT_FOUND)) => return Err(ActionError::RoomNotFound),
+                Err(error) => return Err(told(error)),
             };
             servers.push(alias.server_name().to_owned());
             servers.extend(answer.servers);
@@ -50,6 +56,9 @@ pub(in crate::actions) async fn find(
         }
         (false, _) => RoomId::parse(reference).map_err(|_not_one| ActionError::RoomNotFound)?,
     };
+    if !caller.is_admin && purge::is_purged(actions, &room_id).await? {
+        return Err(ActionError::RoomNotFound);
+    }
     if let Some(invited) = invites::find(actions, &caller.user_id, &room_id).await? {
         servers.insert(0, invited.origin);
     }
@@ -66,6 +75,11 @@ pub(in crate::actions) async fn find(
         return Err(ActionError::RoomNotFound);
     }
     must_be_connected(actions, refused)?;
+    let view = actions.room(&room_id).view().await?;
+    asked.retain(|server| view.as_ref().is_none_or(|view| view.admits(server)));
+    if asked.is_empty() {
+        return Err(ActionError::FederationDisabled("this server keeps the room to itself".to_owned()));
+    }
     for server in &asked {
         quotas::count(actions, caller, server)?;
     }
@@ -77,7 +91,13 @@ fn must_be_connected(actions: &Actions, refused: impl Fn() -> ActionError) -> Re
 }
 
 /// Servers that were in the room when somebody of this server was last: those with the most people first.
-async fn known(actions: &Actions, room_id: &RoomId) -> Result<Vec<OwnedServerName>, ActionError> {
+///
+/// # Errors
+/// When storage cannot be read.
+pub(in crate::actions) async fn known(
+    actions: &Actions,
+    room_id: &RoomId,
+) -> Result<Vec<OwnedServerName>, ActionError> {
     let room = actions.room(room_id);
     let Some(view) = room.view().await? else { return Ok(Vec::new()) };
     if view.summary.local_joined() > 0 {
@@ -86,5 +106,6 @@ async fn known(actions: &Actions, room_id: &RoomId) -> Result<Vec<OwnedServerNam
     }
     let mut servers = rows::all(&room.store, &SERVERS, &room.home, KeyRange::all()).await?;
     servers.sort_by_key(|(_, people)| Reverse(*people));
-    Ok(servers.into_iter().map(|(server, _)| server).take(CANDIDATES_MAX).collect())
+    let others = servers.into_iter().map(|(server, _)| server).filter(|server| *server != actions.server_name);
+    Ok(others.take(CANDIDATES_MAX).collect())
 }

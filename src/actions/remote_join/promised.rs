@@ -86,15 +86,24 @@ pub(in crate::actions) async fn work(
     room_id: &OwnedRoomId,
     servers: &[OwnedServerName],
 ) -> Result<String, ActionError> {
-    let account = accounts::get(actions, user_id).await?;
-    if account.is_none_or(|account| account.state != AccountState::Active) {
-        return Err(ActionError::InsufficientPermission("the account is not active any more".to_owned()));
-    }
+    must_be_active(actions, user_id).await?;
     if !is_joined(actions, room_id, user_id).await? {
         actions.connected("joining this room").await?;
         enter(actions, user_id, room_id, servers, Asker::Job).await?;
     }
     Ok(json!({ "room_id": room_id }).to_string())
+}
+
+/// Nobody enters a room whose account was disabled or deactivated meanwhile.
+///
+/// # Errors
+/// [`ActionError::InsufficientPermission`].
+pub(super) async fn must_be_active(actions: &Actions, user_id: &UserId) -> Result<(), ActionError> {
+    let account = accounts::get(actions, user_id).await?;
+    if account.is_none_or(|account| account.state != AccountState::Active) {
+        return Err(ActionError::InsufficientPermission("the account is not active any more".to_owned()));
+    }
+    Ok(())
 }
 
 /// A room that is being entered for somebody, and of which nothing is known yet.

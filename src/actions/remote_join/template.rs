@@ -32,6 +32,8 @@ pub(in crate::actions) struct Made {
 pub(in crate::actions) enum BadTemplate {
     #[error("the template {0}")]
     Wrong(&'static str),
+    #[error("the room has a version that is not spoken here")]
+    Version,
     #[error("{0}")]
     Failed(#[from] ActionError),
 }
@@ -45,7 +47,7 @@ pub(in crate::actions) fn make(
     mut content: CanonicalJsonObject,
 ) -> Result<Made, BadTemplate> {
     let wrong = BadTemplate::Wrong;
-    let version = Version::of(&template.room_version).ok_or(wrong("is of a room version that is not spoken here"))?;
+    let version = Version::of(&template.room_version).ok_or(BadTemplate::Version)?;
     let object = canonical::read_object(template.event.get()).map_err(|_problem| wrong("is no event"))?;
     let text = |field: &str| object.get(field).and_then(CanonicalJsonValue::as_str);
     let proposed = object.get("content").and_then(CanonicalJsonValue::as_object);

@@ -57,6 +57,17 @@ pub enum FrameKind {
         /// Those among them that the reader's mode lets through.
         notify: u64,
     },
+    /// Somebody of another server has read up to an event.
+    OtherRead {
+        /// The room.
+        room_id: OwnedRoomId,
+        /// Who.
+        user_id: OwnedUserId,
+        /// The last event read.
+        event_id: OwnedEventId,
+        /// The event that the thread hangs from of which this is said; none: it is said of the room.
+        thread: Option<OwnedEventId>,
+    },
     /// Who types now in a room.
     Typing {
         /// The room.
@@ -98,7 +109,7 @@ impl Queued for Frame {
 
     fn when_dropped(&self) -> Dropped {
         match (&self.kind, self.cursor) {
-            (FrameKind::Typing { .. } | FrameKind::Presence { .. }, _) => Dropped::Passed,
+            (FrameKind::Typing { .. } | FrameKind::Presence { .. } | FrameKind::OtherRead { .. }, _) => Dropped::Passed,
             (_, Some(_)) => Dropped::Found,
             (_, None) => Dropped::Lost,
         }

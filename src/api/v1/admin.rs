@@ -108,7 +108,7 @@ impl From<AdminRoom> for Room {
             foreign_members_count: room.foreign,
             is_public: room.is_public,
             workspace_id: room.workspace_id,
-            federation: Federation { mode: if room.federation_off { "off" } else { "open" }, permanent: false },
+            federation: room.federation.into(),
             created_at: time::text(room.created_at),
             last_activity_at: time::text(room.last_activity_at),
         }

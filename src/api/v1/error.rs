@@ -1,4 +1,4 @@
-//! How this dialect words a refusal: `{"error": {"code", "message", "reason"?}}`.
+//! How this dialect words a refusal: `{"error": {"code", "message", "reason"?, "errcode"?}}`.
 
 use axum::{
     Json,
@@ -33,6 +33,8 @@ struct Inner {
     message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errcode: Option<&'static str>,
 }
 
 impl IntoResponse for V1Error {
@@ -40,8 +42,9 @@ impl IntoResponse for V1Error {
         let status = self.0.status();
         let is_unauthenticated = self.0.is_unauthenticated();
         let retry_after = self.0.retry_after.map(|wait| wait.as_secs_f64().ceil().max(1.0));
-        let Problem { kind, message, reason, cause, .. } = self.0;
-        let mut response = (status, Json(Body { error: Inner { code: code(kind), message, reason } })).into_response();
+        let Problem { kind, message, reason, errcode, cause, .. } = self.0;
+        let mut response =
+            (status, Json(Body { error: Inner { code: code(kind), message, reason, errcode } })).into_response();
         if let Some(cause) = cause {
             response.extensions_mut().insert(Failure(cause));
         }

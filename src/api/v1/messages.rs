@@ -17,6 +17,7 @@ use super::{
 use crate::{
     actions::{
         ActionError, Direction, Place,
+        backfill::Hole,
         messages::{self, NewMessage},
         timeline,
     },
@@ -146,7 +147,20 @@ pub(super) struct Timeline {
 struct TimelineMeta {
     next_cursor: Option<String>,
     has_more: bool,
-    gaps: [(); 0],
+    gaps: Vec<Gap>,
+}
+
+/// History is missing right before an event.
+#[derive(Serialize)]
+struct Gap {
+    event_id: OwnedEventId,
+    position: String,
+}
+
+impl From<Hole> for Gap {
+    fn from(hole: Hole) -> Self {
+        Self { event_id: hole.event_id, position: hole.place.to_token() }
+    }
 }
 
 /// `GET /v1/rooms/{room_id}/messages`
@@ -166,7 +180,8 @@ pub(super) async fn page(
         Some(Way::Back) | None => Direction::Down,
     };
     let page = timeline::page(&actions, &caller, &room, from, direction, limit).await?;
-    let meta = TimelineMeta { next_cursor: page.next.map(Place::to_token), has_more: page.next.is_some(), gaps: [] };
+    let gaps = page.gaps.into_iter().map(Gap::from).collect();
+    let meta = TimelineMeta { next_cursor: page.next.map(Place::to_token), has_more: page.next.is_some(), gaps };
     Ok(Answer(Timeline { data: page.events.into_iter().map(Event::from).collect(), meta }))
 }
 

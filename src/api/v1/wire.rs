@@ -155,6 +155,7 @@ impl From<rooms::Federation> for Federation {
     fn from(federation: rooms::Federation) -> Self {
         let (mode, permanent) = match federation {
             rooms::Federation::Open => ("open", false),
+            rooms::Federation::Listed => ("allow_list", false),
             rooms::Federation::Off => ("off", false),
             rooms::Federation::Never => ("off", true),
         };

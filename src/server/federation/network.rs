@@ -9,9 +9,10 @@ use federation::{
     Pdu, Validity,
     connection::Connections,
     error::FederationError,
-    local::{AliasAnswer, Gap, Invite, StateBefore, Template, Wish},
+    local::{AliasAnswer, Gap, Invite, PublicRooms, PublicSearch, StateBefore, Template, Wish},
     server_keys::ServerKeys,
 };
+use futures_util::{StreamExt as _, stream};
 use rules::{
     UnixMs,
     keys::{self, Key, KeyRing},
@@ -21,7 +22,7 @@ use ruma::{
     RoomAliasId, RoomId, RoomVersionId, ServerName, UInt, UserId,
 };
 
-use crate::actions::peers::{Asking, Joined, Keys, PeerError, PeerRows, Peers};
+use crate::actions::peers::{Asking, Errcode, Joined, Keys, PeerError, PeerRows, Peers, RemoteFile};
 
 /// The other servers that a tenant asks.
 pub(super) struct Network {
@@ -38,7 +39,9 @@ impl Network {
 /// What the actions tell apart.
 pub(super) fn told(error: FederationError) -> PeerError {
     match error {
-        FederationError::Refused(refusal) if !refusal.status.is_server_error() => PeerError::Refused,
+        FederationError::Refused(refusal) if !refusal.status.is_server_error() => {
+            PeerError::Refused(Errcode::read(refusal.errcode.as_deref()))
+        }
         FederationError::BadAnswer(_) | FederationError::TooLarge | FederationError::Unsendable(_) => {
             PeerError::Unreadable
         }
@@ -49,6 +52,7 @@ pub(super) fn told(error: FederationError) -> PeerError {
         | FederationError::Broken(_)
         | FederationError::TimedOut
         | FederationError::LeftAlone { .. }
+        | FederationError::NotAdmitted
         | FederationError::Busy
         | FederationError::Storage(_) => PeerError::Unreachable,
     }
@@ -152,8 +156,12 @@ impl Peers for Network {
     ) -> Asking<'a, Joined> {
         Box::pin(async move {
             let event = object(&event)?;
-            let joined = self.connections.peer(peer).send_join(room_id, event_id, &event).await.map_err(told)?;
-            Ok(Joined { event: joined.event, before: joined.before })
+            let answer = self.connections.peer(peer).send_join(room_id, event_id, &event).await.map_err(told)?;
+            let pieces = stream::try_unfold(answer, async |mut answer| {
+                let piece = answer.next().await.map_err(told)?;
+                Ok(piece.map(|piece| (piece, answer)))
+            });
+            Ok(Joined { pieces: Box::pin(pieces) })
         })
     }
 
@@ -201,7 +209,31 @@ impl Peers for Network {
         Box::pin(async move { self.connections.peer(peer).alias(alias).await.map_err(told) })
     }
 
+    fn public_rooms<'a>(&'a self, peer: &'a ServerName, search: &'a PublicSearch) -> Asking<'a, PublicRooms> {
+        Box::pin(async move { self.connections.peer(peer).public_rooms(search).await.map_err(told) })
+    }
+
+    fn policy_signature<'a>(&'a self, peer: &'a ServerName, event: Pdu) -> Asking<'a, String> {
+        Box::pin(async move { self.connections.peer(peer).policy_signature(&object(&event)?).await.map_err(told) })
+    }
+
     fn profile<'a>(&'a self, peer: &'a ServerName, user_id: &'a UserId) -> Asking<'a, BTreeMap<String, String>> {
         Box::pin(async move { self.connections.peer(peer).profile(user_id).await.map_err(told) })
+    }
+
+    fn medium<'a>(&'a self, peer: &'a ServerName, media_id: &'a str, bytes_max: u64) -> Asking<'a, RemoteFile> {
+        Box::pin(async move {
+            let medium = self.connections.peer(peer).medium(media_id, bytes_max).await;
+            let mut medium = medium.map_err(|error| match error {
+                // It may be there later.
+                error if error.errcode() == Some("M_LIMIT_EXCEEDED") => PeerError::Unreachable,
+                error => told(error),
+            })?;
+            let (content_type, name) = (medium.content_type.take(), medium.name.take());
+            let body = stream::try_unfold(medium, async |mut medium| {
+                Ok(medium.next().await.map_err(told)?.map(|bytes| (bytes, medium)))
+            });
+            Ok(RemoteFile { content_type, name, body: body.boxed() })
+        })
     }
 }

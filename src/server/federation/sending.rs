@@ -60,6 +60,10 @@ impl Sending for Sender {
         })
     }
 
+    fn forget(&self, servers: Vec<OwnedServerName>) {
+        self.with(|outbound| outbound.forget(&servers));
+    }
+
     fn idle_handles(&self) -> Option<usize> {
         (Arc::strong_count(&self.local) <= IDLE_HANDLES).then_some(1)
     }

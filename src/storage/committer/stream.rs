@@ -399,7 +399,7 @@ impl Plan {
 }
 
 /// Waits on this thread, which belongs to no runtime.
-fn block_on<F: Future>(future: F) -> F::Output {
+pub(super) fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {

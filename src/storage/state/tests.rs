@@ -100,6 +100,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
+    /// S2S 14 merged states are kept.
     #[test]
     fn a_tree_is_a_map_also_when_it_forks(steps in steps(), keys in prop::collection::vec(key(), 20), page in 1..40_usize) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -261,6 +262,7 @@ async fn grown(room: &mut Room, size: u32) -> (StateRoot, u64) {
     (root, next_arrival)
 }
 
+/// S2S 14 merged states are kept.
 #[tokio::test]
 #[expect(clippy::print_stderr, reason = "ARCHITECTURE.md quotes these numbers")]
 async fn a_change_writes_little_however_large_the_state_is() {

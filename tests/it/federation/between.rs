@@ -7,7 +7,7 @@ use ruma::OwnedRoomId;
 use yurt::actions::{
     ErrorKind, Window,
     creation::{self, NewRoom},
-    direct, members, rooms,
+    direct, members, room_state, rooms,
 };
 
 use super::engines::{Engine, Net, engine};
@@ -36,6 +36,7 @@ fn via(engine: &Engine) -> Vec<String> {
     vec![engine.name.to_string()]
 }
 
+/// S2S 15 our event is hashed and signed.
 #[tokio::test]
 async fn a_public_room_of_another_server_is_joined_by_its_id_and_by_its_alias() {
     for version in VERSIONS {
@@ -59,6 +60,7 @@ async fn a_public_room_of_another_server_is_joined_by_its_id_and_by_its_alias() 
     }
 }
 
+/// S2S 9.2 invite. S2S 15 we invite.
 #[tokio::test]
 async fn invite_join_leave_and_join_again_end_in_the_same_state() {
     for version in VERSIONS {
@@ -125,6 +127,21 @@ async fn who_cannot_be_reached_is_neither_joined_nor_invited() {
     assert_eq!(invite.unwrap_err().kind(), ErrorKind::PeerRefused);
 }
 
+/// S2S 15: the next server is asked when one is away, knows nothing of the room, or cannot help.
+#[tokio::test]
+async fn the_next_server_is_asked_when_one_cannot_help() {
+    for version in VERSIONS {
+        let (net, alice, bob) = two().await;
+        let (away, nosy) = (engine(&net, "away.example", "ann").await, engine(&net, "nosy.example", "ned").await);
+        net.down.lock().insert(away.name.clone());
+        let room_id = room(&alice, RoomKind::Public, version).await;
+        let servers = [&away, &nosy, &alice].map(|engine| engine.name.to_string());
+        let joined = members::join(&bob.actions, &bob.person, room_id.as_str(), &servers, None).await.unwrap();
+        assert_eq!(joined.membership, Membership::Join);
+        assert_eq!(bob.state(&room_id).await, alice.state(&room_id).await, "version {version}");
+    }
+}
+
 #[tokio::test]
 async fn a_direct_message_reaches_the_other_server() {
     for version in ["12"] {
@@ -162,6 +179,7 @@ async fn people_of_other_servers_are_removed_and_banned_as_ours_are() {
     assert_eq!(bob.state(&room_id).await, alice.state(&room_id).await);
 }
 
+/// S2S 15 events that come while a join runs wait for it.
 #[tokio::test]
 async fn somebody_else_of_the_server_joins_here_and_two_at_once_share_the_way() {
     let (net, alice, bob) = two().await;
@@ -178,4 +196,42 @@ async fn somebody_else_of_the_server_joins_here_and_two_at_once_share_the_way() 
     net.deliver(&bob, &room_id, &[&alice]).await;
     assert_eq!(bob.state(&room_id).await, alice.state(&room_id).await);
     assert_eq!(alice.actions.room(&room_id).view().await.unwrap().unwrap().summary.joined, 5);
+}
+
+#[tokio::test]
+async fn the_state_of_a_room_that_was_entered_is_read_though_its_events_are_from_before() {
+    let (_net, alice, bob) = two().await;
+    let room_id = room(&alice, RoomKind::Public, "12").await;
+    members::join(&bob.actions, &bob.person, room_id.as_str(), &via(&alice), None).await.unwrap();
+    let page = room_state::list(&bob.actions, &bob.person, room_id.as_str(), ALL).await.unwrap();
+    assert_eq!(page.total, alice.state(&room_id).await.len());
+    let join = bob.person.user_id.as_str();
+    let own = room_state::get(&bob.actions, &bob.person, room_id.as_str(), "m.room.member", join).await.unwrap();
+    assert!(page.entries.iter().all(|view| view.place <= own.place));
+    let create = room_state::get(&bob.actions, &bob.person, room_id.as_str(), "m.room.create", "").await.unwrap();
+    assert!(create.place < own.place);
+}
+
+/// The state that a peer tells of then holds events of ours that an older key has signed.
+#[tokio::test]
+async fn a_room_is_joined_again_after_our_signing_key_was_replaced() {
+    for version in VERSIONS {
+        let (net, alice, mut bob) = two().await;
+        let room_id = room(&alice, RoomKind::Public, version).await;
+        members::join(&bob.actions, &bob.person, room_id.as_str(), &via(&alice), None).await.unwrap();
+        let other = super::engines::caller(&bob.actions, "carol").await;
+        members::join(&bob.actions, &other, room_id.as_str(), &[], None).await.unwrap();
+        for leaver in [&other, &bob.person] {
+            members::leave(&bob.actions, leaver, room_id.as_str()).await.unwrap();
+        }
+        net.deliver(&bob, &room_id, &[&alice]).await;
+        let former = bob.actions.signer.key_id().to_owned();
+        bob = bob.with_a_new_key(&net).await;
+        assert_ne!(bob.actions.signer.key_id(), former);
+        members::join(&bob.actions, &bob.person, room_id.as_str(), &via(&alice), None).await.unwrap();
+        assert_eq!(bob.state(&room_id).await, alice.state(&room_id).await, "version {version}");
+        let hello = bob.say(&room_id, "with a new key").await;
+        net.deliver(&bob, &room_id, &[&alice]).await;
+        assert!(alice.holds(&room_id, &hello).await);
+    }
 }

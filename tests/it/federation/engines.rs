@@ -24,7 +24,7 @@ use yurt::{
         Actions, Caller,
         accounts::{self, NewAccount},
         incoming, messages,
-        peers::{Asking, Joined, Keys, PeerError, Peers},
+        peers::{Asking, Errcode, Joined, Keys, PeerError, Peers},
         rooms,
         rows::Rows,
     },
@@ -84,6 +84,24 @@ impl Engine {
         let Answered::Token { access_token } = self.server.commands(command).await else { panic!("no token was made") };
         let id = self.person.user_id.to_string();
         crate::client::Caller { id, ..self.server.nameless().with_token(&access_token.0) }
+    }
+
+    /// The same server after a restart at which another key took its place.
+    pub(crate) async fn with_a_new_key(mut self, net: &Arc<Net>) -> Self {
+        let Self { person, name, .. } = &self;
+        let (person, name) = (person.clone(), name.clone());
+        drop(self.actions);
+        self.server.stop().await;
+        let is_key = |file: &&(std::path::PathBuf, Vec<u8>)| file.0.ends_with("signing.key");
+        let written = self.server.written();
+        let (file, _) = written.iter().find(is_key).unwrap();
+        let seed = "CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk";
+        std::fs::write(file.with_file_name("signing.key.next"), format!("ed25519 second {seed}\n")).unwrap();
+        self.server.start_as(name.as_str()).await.unwrap();
+        let actions = self.server.actions().await;
+        net.engines.lock().insert(name.clone(), actions.clone());
+        actions.connect(Arc::new(Line { from: name.clone(), net: Arc::clone(net) }));
+        Self { server: self.server, actions, person, name }
     }
 
     pub(crate) async fn say(&self, room_id: &RoomId, body: &str) -> OwnedEventId {
@@ -163,7 +181,12 @@ impl Net {
 fn told<T>(answer: Result<T, Refusal>) -> Result<T, PeerError> {
     answer.map_err(|refusal| match refusal {
         Refusal::Unavailable => PeerError::Unreachable,
-        _ => PeerError::Refused,
+        Refusal::NotFound => PeerError::Refused(Errcode::NOT_FOUND),
+        Refusal::Forbidden => PeerError::Refused(Errcode::FORBIDDEN),
+        Refusal::IncompatibleRoomVersion(_) => PeerError::Refused(Errcode::INCOMPATIBLE_ROOM_VERSION),
+        Refusal::Invalid(_) => PeerError::Refused(Errcode::read(Some("M_INVALID_PARAM"))),
+        Refusal::UnableToAuthoriseJoin => PeerError::Refused(Errcode::read(Some("M_UNABLE_TO_AUTHORISE_JOIN"))),
+        Refusal::UnableToGrantJoin => PeerError::Refused(Errcode::read(Some("M_UNABLE_TO_GRANT_JOIN"))),
     })
 }
 
@@ -259,9 +282,9 @@ impl Peers for Line {
             let accepted = told(actions.accept_membership(&self.from, room_id, event_id, Wish::Join, event).await)?;
             let _answers = self.net.joins.read().await;
             if self.net.spoilt.lock().contains(peer) {
-                return Ok(Joined { event: None, before: StateBefore { state: Vec::new(), auth_chain: Vec::new() } });
+                return Ok(Joined::of(None, StateBefore { state: Vec::new(), auth_chain: Vec::new() }));
             }
-            Ok(Joined { event: Some(accepted.event), before: accepted.before })
+            Ok(Joined::of(Some(accepted.event), accepted.before))
         })
     }
 

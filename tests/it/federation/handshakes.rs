@@ -12,7 +12,7 @@ use ruma::{CanonicalJsonObject, EventId, OwnedEventId, OwnedServerName, RoomId, 
 use serde_json::{Value, json};
 use yurt::actions::{
     ErrorKind, Window, invites, members,
-    peers::{Asking, Joined, Keys, PeerError, Peers},
+    peers::{Asking, Errcode, Joined, Keys, PeerError, Peers},
     rooms,
 };
 
@@ -29,12 +29,17 @@ fn versions() -> Vec<RoomVersionId> {
 }
 
 impl Scene {
-    async fn template(&self, user_id: &UserId, wish: Wish) -> Result<Template, Refusal> {
+    pub(super) async fn template(&self, user_id: &UserId, wish: Wish) -> Result<Template, Refusal> {
         self.actions.membership_template(&peer(), &self.room_id, user_id, wish, &versions()).await
     }
 
     /// The template, completed and signed as its server would, with something changed before.
-    async fn completed(&self, user_id: &UserId, wish: Wish, change: impl FnOnce(&mut Value)) -> (OwnedEventId, Pdu) {
+    pub(super) async fn completed(
+        &self,
+        user_id: &UserId,
+        wish: Wish,
+        change: impl FnOnce(&mut Value),
+    ) -> (OwnedEventId, Pdu) {
         let template = self.template(user_id, wish).await.unwrap();
         let mut event: Value = serde_json::from_str(template.event.get()).unwrap();
         change(&mut event);
@@ -46,13 +51,18 @@ impl Scene {
         (event_id, pdu(&canonical::to_string(&object)))
     }
 
-    async fn hand_in(&self, (event_id, event): (OwnedEventId, Pdu), wish: Wish) -> Result<OwnedEventId, Refusal> {
+    pub(super) async fn hand_in(
+        &self,
+        (event_id, event): (OwnedEventId, Pdu),
+        wish: Wish,
+    ) -> Result<OwnedEventId, Refusal> {
         let accepted = self.actions.accept_membership(&peer(), &self.room_id, &event_id, wish, event).await;
         accepted.map(|_| event_id)
     }
 }
 
 /// Hard case 57, and the same event twice.
+/// S2S 5 every request may be repeated. S2S 9.2 send_join.
 #[tokio::test]
 async fn an_event_between_template_and_join_is_named_by_the_next_one() {
     super::for_each_version(|version| async move {
@@ -80,6 +90,7 @@ async fn an_event_between_template_and_join_is_named_by_the_next_one() {
 }
 
 /// Hard cases 3 and 7.
+/// S2S 9.2 make_join. S2S 9.2 send_join.
 #[tokio::test]
 async fn what_is_no_join_of_the_peers_own_user_is_not_taken() {
     let scene = Scene::new("12").await;
@@ -90,7 +101,7 @@ async fn what_is_no_join_of_the_peers_own_user_is_not_taken() {
     let template = scene.actions.membership_template(&peer(), &scene.room_id, &rose, Wish::Join, &old).await;
     assert_eq!(template.unwrap_err(), Refusal::IncompatibleRoomVersion(RoomVersionId::V12));
     let before = scene.tip().await;
-    let changes: Vec<Box<dyn FnOnce(&mut Value)>> = vec![
+    let changes: Vec<Change> = vec![
         Box::new(|event| event["content"]["membership"] = json!("leave")),
         Box::new(|event| event["state_key"] = json!("@other:peer.example")),
         Box::new(|event| event["type"] = json!("m.room.topic")),
@@ -107,6 +118,7 @@ async fn what_is_no_join_of_the_peers_own_user_is_not_taken() {
     assert_eq!(scene.tip().await, before, "nothing was stored");
 }
 
+/// S2S 9.2 make_join.
 #[tokio::test]
 async fn a_banned_user_and_a_room_by_itself_give_no_template() {
     let scene = Scene::new("12").await;
@@ -140,6 +152,7 @@ async fn invited(scene: &Scene, room_state: Vec<Pdu>, draft: Draft, origin: &str
 }
 
 /// Hard case 43.
+/// S2S 9.2 invite.
 #[tokio::test]
 async fn whatever_is_shown_with_an_invite_the_list_of_rooms_works() {
     let scene = Scene::new("12").await;
@@ -158,6 +171,7 @@ async fn whatever_is_shown_with_an_invite_the_list_of_rooms_works() {
 }
 
 /// Hard cases 2 and 28.
+/// S2S 9.2 invite.
 #[tokio::test]
 async fn what_is_no_invite_of_one_of_ours_is_not_signed() {
     let scene = Scene::new("12").await;
@@ -188,11 +202,17 @@ async fn what_is_no_invite_of_one_of_ours_is_not_signed() {
 }
 
 /// A server that answers joins as it is told to.
+/// Something that is done to a template or an answer.
+type Change = Box<dyn FnOnce(&mut Value)>;
+
+/// The event, the state and the auth chain of an answer.
+type Told = (Option<String>, Vec<String>, Vec<String>);
+
 struct Liar {
     others: Others,
     template: Value,
     version: RoomVersionId,
-    answer: Mutex<Option<(Option<String>, Vec<String>, Vec<String>)>>,
+    answer: Mutex<Option<Told>>,
     handed_in: Mutex<Vec<String>>,
 }
 
@@ -268,11 +288,11 @@ impl Peers for Liar {
         self.handed_in.lock().push(event.get().to_owned());
         let answer = self.answer.lock().clone();
         let read = |texts: Vec<String>| texts.iter().map(|text| pdu(text)).collect();
-        let joined = answer.map(|(event, state, auth_chain)| Joined {
-            event: event.map(|text| pdu(&text)),
-            before: StateBefore { state: read(state), auth_chain: read(auth_chain) },
+        let joined = answer.map(|(event, state, auth_chain)| {
+            let before = StateBefore { state: read(state), auth_chain: read(auth_chain) };
+            Joined::of(event.map(|text| pdu(&text)), before)
         });
-        Box::pin(std::future::ready(joined.ok_or(PeerError::Refused)))
+        Box::pin(std::future::ready(joined.ok_or(PeerError::Refused(Errcode::FORBIDDEN))))
     }
 }
 
@@ -336,7 +356,8 @@ async fn join_with(
         answer: Mutex::new(Some((event, state, chain))),
         handed_in: Mutex::default(),
     });
-    scene.actions.connect(Arc::clone(&liar) as Arc<dyn Peers>);
+    let peers: Arc<dyn Peers> = Arc::<Liar>::clone(&liar);
+    scene.actions.connect(peers);
     let via = [peer().to_string()];
     let joined = members::join(&scene.actions, &scene.alice, far.room_id.as_str(), &via, None).await;
     let handed_in = liar.handed_in.lock().len();
@@ -344,11 +365,12 @@ async fn join_with(
 }
 
 /// Hard case 1.
+/// S2S 15 what is checked of a template.
 #[tokio::test]
 async fn a_template_of_something_else_is_not_signed() {
     let scene = Scene::new("12").await;
     let far = far(&scene);
-    let changes: Vec<Box<dyn FnOnce(&mut Value)>> = vec![
+    let changes: Vec<Change> = vec![
         Box::new(|event| event["type"] = json!("m.room.power_levels")),
         Box::new(|event| event["room_id"] = json!("!AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")),
         Box::new(|event| event["sender"] = json!("@bob:yurt.test")),
@@ -364,6 +386,8 @@ async fn a_template_of_something_else_is_not_signed() {
 }
 
 /// Hard cases 4, 6, 28 and 29.
+/// S2S 15 send_join goes to the server that gave the template. S2S 15 what is checked of the answer.
+/// S2S 15 one bad event does not fail the join.
 #[tokio::test]
 async fn an_answer_that_is_no_room_is_not_entered_and_one_bad_event_does_no_harm() {
     let scene = Scene::new("12").await;

@@ -1,6 +1,6 @@
 //! History that is learnt later than what stands behind it.
 
-use yurt::actions::{backfill, personal, rooms};
+use yurt::actions::{ErrorKind, backfill, completeness, members, personal, rooms};
 
 use super::*;
 
@@ -15,9 +15,16 @@ async fn with_a_hole(version: &str) -> (Scene, Vec<Arc<Event>>) {
 
 async fn fill(scene: &Scene, limit: usize) -> backfill::Backfilled {
     let admin = Caller::local(&scene.alice.user_id, true);
-    backfill::federation_backfill(&scene.actions, &admin, &scene.room_id, None, limit, None).await.unwrap()
+    backfill::federation_backfill(&scene.actions, &admin, scene.room_id.as_str(), None, limit, None).await.unwrap()
 }
 
+/// A page that goes back from a place.
+async fn back(scene: &Scene, from: Option<yurt::actions::Place>, limit: usize) -> timeline::TimelinePage {
+    let page = timeline::page(&scene.actions, &scene.alice, scene.room_id.as_str(), from, Direction::Down, limit);
+    page.await.unwrap()
+}
+
+/// S2S 17 backfill.
 #[tokio::test]
 async fn a_hole_is_filled_in_order_and_nothing_of_it_is_news() {
     for_each_version(|version| async move {
@@ -88,6 +95,7 @@ async fn a_hole_that_nobody_fills_is_told() {
 }
 
 /// Hard case 45.
+/// S2S 8 both bounds count for news and not for history. S2S 17 backfill.
 #[tokio::test]
 async fn too_many_previous_events_are_refused_as_news_and_taken_as_history() {
     let scene = Scene::new("12").await;
@@ -104,6 +112,7 @@ async fn too_many_previous_events_are_refused_as_news_and_taken_as_history() {
     assert!(scene.is_accepted(&wide).await);
 }
 
+/// Hard case 6. S2S 11 check 2. S2S 17 backfill.
 #[tokio::test]
 async fn forged_history_is_left_out() {
     let scene = Scene::new("12").await;
@@ -131,4 +140,136 @@ async fn an_event_of_the_hole_that_comes_as_news_is_shown_where_it_belongs() {
         assert_eq!(scene.heads().await, heads, "it was followed already");
     })
     .await;
+}
+
+#[tokio::test]
+async fn who_was_there_first_is_asked_first_and_others_when_it_gives_nothing() {
+    let (scene, _) = with_a_hole("12").await;
+    back(&scene, None, 250).await;
+    assert_eq!(scene.world.lock().asked_of, ["peer.example", "peer.example"], "Rita came before Sam");
+    let (scene, _) = with_a_hole("12").await;
+    scene.world.lock().down.insert("peer.example".try_into().unwrap());
+    let filled = fill(&scene, 1_000).await;
+    assert!(filled.complete, "{filled:?}");
+    assert_eq!(filled.peer, "other.example");
+    assert_eq!(scene.world.lock().asked_of[..2], ["peer.example", "other.example"]);
+}
+
+/// Hard case 56, for those who read.
+#[tokio::test]
+async fn what_nobody_gives_is_asked_for_again_only_after_a_pause_that_grows() {
+    let (scene, chain) = with_a_hole("12").await;
+    scene.world.lock().silent.insert("backfill");
+    let asked = async || {
+        let before = scene.asked("backfill");
+        assert_eq!(back(&scene, None, 250).await.gaps.len(), 1);
+        scene.asked("backfill") - before
+    };
+    assert_eq!(asked().await, 2, "both servers of the room");
+    assert_eq!((asked().await, asked().await), (0, 0));
+    scene.advance(Duration::from_secs(61));
+    assert_eq!((asked().await, asked().await), (2, 0));
+    scene.advance(Duration::from_secs(61));
+    assert_eq!(asked().await, 0, "the second pause is longer");
+    scene.advance(Duration::from_secs(60));
+    scene.world.lock().silent.clear();
+    let page = back(&scene, None, 250).await;
+    assert!(page.gaps.is_empty());
+    assert_eq!(id_of(&page.events[249].event), id_of(&chain[70]));
+}
+
+/// Hard case 48, for what a peer gives.
+#[tokio::test]
+async fn pages_of_nothing_but_rejected_events_do_not_end_the_way_back() {
+    let scene = Scene::new("12").await;
+    let mallory = UserId::parse("@mallory:peer.example").unwrap();
+    let first = scene.make(&scene.rita, &scene.heads().await, message("before all of it"));
+    let mut previous = vec![id_of(&first)];
+    for number in 0..230 {
+        let rejected = scene.make(&mallory, &previous, message(&format!("not in the room {number}")));
+        previous = vec![id_of(&rejected)];
+    }
+    let chain = scene.chain(&previous, 250);
+    assert_eq!(scene.receive(&[&chain[249]]).await, [Ok(())]);
+    let filled = fill(&scene, 1_000).await;
+    assert!(filled.complete && scene.is_accepted(&first).await, "{filled:?}");
+    assert_eq!(filled.rejected.len(), 230);
+    let admin = Caller::local(&scene.alice.user_id, true);
+    let report = completeness::of_room(&scene.actions, &admin, scene.room_id.as_str()).await.unwrap();
+    assert!(report.holes.is_empty() && !report.is_whole);
+    assert_eq!(report.refused.len(), completeness::TOLD_MAX);
+    let refused = &report.refused[0];
+    assert_eq!((&refused.sender, refused.peer.as_ref().unwrap().as_str()), (&mallory, "peer.example"));
+    assert!(!refused.is_soft && !refused.reason.is_empty());
+}
+
+/// Loops and orphans.
+#[tokio::test]
+async fn a_beginning_that_never_comes_costs_a_bounded_number_of_questions() {
+    let (scene, chain) = with_a_hole("12").await;
+    scene.world.lock().withheld.insert(id_of(&chain[50]));
+    for _ in 0..5 {
+        fill(&scene, 1_000).await;
+    }
+    let admin = Caller::local(&scene.alice.user_id, true);
+    let report = completeness::of_room(&scene.actions, &admin, scene.room_id.as_str()).await.unwrap();
+    let [(hole, next_try)] = report.holes.as_slice() else { panic!("{report:?}") };
+    assert_eq!((&hole.event_id, hole.missing.as_slice()), (chain[51].event_id(), &[id_of(&chain[50])][..]));
+    assert!(next_try.is_some());
+    let servers: Vec<&str> = report.suppliers.iter().map(|(supplier, _)| supplier.server.as_str()).collect();
+    assert_eq!(servers, ["peer.example", "other.example"]);
+    let before = scene.asked("backfill");
+    for _ in 0..20 {
+        assert_eq!(back(&scene, None, 200).await.gaps.len(), 0);
+        assert_eq!(back(&scene, Some(hole.place), 50).await.gaps.len(), 1);
+    }
+    assert_eq!(scene.asked("backfill"), before, "it waits for its pause");
+}
+
+#[tokio::test]
+async fn history_that_comes_later_is_shown_to_those_who_may_see_it() {
+    for_each_version(|version| async move {
+        let scene = Scene::new(version).await;
+        scene.set_state("m.room.history_visibility", json!({ "history_visibility": "joined" })).await;
+        let chain = scene.chain(&scene.heads().await, 250);
+        assert_eq!(scene.receive(&[&chain[249]]).await, [Ok(())]);
+        let bob = engines::caller(&scene.actions, "bob").await;
+        members::join(&scene.actions, &bob, scene.room_id.as_str(), &[], None).await.unwrap();
+        assert!(fill(&scene, 1_000).await.complete);
+        let seen = async |caller: &Caller| {
+            let page = timeline::page(&scene.actions, caller, scene.room_id.as_str(), None, Direction::Down, 200);
+            let page = page.await.unwrap();
+            page.events.iter().filter(|view| view.event.type_str() == "m.room.message").count()
+        };
+        assert_eq!((seen(&bob).await, seen(&scene.alice).await), (0, 199));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn reading_forward_tells_of_holes_and_asks_nobody() {
+    let (scene, chain) = with_a_hole("12").await;
+    let page = timeline::page(&scene.actions, &scene.alice, scene.room_id.as_str(), None, Direction::Up, 200);
+    let page = page.await.unwrap();
+    let [gap] = page.gaps.as_slice() else { panic!("{:?}", page.gaps) };
+    assert!(chain.iter().any(|event| *event.event_id() == gap.event_id));
+    assert_eq!(scene.asked("backfill"), 0);
+}
+
+#[tokio::test]
+async fn only_admins_ask_for_history_and_only_servers_of_the_room_are_asked() {
+    let (scene, chain) = with_a_hole("12").await;
+    let room = scene.room_id.as_str();
+    let ask = async |is_admin: bool, peer: Option<&str>, before: Option<&OwnedEventId>| {
+        let caller = Caller::local(&scene.alice.user_id, is_admin);
+        let peer = peer.map(|peer| OwnedServerName::try_from(peer).unwrap());
+        let before = before.map(|id| &**id);
+        let asked = backfill::federation_backfill(&scene.actions, &caller, room, peer.as_deref(), 10, before).await;
+        asked.map_err(|error| error.kind())
+    };
+    assert_eq!(ask(false, None, None).await.unwrap_err(), ErrorKind::InsufficientPermission);
+    assert_eq!(ask(true, Some("elsewhere.example"), None).await.unwrap_err(), ErrorKind::RequestInvalid);
+    assert_eq!(ask(true, None, Some(&id_of(&chain[0]))).await.unwrap_err(), ErrorKind::EventNotFound);
+    let filled = ask(true, Some("other.example"), Some(&id_of(&chain[319]))).await.unwrap();
+    assert_eq!((filled.peer.as_str(), filled.stored), ("other.example", 10));
 }

@@ -11,6 +11,7 @@ use yurt::actions::{
 
 use super::{
     Scene,
+    party::{Party, agree},
     servers::{Authority, Server, eventually},
 };
 
@@ -51,6 +52,7 @@ async fn is_told(ours: &Actions, theirs: &Actions) {
     .await;
 }
 
+/// S2S 2 HTTPS with a certificate for the right name. S2S 4 the cache.
 #[tokio::test]
 async fn two_servers_exchange_signed_requests() {
     let authority = Authority::new();
@@ -66,6 +68,7 @@ async fn two_servers_exchange_signed_requests() {
     theirs.stop().await;
 }
 
+/// S2S 16 what is owed is kept.
 #[tokio::test]
 async fn a_server_that_was_away_gets_what_it_missed() {
     let authority = Authority::new();
@@ -92,6 +95,34 @@ async fn a_server_that_was_away_gets_what_it_missed() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_far_behind_gets_the_newest_event_of_each_room_and_catches_up() {
+    let authority = Authority::new();
+    let mut config = Server::config_of(&authority);
+    config.federation.behind_rows_max = 10;
+    let alice = Party::new(Server::with(config).await, "alice").await;
+    let bob = Party::new(Server::new(&authority).await, "bob").await;
+    let rooms = [alice.room("12").await, alice.room("12").await];
+    for room_id in &rooms {
+        bob.joins(room_id, &alice).await;
+        agree(&alice, &bob, room_id).await;
+    }
+    let Party { mut server, actions, person, name } = bob;
+    drop(actions);
+    server.stop().await;
+    for number in 0..60 {
+        alice.says(&rooms[number % 2], &number.to_string()).await;
+    }
+    eventually("it is left alone", async || peer(&alice.actions, &name).await.is_some_and(|peer| peer.failures > 0))
+        .await;
+    server.start().await;
+    let bob = Party { actions: server.actions().await, server, person, name };
+    peers::reset(&alice.actions, &alice.admin(), bob.name.as_str()).await.unwrap();
+    for room_id in &rooms {
+        agree(&alice, &bob, room_id).await;
+    }
+}
+
+#[tokio::test]
 async fn tenants_of_one_process_need_no_network() {
     let port = super::servers::free_port();
     let mut config = Server::config(&[&format!("a.localhost:{port}"), "b.localhost:1"]);
@@ -107,6 +138,7 @@ async fn tenants_of_one_process_need_no_network() {
     server.stop().await;
 }
 
+/// S2S 3 version. S2S 4 our keys are published. S2S 5 what needs no signature.
 #[tokio::test]
 async fn anybody_may_ask_for_keys_and_version() {
     let mut server = Server::with(Server::config(&[&format!("localhost:{}", super::servers::free_port())])).await;

@@ -24,6 +24,7 @@ use super::{Scene, VERSIONS, message, servers::eventually};
 struct Noted {
     woken: Mutex<Vec<OwnedServerName>>,
     edus: Mutex<Vec<(Vec<OwnedServerName>, Edu)>>,
+    forgotten: Mutex<Vec<OwnedServerName>>,
 }
 
 impl Sending for Noted {
@@ -41,6 +42,10 @@ impl Sending for Noted {
 
     fn reset<'a>(&'a self, _: &'a ServerName) -> Asking<'a, ()> {
         Box::pin(async { Ok(()) })
+    }
+
+    fn forget(&self, servers: Vec<OwnedServerName>) {
+        self.forgotten.lock().extend(servers);
     }
 
     fn idle_handles(&self) -> Option<usize> {
@@ -95,6 +100,7 @@ fn other() -> &'static ServerName {
     server_name!("other.example")
 }
 
+/// S2S 16 who is sent an event.
 #[tokio::test]
 async fn servers_in_the_room_are_sent_our_events_and_nobody_elses() {
     for version in VERSIONS {
@@ -117,6 +123,7 @@ async fn servers_in_the_room_are_sent_our_events_and_nobody_elses() {
     }
 }
 
+/// S2S 16 who is sent an event. S2S 16 nothing is sent to servers that left.
 #[tokio::test]
 async fn who_is_removed_gets_that_and_nothing_behind_it() {
     let scene = Scene::new("12").await;
@@ -131,6 +138,7 @@ async fn who_is_removed_gets_that_and_nothing_behind_it() {
     assert!(taken(&outbox, other()).await.is_empty());
 }
 
+/// S2S 16 what is owed is kept.
 #[tokio::test]
 async fn what_is_owed_survives_a_restart() {
     let mut scene = Scene::new("12").await;
@@ -146,6 +154,32 @@ async fn what_is_owed_survives_a_restart() {
     plugged(&scene).await;
     let outbox = scene.actions.outbox();
     assert!(taken(&outbox, peer()).await.is_empty() && taken(&outbox, other()).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_however_soon_it_is_looked_for() {
+    let scene = Scene::new("12").await;
+    plugged(&scene).await;
+    let outbox = scene.actions.outbox();
+    is_sent(&outbox, peer(), &["m.room.power_levels"]).await;
+    let said: Vec<String> = (0..400).map(|number| number.to_string()).collect();
+    let saying = async {
+        for body in &said {
+            scene.send(body).await;
+        }
+    };
+    let sent = Mutex::new(Vec::new());
+    let taking = async {
+        // Without a pause: it is looked for at every moment.
+        while sent.lock().len() < said.len() {
+            let some = taken(&outbox, peer()).await;
+            sent.lock().extend(some);
+            tokio::task::yield_now().await;
+        }
+    };
+    let both = Box::pin(async { tokio::join!(saying, taking) });
+    tokio::time::timeout(super::servers::WAIT_MAX, both).await.expect("everything is sent in time");
+    assert_eq!(sent.into_inner(), said);
 }
 
 #[tokio::test]
@@ -166,6 +200,7 @@ async fn others_hear_who_types_and_has_read() {
     assert!(matches!(&edus[1].1, Edu::Read { event_id: read, .. } if *read == event_id));
 }
 
+/// Hard case 19.
 #[tokio::test]
 async fn what_was_redacted_before_it_was_sent_is_not_told() {
     let scene = Scene::new("12").await;

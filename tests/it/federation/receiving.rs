@@ -6,6 +6,7 @@ use yurt::actions::{members, rooms};
 
 use super::*;
 
+/// S2S 11 known events are ignored.
 #[tokio::test]
 async fn an_event_of_a_peer_is_in_the_room_when_its_answer_comes() {
     for_each_version(|version| async move {
@@ -35,6 +36,7 @@ async fn events_of_one_transaction_are_all_taken_in_whatever_their_order() {
 }
 
 /// Hard cases 36 and 42.
+/// S2S 6 an event with a value outside the limits is dropped. S2S 8 depth. S2S 11 check 1.
 #[tokio::test]
 async fn a_wrong_number_spoils_its_own_event_and_not_its_neighbours() {
     let scene = Scene::new("11").await;
@@ -53,6 +55,7 @@ async fn a_wrong_number_spoils_its_own_event_and_not_its_neighbours() {
 }
 
 /// Hard case 12.
+/// S2S 4 how long a key is good.
 #[tokio::test]
 async fn an_event_signed_with_a_key_that_had_expired_is_dropped() {
     let scene = Scene::new("12").await;
@@ -63,6 +66,7 @@ async fn an_event_signed_with_a_key_that_had_expired_is_dropped() {
     assert!(scene.held(event.event_id()).await.is_none());
 }
 
+/// S2S 6 who has to have signed. S2S 11 check 2. S2S 11 check 3.
 #[tokio::test]
 async fn a_wrong_signature_is_dropped_and_a_wrong_hash_leaves_the_redacted_event() {
     let scene = Scene::new("12").await;
@@ -78,6 +82,7 @@ async fn a_wrong_signature_is_dropped_and_a_wrong_hash_leaves_the_redacted_event
 }
 
 /// Hard case 8.
+/// S2S 12 which auth events an event has.
 #[tokio::test]
 async fn auth_events_of_another_room_are_against_the_rules() {
     let scene = Scene::new("11").await;
@@ -91,6 +96,7 @@ async fn auth_events_of_another_room_are_against_the_rules() {
 }
 
 /// Hard case 9.
+/// S2S 11 check 4. S2S 12 which auth events an event has.
 #[tokio::test]
 async fn auth_events_twice_or_without_need_or_rejected_are_against_the_rules() {
     for_each_version(|version| async move {
@@ -120,6 +126,7 @@ async fn auth_events_twice_or_without_need_or_rejected_are_against_the_rules() {
 }
 
 /// Hard case 25.
+/// S2S 11 check 5. S2S 11 what accepted. S2S 11 rejected stays rejected.
 #[tokio::test]
 async fn a_rejected_event_stays_rejected_when_the_room_would_allow_it_now() {
     for_each_version(|version| async move {
@@ -152,6 +159,7 @@ async fn a_rejected_event_stays_rejected_when_the_room_would_allow_it_now() {
 }
 
 /// Hard case 30.
+/// S2S 11 check 0.
 #[tokio::test]
 async fn a_room_that_nobody_here_is_in_takes_nothing_in() {
     let scene = Scene::new("12").await;
@@ -192,6 +200,7 @@ async fn levels_that_are_no_integers_are_judged_by_the_rooms_version() {
 }
 
 /// Hard cases 32 and 33.
+/// S2S 8 65 536 bytes. S2S 8 255 bytes of ids and types.
 #[tokio::test]
 async fn sizes_at_the_limit_are_taken_and_one_more_is_not() {
     let scene = Scene::new("12").await;
@@ -215,6 +224,7 @@ async fn sizes_at_the_limit_are_taken_and_one_more_is_not() {
     }
 }
 
+/// Hard case 61. S2S 11 check 0. S2S 18 what it protects.
 #[tokio::test]
 async fn the_access_list_of_the_room_decides_by_who_sends() {
     for_each_version(|version| async move {
@@ -245,6 +255,7 @@ async fn a_second_create_event_makes_no_second_room() {
     assert_eq!((after.heads, after.state), (tip.heads, tip.state));
 }
 
+/// S2S 11 check 6. S2S 11 what accepted. S2S 16 previous events of ours.
 #[tokio::test]
 async fn what_follows_only_what_is_not_shown_takes_the_place_of_what_is_before_that() {
     let scene = Scene::new("12").await;

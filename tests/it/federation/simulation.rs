@@ -80,6 +80,7 @@ async fn play(version: &str, steps: Vec<Step>) {
 
 proptest! {
     #![proptest_config(Config { cases: 12, max_shrink_iters: 20, ..Config::default() })]
+    /// S2S 14 the same on every server.
     #[test]
     fn whatever_is_lost_or_late_the_state_is_the_same_in_the_end(steps in steps(), version in prop::sample::select(vec!["10", "12"])) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();

@@ -7,8 +7,10 @@ use std::{
 
 use ::federation::{
     Pdu,
-    local::{Gap, StateBefore},
+    local::{Gap, Invite, StateBefore},
 };
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
 use rules::{
     UnixMs, Version, authorization,
@@ -24,7 +26,7 @@ use ruma::{
     UserId,
 };
 use serde_json::value::RawValue;
-use yurt::actions::peers::{Asking, Keys, PeerError, Peers};
+use yurt::actions::peers::{Asking, Errcode, Keys, PeerError, Peers, RemoteFile};
 
 pub(crate) type Ids = StateMap<OwnedEventId>;
 
@@ -43,15 +45,60 @@ pub(crate) struct World {
     pub(crate) forged: HashMap<OwnedEventId, String>,
     /// They do not answer this.
     pub(crate) silent: BTreeSet<&'static str>,
+    /// They answer that they do not give this.
+    pub(crate) refused: BTreeSet<&'static str>,
     /// Whose keys are not to be found.
     pub(crate) keyless: HashSet<OwnedServerName>,
     /// Whose keys are given up, and when.
     pub(crate) expired: HashMap<OwnedServerName, UnixMs>,
+    /// The files that they have, by id.
+    pub(crate) files: HashMap<String, File>,
+    /// Who does not give history.
+    pub(crate) down: HashSet<OwnedServerName>,
+    /// Who was asked for history, in this order.
+    pub(crate) asked_of: Vec<OwnedServerName>,
     /// How often they were asked.
     pub(crate) asked: BTreeMap<&'static str, usize>,
+    /// The invites of their people. They are taken.
+    pub(crate) invites: Vec<Invite>,
+}
+
+/// A file of another server: its type and name, its pieces as they come, and what ends it.
+#[derive(Clone, Default)]
+pub(crate) struct File {
+    pub(crate) content_type: Option<String>,
+    pub(crate) name: Option<String>,
+    pub(crate) pieces: Vec<Vec<u8>>,
+    pub(crate) breaks: Option<PeerError>,
+    /// Nothing of it comes before this.
+    pub(crate) gate: Option<Arc<tokio::sync::Notify>>,
 }
 
 impl World {
+    /// A room in which nothing has happened yet, and nobody is.
+    pub(crate) fn new(version: Version, room_id: OwnedRoomId, clock: u64) -> Self {
+        Self {
+            version,
+            room_id,
+            events: HashMap::new(),
+            before: HashMap::new(),
+            after: HashMap::new(),
+            signers: HashMap::new(),
+            clock,
+            withheld: HashSet::new(),
+            forged: HashMap::new(),
+            silent: BTreeSet::new(),
+            refused: BTreeSet::new(),
+            keyless: HashSet::new(),
+            expired: HashMap::new(),
+            files: HashMap::new(),
+            down: HashSet::new(),
+            asked_of: Vec::new(),
+            asked: BTreeMap::new(),
+            invites: Vec::new(),
+        }
+    }
+
     pub(crate) fn add_server(&mut self, name: &str) {
         let seed = name.bytes().fold([7_u8; 32], |mut seed, byte| {
             seed[usize::from(byte) % 32] = seed[usize::from(byte) % 32].wrapping_add(byte);
@@ -161,7 +208,11 @@ impl World {
 
     fn is_asked(&mut self, what: &'static str) -> Result<(), PeerError> {
         *self.asked.entry(what).or_default() += 1;
-        if self.silent.contains(what) { Err(PeerError::Unreachable) } else { Ok(()) }
+        match what {
+            what if self.silent.contains(what) => Err(PeerError::Unreachable),
+            what if self.refused.contains(what) => Err(PeerError::Refused(Errcode::NOT_FOUND)),
+            _ => Ok(()),
+        }
     }
 
     fn state_ids(&self, event_id: &EventId) -> Option<StateBefore<OwnedEventId>> {
@@ -214,7 +265,7 @@ impl Others {
     fn ask<T>(&self, what: &'static str, look: impl FnOnce(&World) -> Option<T>) -> Result<T, PeerError> {
         let mut world = self.0.lock();
         world.is_asked(what)?;
-        look(&world).ok_or(PeerError::Refused)
+        look(&world).ok_or(PeerError::Refused(Errcode::NOT_FOUND))
     }
 }
 
@@ -228,7 +279,8 @@ impl Peers for Others {
             let before = gap.latest.iter().filter_map(|id| world.events.get(id));
             let before: Vec<OwnedEventId> = before.flat_map(|event| event.prev_events().to_vec()).collect();
             let stop: Vec<OwnedEventId> = gap.earliest.iter().chain(&gap.latest).cloned().collect();
-            let found = world.back_from(before, &stop, gap.events_max);
+            let mut found = world.back_from(before, &stop, gap.events_max);
+            found.retain(|id| world.events[id].depth() >= gap.depth_min);
             Some(found.iter().rev().filter_map(|id| world.pdu(id)).collect())
         }))
     }
@@ -257,12 +309,16 @@ impl Peers for Others {
 
     fn backfill<'a>(
         &'a self,
-        _peer: &'a ServerName,
+        peer: &'a ServerName,
         _room_id: &'a RoomId,
         from: &'a [OwnedEventId],
         events_max: usize,
     ) -> Asking<'a, Vec<Pdu>> {
+        self.0.lock().asked_of.push(peer.to_owned());
         answer(self.ask("backfill", |world| {
+            if world.down.contains(peer) {
+                return None;
+            }
             let found = world.back_from(from.iter().cloned(), &[], events_max);
             Some(found.iter().filter_map(|id| world.pdu(id)).collect())
         }))
@@ -277,6 +333,32 @@ impl Peers for Others {
         answer(self.ask("event_auth", |world| {
             Some(world.chain([event_id.to_owned()]).iter().filter_map(|id| world.pdu(id)).collect())
         }))
+    }
+
+    fn invite<'a>(
+        &'a self,
+        peer: &'a ServerName,
+        _room_id: &'a RoomId,
+        _event_id: &'a EventId,
+        invite: Invite,
+    ) -> Asking<'a, Pdu> {
+        let mut world = self.0.lock();
+        let mut event: CanonicalJsonObject = serde_json::from_str(invite.event.get()).unwrap();
+        world.signers[peer].sign_event(&mut event, &world.version);
+        world.invites.push(invite);
+        answer(Ok(RawValue::from_string(rules::canonical::to_string(&event)).unwrap()))
+    }
+
+    fn medium<'a>(&'a self, _peer: &'a ServerName, media_id: &'a str, _bytes_max: u64) -> Asking<'a, RemoteFile> {
+        let file = self.ask("medium", |world| world.files.get(media_id).cloned());
+        Box::pin(async move {
+            let File { content_type, name, pieces, breaks, gate } = file?;
+            if let Some(gate) = gate {
+                gate.notified().await;
+            }
+            let pieces = pieces.into_iter().map(|piece| Ok(Bytes::from(piece))).chain(breaks.map(Err));
+            Ok(RemoteFile { content_type, name, body: stream::iter(pieces.collect::<Vec<_>>()).boxed() })
+        })
     }
 
     fn keys<'a>(&'a self, needed: &'a BTreeSet<(OwnedServerName, String)>, _at: UnixMs) -> Keys<'a> {

@@ -15,6 +15,22 @@ type Events = BTreeMap<String, String>;
 impl Scene {
     /// Waits until the two servers agree. Host and guest are in the room.
     pub(crate) async fn ends_in_agreement(&self, room: &str) {
+        self.has_the_same_state(room).await;
+        agreed(&format!("both servers hold the same events of {room}"), async || {
+            let timelines = (self.host.timeline(room).await, self.guest.timeline(room).await);
+            let create = self.host.content(room, "m.room.create", "").await.unwrap();
+            let ours = self.partner.held(room, create["room_version"].as_str().unwrap()).await;
+            same("events", &events_of(&ours), &self.events_of_theirs(room).await)?;
+            let previous: HashMap<&str, &[String]> =
+                ours.iter().map(|held| (held.event_id.as_str(), held.previous.as_slice())).collect();
+            is_causal(&self.host, &timelines.0, &previous)?;
+            is_causal(&self.guest, &timelines.1, &previous)
+        })
+        .await;
+    }
+
+    /// Waits until the two servers have the same current state. Host and guest are in the room.
+    pub(crate) async fn has_the_same_state(&self, room: &str) {
         agreed(&format!("both servers have the same state of {room}"), async || {
             let (host, guest) = (self.host.state(room).await, self.guest.state(room).await);
             same(
@@ -22,16 +38,6 @@ impl Scene {
                 &host.map_err(|refused| format!("{refused:?}"))?,
                 &guest.map_err(|refused| format!("{refused:?}"))?,
             )
-        })
-        .await;
-        agreed(&format!("both servers hold the same events of {room}"), async || {
-            let timelines = (self.host.timeline(room).await, self.guest.timeline(room).await);
-            let ours = self.partner.held(room, self.version).await;
-            same("events", &events_of(&ours), &self.events_of_theirs(room).await)?;
-            let previous: HashMap<&str, &[String]> =
-                ours.iter().map(|held| (held.event_id.as_str(), held.previous.as_slice())).collect();
-            is_causal(&self.host, &timelines.0, &previous)?;
-            is_causal(&self.guest, &timelines.1, &previous)
         })
         .await;
     }

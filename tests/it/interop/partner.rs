@@ -11,7 +11,7 @@ use yurt::{
     storage::{Arrival, history::EventStanding, keyspaces::EVENTS},
 };
 
-use super::synapse::Synapse;
+use super::{relay::Relay, synapse::Synapse};
 use crate::{
     client::{Caller, Link, PASSWORD, choose_cryptography, text},
     federation::servers::{Server, WAIT_MAX, free_port},
@@ -21,6 +21,8 @@ use crate::{
 pub(crate) struct Partner {
     server: Mutex<Server>,
     link: Arc<Link>,
+    /// The way to it.
+    pub(crate) relay: Arc<Relay>,
 }
 
 /// What is held of an event.
@@ -33,7 +35,9 @@ pub(crate) struct Held {
 
 impl Partner {
     pub(crate) async fn of(synapse: &Synapse) -> Self {
-        let mut config = Server::config(&[&format!("localhost:{}", free_port())]);
+        let (port, real_port) = (free_port(), free_port());
+        let mut config = Server::config(&[&format!("localhost:{port}")]);
+        config.listen.federation.set_port(real_port);
         config.accounts.registration = Registration::Open;
         (config.federation.tls_certificate, config.federation.tls_key) = synapse.certificate.clone();
         config.federation.ca_files = vec![synapse.authority.clone()];
@@ -41,7 +45,7 @@ impl Partner {
         choose_cryptography();
         let http = reqwest::Client::builder().no_proxy().timeout(WAIT_MAX).build().unwrap();
         let link = Link { http, address: RwLock::new(server.running().api()) };
-        Self { server: Mutex::new(server), link: Arc::new(link) }
+        Self { server: Mutex::new(server), link: Arc::new(link), relay: Relay::between(port, real_port) }
     }
 
     pub(crate) async fn actions(&self) -> Actions {

@@ -34,7 +34,7 @@ async fn each_accepts_requests_that_the_other_signed() {
         // It looks for the event, so it has accepted the signature.
         let asked =
             actions.peers().event(&synapse.name, event_id!("$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")).await;
-        assert!(matches!(asked, Err(PeerError::Refused)), "{asked:?}");
+        assert!(matches!(asked, Err(PeerError::Refused(_))), "{asked:?}");
         let (_, said) = seen(&actions, &synapse.name).await.unwrap().last_error.unwrap();
         assert!(said.starts_with("answered 404"), "{said}");
     }

@@ -6,14 +6,15 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Output},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
 };
 
 use reqwest::Method;
 use ruma::OwnedServerName;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
-use super::WAIT_MAX;
+use super::{WAIT_MAX, eventually, relay::Relay};
 use crate::{
     client::{PASSWORD, choose_cryptography, encoded, text},
     federation::servers::free_port,
@@ -23,12 +24,18 @@ use crate::{
 const LAUNCHER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/synapse");
 /// Events of one page of history.
 const PAGE_EVENTS: usize = 50;
+/// Scenarios that run at the same time.
+pub(crate) const TURNS: u32 = 4;
 
 /// The Synapse of this test run.
 pub(crate) struct Synapse {
     pub(crate) name: OwnedServerName,
     folder: PathBuf,
     client_url: String,
+    /// The way to it.
+    pub(crate) relay: Arc<Relay>,
+    /// Of the scenarios that run.
+    pub(crate) turns: Semaphore,
     /// The authority that it trusts.
     pub(crate) authority: PathBuf,
     /// A certificate of the authority for this machine, and its key.
@@ -71,8 +78,8 @@ fn launch() -> Synapse {
     let folder = base.join(&process);
     fs::create_dir_all(&folder).unwrap();
     let at = |name: &str| folder.join(name).to_str().unwrap().to_owned();
-    let (port, client_port) = (free_port().to_string(), free_port().to_string());
-    let name = format!("localhost:{port}");
+    let (name_port, real_port) = (free_port(), free_port());
+    let (name, port, client_port) = (format!("localhost:{name_port}"), real_port.to_string(), free_port().to_string());
     let (home, authorities) = (at("synapse"), at("ca"));
     let files = ["--dir", &home, "--ca-dir", &authorities];
     let ports = ["--server-name", &name, "--federation-port", &port, "--client-port", &client_port];
@@ -85,6 +92,8 @@ fn launch() -> Synapse {
         name: name.try_into().unwrap(),
         folder: home.into(),
         client_url: text(&told["client_url"]).trim_end_matches('/').to_owned(),
+        relay: Relay::between(name_port, real_port),
+        turns: Semaphore::new(usize::try_from(TURNS).unwrap()),
         authority: text(&told["ca_cert"]).into(),
         certificate: (certificate.into(), key.into()),
     }
@@ -123,20 +132,56 @@ pub(crate) struct Person {
 pub(crate) type Refused = (u16, Value);
 
 impl Person {
-    /// Asks as a client does; the path is one below `/_matrix/client/v3/`.
-    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, Refused> {
-        let url = format!("{}/_matrix/client/v3/{path}", self.synapse.client_url);
-        let mut request = self.http.request(method, url);
-        if let Some(body) = body {
-            request = request.header("Content-Type", "application/json").body(body.to_string());
+    /// Asks as a client does; the path is one below `/_matrix/`.
+    async fn ask_bytes(&self, method: Method, path: &str, body: Option<(&str, Vec<u8>)>) -> Result<Vec<u8>, Refused> {
+        let mut request = self.http.request(method, format!("{}/_matrix/{path}", self.synapse.client_url));
+        if let Some((content_type, body)) = body {
+            request = request.header("Content-Type", content_type).body(body);
         }
         if !self.token.is_empty() {
             request = request.bearer_auth(&self.token);
         }
         let answer = request.send().await.unwrap();
         let status = answer.status().as_u16();
-        let body = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
-        if status == 200 { Ok(body) } else { Err((status, body)) }
+        let body = answer.bytes().await.unwrap();
+        if status == 200 { Ok(body.to_vec()) } else { Err((status, serde_json::from_slice(&body).unwrap())) }
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, Refused> {
+        let body = body.map(|body| ("application/json", body.to_string().into_bytes()));
+        let answer = self.ask_bytes(method, &format!("client/v3/{path}"), body).await?;
+        Ok(serde_json::from_slice(&answer).unwrap())
+    }
+
+    /// Uploads a picture and answers its address.
+    pub(crate) async fn uploads(&self, image: &[u8]) -> Result<String, Refused> {
+        let body = Some(("image/png", image.to_vec()));
+        let told = self.ask_bytes(Method::POST, "media/v3/upload", body).await?;
+        Ok(text(&serde_json::from_slice::<Value>(&told).unwrap()["content_uri"]))
+    }
+
+    pub(crate) async fn downloads(&self, server: &str, id: &str) -> Result<Vec<u8>, Refused> {
+        self.ask_bytes(Method::GET, &format!("client/v1/media/download/{server}/{id}"), None).await
+    }
+
+    pub(crate) async fn types(&self, room: &str, is_typing: bool) {
+        let path = Self::of_room(room, &["typing", &self.id]);
+        self.put(&path, json!({ "typing": is_typing, "timeout": 30_000 })).await.unwrap();
+    }
+
+    pub(crate) async fn has_read(&self, room: &str, event_id: &str) {
+        self.post(&Self::of_room(room, &["receipt", "m.read", event_id]), json!({})).await.unwrap();
+    }
+
+    /// Syncs on until an answer has what is waited for.
+    pub(crate) async fn syncs_until(&self, what: &str, mut is_there: impl FnMut(&Value) -> bool) {
+        let mut since = String::new();
+        eventually(what, async || {
+            let synced = self.get(&format!("sync?timeout=100{since}")).await.unwrap();
+            since = format!("&since={}", encoded(&text(&synced["next_batch"])));
+            is_there(&synced)
+        })
+        .await;
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<Value, Refused> {

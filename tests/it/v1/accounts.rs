@@ -31,6 +31,7 @@ async fn a_user_name_is_lower_cased() {
     assert_eq!(session["participant_id"], format!("@alice.b:{SERVER_NAME}"));
 }
 
+/// S2S 8 old user ids are taken in.
 #[tokio::test]
 async fn a_user_name_has_1_to_64_of_the_allowed_characters() {
     let server = server().await;

@@ -450,3 +450,12 @@ async fn archived_dm_and_import_are_never_room_ids() {
         alice.get(&format!("/v1/rooms/{word}/members")).await.no_such_room();
     }
 }
+
+#[tokio::test]
+async fn without_federation_other_servers_are_not_asked_for_their_rooms() {
+    let server = server().await;
+    let alice = server.account("alice").await;
+    alice.get("/v1/directory/servers/other.example/rooms").await.refused(409, "SW_FED_DISABLED");
+    alice.get("/v1/directory/servers/other.example/rooms?limit=0").await.invalid("limit");
+    alice.get(&format!("/v1/directory/servers/{}/rooms", SERVER_NAME)).await.invalid("server");
+}

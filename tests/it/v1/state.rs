@@ -82,6 +82,7 @@ async fn state_that_was_never_set_is_not_found() {
     }
 }
 
+/// S2S 18 we make no list that denies ourselves.
 #[tokio::test]
 async fn types_with_a_call_of_their_own_are_refused_and_the_call_is_named() {
     let server = server().await;
@@ -115,6 +116,7 @@ async fn types_with_a_call_of_their_own_are_refused_and_the_call_is_named() {
     assert_eq!(alice.timeline(&room).await, before);
 }
 
+/// S2S 18 we make no list that denies ourselves.
 #[tokio::test]
 async fn a_list_of_servers_that_keeps_ours_passes() {
     let server = server().await;

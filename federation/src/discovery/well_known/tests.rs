@@ -32,6 +32,7 @@ fn headers(headers: &[(http::HeaderName, &str)]) -> HeaderMap {
     headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap())).collect()
 }
 
+/// S2S 3 how long answers are kept.
 #[test]
 fn an_answer_is_believed_as_long_as_it_says_within_bounds() {
     let now = hands();
@@ -52,6 +53,7 @@ fn an_answer_is_believed_as_long_as_it_says_within_bounds() {
     }
 }
 
+/// S2S 3 how long answers are kept.
 #[tokio::test]
 async fn an_answer_is_asked_for_once_while_it_is_good() {
     let (well_known, hands, answers) = world(vec![delegated(3600), Told::Nothing]);
@@ -87,6 +89,7 @@ async fn an_old_answer_is_used_on_while_no_new_one_can_be_got_but_not_for_ever()
     assert_eq!(well_known.delegated("a.example").await, None);
 }
 
+/// S2S 3 how long answers are kept.
 #[tokio::test]
 async fn failures_are_asked_about_less_and_less_often() {
     let (well_known, hands, answers) = world(vec![Told::Failed; 50]);

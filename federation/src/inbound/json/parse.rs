@@ -244,6 +244,7 @@ fn python_float(text: &str) -> Option<Box<str>> {
 mod tests {
     use super::*;
 
+    /// S2S 5 the handler sees the value that was verified. S2S 6 parsed once.
     #[test]
     fn what_could_be_read_in_two_ways_is_not_read() {
         let cases: [(&[u8], ParseError); 22] = [

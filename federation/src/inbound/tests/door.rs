@@ -46,6 +46,7 @@ async fn the_table_and_the_schema_say_the_same() {
     }
 }
 
+/// S2S 2 unknown path 404.
 #[tokio::test]
 async fn unknown_paths_are_404_and_unknown_methods_405_on_every_prefix() {
     let world = World::new().await;
@@ -88,6 +89,7 @@ async fn unknown_paths_are_404_and_unknown_methods_405_on_every_prefix() {
     }
 }
 
+/// S2S 5 a missing. S2S 5 verified before anything is done.
 #[tokio::test]
 async fn every_signed_request_refuses_who_does_not_sign() {
     let world = World::new().await;
@@ -121,6 +123,7 @@ async fn every_signed_request_refuses_who_does_not_sign() {
     assert!(world.heard.lock().is_empty());
 }
 
+/// S2S 5 several headers. S2S 5 a missing.
 #[tokio::test]
 async fn only_a_good_signature_of_a_current_key_lets_in() {
     let world = World::new().await;
@@ -158,6 +161,7 @@ async fn only_a_good_signature_of_a_current_key_lets_in() {
     assert_eq!(world.local.calls().len(), 3);
 }
 
+/// S2S 5 origin and destination.
 #[tokio::test]
 async fn a_request_for_another_server_asks_for_no_keys() {
     let world = World::new().await;
@@ -167,6 +171,7 @@ async fn a_request_for_another_server_asks_for_no_keys() {
     assert_eq!(world.keys.0.load(Ordering::SeqCst), 0);
 }
 
+/// S2S 2 path parameters are decoded once.
 #[tokio::test]
 async fn the_target_is_verified_as_sent_and_decoded_once() {
     let world = World::new().await;
@@ -202,6 +207,7 @@ async fn the_policy_decides_before_keys_are_asked_for_and_changes_at_once() {
     assert_eq!(peer.get(&world, EVENT).await.status, 200);
 }
 
+/// S2S 2 errors and 429.
 #[tokio::test]
 async fn a_hostile_peer_exhausts_its_own_budget() {
     let few = Rate { per_second: 1, burst: 10 };
@@ -224,6 +230,8 @@ async fn a_hostile_peer_exhausts_its_own_budget() {
 }
 
 /// Hard cases 52 and 53.
+/// S2S 2 bodies are JSON objects. S2S 2 bodies are bounded before they are read whole.
+/// S2S 5 verified before anything is done.
 #[tokio::test]
 async fn bodies_that_are_not_json_too_large_or_compressed_are_refused() {
     let world = World::new().await;
@@ -248,6 +256,7 @@ async fn bodies_that_are_not_json_too_large_or_compressed_are_refused() {
 }
 
 /// Hard case 36: the signature is checked on what Python based servers write, the numbers stay out of events.
+/// S2S 5 the handler sees the value that was verified.
 #[tokio::test]
 async fn odd_numbers_do_not_break_the_signature() {
     let world = World::new().await;
@@ -268,6 +277,7 @@ async fn odd_numbers_do_not_break_the_signature() {
     }
 }
 
+/// S2S 5 origin and destination.
 #[test]
 fn the_destination_picks_the_tenant() {
     let of = |headers: &[(&'static str, &str)], target: &str| {
@@ -285,6 +295,7 @@ fn the_destination_picks_the_tenant() {
     assert_eq!(of(&[], "/"), None);
 }
 
+/// Hard case 63.
 #[tokio::test]
 async fn errors_never_repeat_what_was_sent() {
     let world = World::new().await;

@@ -90,6 +90,7 @@ async fn requests_that_two_parsers_could_read_differently_are_refused() {
     }
 }
 
+/// Hard case 60.
 #[tokio::test]
 async fn pipelined_requests_are_answered_in_order() {
     let world = World::new().await;

@@ -8,20 +8,22 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use ruma::{
-    EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName, OwnedServerSigningKeyId, RoomAliasId, RoomId,
-    RoomVersionId, ServerName, UserId, serde::Base64,
+    CanonicalJsonObject, EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName, OwnedServerSigningKeyId,
+    RoomAliasId, RoomId, RoomVersionId, ServerName, UserId, serde::Base64,
 };
 use serde_json::{Value, json, value::RawValue};
 use tokio::sync::Semaphore;
 
 use super::world::{Peer, US, us};
 use crate::{
-    BackOff, Pdu, PeerStore, Refusal, ServerKey, StorageUnavailable,
+    BackOff, KeyDocument, Pdu, PeerStore, Refusal, ServerKey, StorageUnavailable,
     inbound::authentication::{KeysUnavailable, RequestKeys},
+    key_document::key_document,
     local::{
-        Accepted, AliasAnswer, Directory, Gap, Handshakes, Invite, LocalRooms, Medium, StateBefore, Template,
-        ThumbnailSize, Wish,
+        Accepted, AliasAnswer, Child, Directory, Gap, Handshakes, Hierarchy, Invite, LocalRooms, Medium, Parent,
+        PublicRoom, PublicRooms, PublicSearch, StateBefore, Template, ThumbnailSize, Wish,
     },
+    our_keys::{RetiredKeys, SigningKeys},
 };
 
 /// Answers everything, and keeps in order what it was asked, as text.
@@ -140,6 +142,7 @@ impl LocalRooms for Fake {
         room_id: &RoomId,
         user_id: &UserId,
         event_id: &EventId,
+        _thread: Option<&EventId>,
         at: MilliSecondsSinceUnixEpoch,
     ) {
         self.note(origin, format!("read_receipt {room_id} {user_id} {event_id} {}", at.0));
@@ -173,7 +176,19 @@ impl Handshakes for Fake {
         verdict(room_id.as_str())?;
         let state = if wish == Wish::Leave { Vec::new() } else { vec![raw(&json!({ "of": "state" }))] };
         let auth_chain = if wish == Wish::Join { vec![raw(&json!({ "of": "auth_chain" }))] } else { Vec::new() };
-        Ok(Accepted { event, before: StateBefore { state, auth_chain }, servers: vec![us()] })
+        Ok(Accepted { event, before: StateBefore { state, auth_chain }, servers: vec![us()], members_omitted: false })
+    }
+
+    async fn accept_join_without_members(
+        &self,
+        origin: &ServerName,
+        room_id: &RoomId,
+        event_id: &EventId,
+        event: Pdu,
+    ) -> Result<Accepted, Refusal> {
+        self.note(origin, "without members".to_owned());
+        let accepted = self.accept_membership(origin, room_id, event_id, Wish::Join, event).await?;
+        Ok(Accepted { members_omitted: true, ..accepted })
     }
 
     async fn accept_invite(
@@ -207,6 +222,35 @@ impl Directory for Fake {
             .into())
     }
 
+    async fn public_rooms(&self, origin: &ServerName, search: PublicSearch) -> Result<PublicRooms, Refusal> {
+        let PublicSearch { text, room_types, since, rooms_max } = search;
+        self.note(origin, format!("public_rooms {text:?} {room_types:?} {since:?} {rooms_max}"));
+        Ok(PublicRooms { rooms: vec![public_room("!r:us.example")], next: Some("n".to_owned()), ..Default::default() })
+    }
+
+    async fn hierarchy(
+        &self,
+        origin: &ServerName,
+        room_id: &RoomId,
+        suggested_only: bool,
+    ) -> Result<Hierarchy, Refusal> {
+        self.note(origin, format!("hierarchy {room_id} {suggested_only}"));
+        verdict(room_id.as_str())?;
+        let child = |id: &str| Child {
+            room: public_room(id),
+            allowed: Vec::new(),
+            room_version: RoomVersionId::V12,
+            encryption: None,
+        };
+        let children_state = vec![raw(&json!({ "type": "m.space.child" }))];
+        let room = Parent { room: child(room_id.as_str()), children_state };
+        Ok(Hierarchy {
+            room,
+            children: vec![child("!c:us.example")],
+            hidden: vec!["!h:us.example".try_into().unwrap()],
+        })
+    }
+
     async fn has_user(&self, user_id: &UserId) -> Result<bool, StorageUnavailable> {
         Ok(user_id.localpart() == "ann")
     }
@@ -230,6 +274,21 @@ impl Directory for Fake {
     }
 }
 
+fn public_room(id: &str) -> PublicRoom {
+    PublicRoom {
+        room_id: id.try_into().unwrap(),
+        name: Some("Tents".to_owned()),
+        topic: None,
+        canonical_alias: None,
+        avatar_url: None,
+        joined: 2,
+        world_readable: false,
+        guest_can_join: false,
+        join_rule: Some("public".to_owned()),
+        room_type: None,
+    }
+}
+
 /// Keeps answers to transactions in memory.
 #[derive(Default)]
 pub(super) struct FakeStore(pub(super) Mutex<BTreeMap<(OwnedServerName, String), Box<RawValue>>>);
@@ -247,6 +306,14 @@ impl PeerStore for FakeStore {
         _: &ServerName,
         _: BTreeMap<OwnedServerSigningKeyId, ServerKey>,
     ) -> Result<(), StorageUnavailable> {
+        Ok(())
+    }
+
+    async fn key_document(&self, _: &ServerName) -> Result<Option<KeyDocument>, StorageUnavailable> {
+        Ok(None)
+    }
+
+    async fn keep_key_document(&self, _: &ServerName, _: KeyDocument) -> Result<(), StorageUnavailable> {
         Ok(())
     }
 
@@ -290,5 +357,14 @@ impl RequestKeys for FakeKeys {
         let known: OwnedServerSigningKeyId = "ed25519:1".try_into().unwrap();
         let key = Base64::new(Peer::new(origin.as_str()).key.public_key().to_vec());
         Ok(key_ids.contains(&known).then_some((known, key)).into_iter().collect())
+    }
+
+    async fn document(&self, server: &ServerName, _: MilliSecondsSinceUnixEpoch) -> Option<CanonicalJsonObject> {
+        if server.as_str().starts_with("away") {
+            return None;
+        }
+        let peer = Peer::new(server.as_str());
+        let keys = SigningKeys::one(peer.key);
+        Some(key_document(server, &keys, &RetiredKeys::default(), MilliSecondsSinceUnixEpoch(5_u32.into())).unwrap())
     }
 }

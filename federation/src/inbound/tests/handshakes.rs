@@ -20,6 +20,7 @@ fn but(event: &Value, pointer: &str, value: Value) -> Value {
 }
 
 /// Row `GET v1/make_join/{roomId}/{userId}`.
+/// S2S 9.2 make_join.
 #[tokio::test]
 async fn make_join_answers_a_template_or_the_refusals_of_its_row() {
     let world = World::new().await;
@@ -56,6 +57,7 @@ async fn make_join_answers_a_template_or_the_refusals_of_its_row() {
 }
 
 /// Rows `GET v1/make_leave/{roomId}/{userId}` and `GET v1/make_knock/{roomId}/{userId}`.
+/// S2S 9.2 make_leave.
 #[tokio::test]
 async fn make_leave_and_make_knock_answer_templates() {
     let world = World::new().await;
@@ -75,19 +77,26 @@ async fn make_leave_and_make_knock_answer_templates() {
 }
 
 /// Row `PUT v2/send_join/{roomId}/{eventId}`.
+/// S2S 9.2 send_join.
 #[tokio::test]
 async fn send_join_answers_the_state_before_and_the_event() {
     let world = World::new().await;
     let event = member("join");
-    let target = format!("{F}/v2/send_join/!r:x/$e?omit_members=true");
-    let answer = Peer::new("a.example").put(&world, &target, &event).await.ok();
-    let expected = json!({ "origin": "us.example", "event": event, "state": [{ "of": "state" }],
-        "auth_chain": [{ "of": "auth_chain" }], "members_omitted": false, "servers_in_room": ["us.example"] });
-    assert_eq!(answer, expected);
-    assert!(world.local.calls()[0].starts_with("a.example accept_membership !r:x $e Join {"));
+    for (query, members_omitted) in [("", false), ("?omit_members=false", false), ("?omit_members=true", true)] {
+        let target = format!("{F}/v2/send_join/!r:x/$e{query}");
+        let answer = Peer::new("a.example").put(&world, &target, &event).await.ok();
+        let expected = json!({ "origin": "us.example", "event": event, "state": [{ "of": "state" }],
+            "auth_chain": [{ "of": "auth_chain" }], "members_omitted": members_omitted,
+            "servers_in_room": ["us.example"] });
+        assert_eq!(answer, expected, "{query}");
+    }
+    let calls = world.local.calls();
+    assert!(calls[0].starts_with("a.example accept_membership !r:x $e Join {"));
+    assert_eq!((calls.len(), calls[2].as_str()), (4, "a.example without members"));
 }
 
 /// Rows `PUT v2/send_leave/{roomId}/{eventId}` and `PUT v1/send_knock/{roomId}/{eventId}`.
+/// S2S 9.2 send_leave.
 #[tokio::test]
 async fn send_leave_and_send_knock_are_answered() {
     let world = World::new().await;
@@ -142,6 +151,7 @@ async fn another_event_than_the_path_says_is_refused_at_every_door() {
 }
 
 /// Row `PUT v2/invite/{roomId}/{eventId}`; hard cases 2 and 43.
+/// S2S 9.2 invite.
 #[tokio::test]
 async fn an_invite_of_a_user_of_ours_comes_back_signed() {
     let world = World::new().await;

@@ -11,6 +11,7 @@ async fn get(world: &World, target: &str) -> super::world::Answer {
 }
 
 /// Row `GET v1/event/{eventId}`.
+/// S2S 9.1 event.
 #[tokio::test]
 async fn event_answers_one_event_in_the_form_of_a_transaction() {
     let world = World::new().await;
@@ -20,6 +21,7 @@ async fn event_answers_one_event_in_the_form_of_a_transaction() {
 }
 
 /// Rows `GET v1/state/{roomId}` and `GET v1/state_ids/{roomId}`.
+/// S2S 9.1 state. S2S 9.1 state_ids.
 #[tokio::test]
 async fn state_and_state_ids_answer_the_state_before_an_event() {
     let world = World::new().await;
@@ -43,6 +45,7 @@ async fn state_and_state_ids_answer_the_state_before_an_event() {
 }
 
 /// Row `GET v1/event_auth/{roomId}/{eventId}`.
+/// S2S 9.1 event_auth.
 #[tokio::test]
 async fn event_auth_answers_the_auth_chain() {
     let world = World::new().await;
@@ -52,6 +55,7 @@ async fn event_auth_answers_the_auth_chain() {
 }
 
 /// Row `GET v1/backfill/{roomId}`.
+/// S2S 9.1 backfill.
 #[tokio::test]
 async fn backfill_answers_events_within_bounds() {
     let world = World::new().await;
@@ -73,6 +77,7 @@ async fn backfill_answers_events_within_bounds() {
 }
 
 /// Row `POST v1/get_missing_events/{roomId}`.
+/// S2S 9.1 get_missing_events.
 #[tokio::test]
 async fn get_missing_events_answers_within_bounds() {
     let world = World::new().await;

@@ -38,6 +38,7 @@ async fn until(condition: impl Fn() -> bool) {
 }
 
 /// Row `PUT v1/send/{txnId}`: 200 with a result for each event, also when some are refused.
+/// S2S 9.1 send.
 #[tokio::test]
 async fn events_are_handed_on_by_room_in_order_and_each_has_its_result() {
     let world = World::new().await;
@@ -87,6 +88,7 @@ async fn events_that_cannot_be_are_left_out_and_their_neighbours_processed() {
     assert_eq!(world.local.calls().len(), 1);
 }
 
+/// S2S 5 the handler sees the value that was verified. S2S 6 no fractions.
 #[tokio::test]
 async fn minus_zero_is_zero_and_unsigned_is_taken_out() {
     let world = World::new().await;
@@ -96,6 +98,7 @@ async fn minus_zero_is_zero_and_unsigned_is_taken_out() {
     assert_eq!(world.local.calls(), [r#"a.example receive !r:x {"depth":0,"id":"$1","room_id":"!r:x"}"#]);
 }
 
+/// S2S 9.1 send.
 #[tokio::test]
 async fn more_than_50_events_or_100_pieces_of_news_are_400() {
     let world = World::new().await;
@@ -128,6 +131,7 @@ async fn the_origin_in_the_body_is_not_believed() {
 }
 
 /// Hard case 15 and the rows `m.typing` and `m.receipt` of section 10.
+/// S2S 10 m.typing. S2S 10 m.receipt.
 #[tokio::test]
 async fn news_of_the_origins_own_users_are_told() {
     let world = World::new().await;
@@ -146,6 +150,7 @@ async fn news_of_the_origins_own_users_are_told() {
     assert_eq!(world.local.calls(), expected);
 }
 
+/// S2S 5 every request may be repeated. S2S 9.1 send.
 #[tokio::test]
 async fn the_same_transaction_again_gets_the_stored_answer_and_does_nothing() {
     let world = World::new().await;
@@ -159,6 +164,7 @@ async fn the_same_transaction_again_gets_the_stored_answer_and_does_nothing() {
     assert_eq!(world.local.calls().len(), 2, "another origin's transaction of this id is another one");
 }
 
+/// S2S 9.1 send.
 #[tokio::test]
 async fn the_same_transaction_while_the_first_runs_joins_it() {
     let world = World::new().await;
@@ -191,6 +197,7 @@ async fn a_transaction_goes_on_when_its_sender_hangs_up() {
     assert_eq!(world.local.calls().len(), 1);
 }
 
+/// S2S 9.1 send.
 #[tokio::test]
 async fn an_origin_has_one_transaction_at_a_time_and_others_are_not_kept_waiting() {
     let world = World::new().await;
@@ -214,6 +221,7 @@ async fn an_origin_has_one_transaction_at_a_time_and_others_are_not_kept_waiting
 }
 
 /// Hard case 55: a room that takes long holds up neither other rooms nor news; rooms side by side are bounded.
+/// S2S 9.1 send.
 #[tokio::test]
 async fn slow_rooms_hold_up_neither_other_rooms_nor_news() {
     let world = World::new().await;
@@ -247,6 +255,7 @@ async fn a_server_that_cannot_look_now_asks_for_the_transaction_again() {
     assert_eq!(peer.put(&world, &path("u"), &panicking).await.ok(), json!({ "pdus": { "$2": {} } }));
 }
 
+/// S2S 11 the work for one event is bounded.
 #[tokio::test]
 async fn events_are_charged_to_their_origin() {
     let rate = Rate { per_second: 1, burst: 60 };

@@ -17,7 +17,15 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Edu {
     Typing { room_id: OwnedRoomId, user_id: OwnedUserId, is_typing: bool },
-    Receipt { room_id: OwnedRoomId, user_id: OwnedUserId, event_id: OwnedEventId, at: MilliSecondsSinceUnixEpoch },
+    Receipt { room_id: OwnedRoomId, user_id: OwnedUserId, read: Read },
+}
+
+/// How far somebody has read: in the room, or in the thread that hangs from an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Read {
+    event_id: OwnedEventId,
+    thread: Option<OwnedEventId>,
+    at: MilliSecondsSinceUnixEpoch,
 }
 
 /// The news of a transaction that can be used.
@@ -45,27 +53,29 @@ fn typing(content: &Object, origin: &ServerName) -> Option<Edu> {
     Some(Edu::Typing { room_id, user_id, is_typing: content.get("typing")?.as_bool()? })
 }
 
-/// Receipts of the whole room; those of a thread say nothing about the room. Private ones never travel between servers.
+/// Receipts of rooms and of threads. Private ones never travel between servers.
 fn receipts<'a>(content: &'a Object, origin: &'a ServerName) -> impl Iterator<Item = Edu> + 'a {
     let rooms = content
         .iter()
         .filter_map(|(room_id, of_room)| Some((RoomId::parse(room_id).ok()?, of_room.as_object()?.object("m.read")?)));
     rooms.flat_map(move |(room_id, of_users)| {
         of_users.iter().filter_map(move |(user_id, receipt)| {
-            let (event_id, at) = receipt_of(receipt.as_object()?)?;
-            Some(Edu::Receipt { room_id: room_id.clone(), user_id: user_of(user_id, origin)?, event_id, at })
+            let read = receipt_of(receipt.as_object()?)?;
+            Some(Edu::Receipt { room_id: room_id.clone(), user_id: user_of(user_id, origin)?, read })
         })
     })
 }
 
-fn receipt_of(receipt: &Object) -> Option<(OwnedEventId, MilliSecondsSinceUnixEpoch)> {
+fn receipt_of(receipt: &Object) -> Option<Read> {
     let data = receipt.object("data")?;
-    if data.get("thread_id").is_some_and(|thread_id| thread_id.as_text() != Some("main")) {
-        return None;
-    }
+    let thread = match data.get("thread_id").map(Json::as_text) {
+        // What is said outside of threads is said of the room.
+        None | Some(Some("main")) => None,
+        Some(thread_id) => Some(EventId::parse(thread_id?).ok()?),
+    };
     let at = UInt::try_from(data.get("ts")?.as_integer()?).ok()?;
     let event_id = EventId::parse(receipt.list("event_ids")?.first()?.as_text()?).ok()?;
-    Some((event_id, MilliSecondsSinceUnixEpoch(at)))
+    Some(Read { event_id, thread, at: MilliSecondsSinceUnixEpoch(at) })
 }
 
 fn user_of(user_id: &str, origin: &ServerName) -> Option<OwnedUserId> {
@@ -77,8 +87,8 @@ pub(super) async fn tell<L: Local>(local: &L, origin: &ServerName, edus: Vec<Edu
     for edu in edus {
         match edu {
             Edu::Typing { room_id, user_id, is_typing } => local.typing(origin, &room_id, &user_id, is_typing).await,
-            Edu::Receipt { room_id, user_id, event_id, at } => {
-                local.read_receipt(origin, &room_id, &user_id, &event_id, at).await;
+            Edu::Receipt { room_id, user_id, read: Read { event_id, thread, at } } => {
+                local.read_receipt(origin, &room_id, &user_id, &event_id, thread.as_deref(), at).await;
             }
         }
     }
@@ -106,6 +116,7 @@ mod tests {
         json!({ "edu_type": "m.receipt", "content": { "!r:a.example": { "m.read": { user: rest } } } })
     }
 
+    /// Hard case 15. S2S 10 the envelope.
     #[test]
     fn a_server_speaks_for_its_own_users_only() {
         let good = json!({ "event_ids": ["$e"], "data": { "ts": 5 } });
@@ -121,6 +132,7 @@ mod tests {
         assert_eq!(edus(&news), []);
     }
 
+    /// S2S 10 m.receipt.
     #[test]
     fn a_bad_receipt_drops_itself_only() {
         let bad = [
@@ -133,7 +145,8 @@ mod tests {
             json!({ "event_ids": ["$e"], "data": {} }),
             json!({ "event_ids": ["$e"], "data": { "ts": -5 } }),
             json!({ "event_ids": ["$e"], "data": { "ts": 5.5 } }),
-            json!({ "event_ids": ["$e"], "data": { "ts": 5, "thread_id": "$t" } }),
+            json!({ "event_ids": ["$e"], "data": { "ts": 5, "thread_id": "t" } }),
+            json!({ "event_ids": ["$e"], "data": { "ts": 5, "thread_id": 5 } }),
         ];
         for bad in bad {
             let users = json!({ "@bad:a.example": bad, "@good:a.example": {
@@ -145,6 +158,21 @@ mod tests {
         }
     }
 
+    /// S2S 10 the envelope.
+    #[test]
+    fn a_receipt_of_a_thread_names_the_event_it_hangs_from() {
+        for (thread_id, thread) in [(json!("$t"), Some("$t")), (json!("main"), None)] {
+            let news = json!([receipt(
+                "@u:a.example",
+                json!({ "event_ids": ["$e"], "data": { "ts": 5, "thread_id": thread_id } })
+            )]);
+            let read = edus(&news);
+            let [Edu::Receipt { read, .. }] = read.as_slice() else { panic!("{read:?}") };
+            assert_eq!(read.thread.as_ref().map(|thread| thread.as_str()), thread);
+        }
+    }
+
+    /// S2S 10 the envelope.
     #[test]
     fn unknown_and_misshapen_news_are_ignored() {
         let news = json!([5, null, [], {}, { "edu_type": "m.typing" }, { "edu_type": 5, "content": {} },
@@ -153,6 +181,7 @@ mod tests {
         assert_eq!(edus(&news), []);
     }
 
+    /// S2S 10 m.receipt.
     #[test]
     fn receipts_are_bounded() {
         let users: serde_json::Map<String, Value> = (0..TRANSACTION_RECEIPTS_MAX)

@@ -43,6 +43,13 @@ enum What<'a> {
         unread_count: u64,
         notify_count: u64,
     },
+    OtherRead {
+        room_id: &'a OwnedRoomId,
+        participant_id: &'a OwnedUserId,
+        event_id: &'a OwnedEventId,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        thread_id: Option<&'a OwnedEventId>,
+    },
     Typing {
         room_id: &'a OwnedRoomId,
         participants: &'a [OwnedUserId],
@@ -92,6 +99,9 @@ fn wire(kind: &FrameKind) -> (&'static str, What<'_>) {
         }
         FrameKind::ReadMarker { room_id, event_id, unread, notify } => {
             ("read_marker", What::ReadMarker { room_id, event_id, unread_count: *unread, notify_count: *notify })
+        }
+        FrameKind::OtherRead { room_id, user_id, event_id, thread } => {
+            ("read_marker", What::OtherRead { room_id, participant_id: user_id, event_id, thread_id: thread.as_ref() })
         }
         FrameKind::Typing { room_id, participants } => ("typing", What::Typing { room_id, participants }),
         FrameKind::Presence { room_id, user_id, joined_at } => {
