@@ -317,9 +317,14 @@ impl Making {
                 self.flow().await?;
                 continue;
             }
-            for (number, entry) in order::state(rows, stored.state_before).await?.into_iter().enumerate() {
-                let entry = rows.get(&EVENTS, &entry).await?.ok_or(ActionError::RoomNotFound)?;
-                let id = serde_json::to_string(&entry.event_id).map_err(ActionError::internal)?;
+            let mut ids = Vec::new();
+            for entry in order::state(rows, stored.state_before).await? {
+                ids.push(rows.get(&EVENTS, &entry).await?.ok_or(ActionError::RoomNotFound)?.event_id);
+            }
+            // In an order that does not depend on how this server came to know them.
+            ids.sort_unstable();
+            for (number, id) in ids.into_iter().enumerate() {
+                let id = serde_json::to_string(&id).map_err(ActionError::internal)?;
                 self.writer.write(if number == 0 { b"[" } else { b"," })?;
                 self.writer.write(id.as_bytes())?;
                 self.flow().await?;
