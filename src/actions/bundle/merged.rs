@@ -205,7 +205,17 @@ async fn take_in(
             Some(before) => {
                 let (event, refused) = checked.refused_by_itself();
                 let (event, peer, present) = (rules::Event::clone(&event), Some(peer.clone()), Present::Decides);
-                let arriving = Arriving { event, peer, refused, hidden: None, before, slot, staged: None, handed_in: false, present };
+                let arriving = Arriving {
+                    event,
+                    peer,
+                    refused,
+                    hidden: None,
+                    before,
+                    slot,
+                    staged: None,
+                    handed_in: false,
+                    present,
+                };
                 Coming::Placed(Box::new(arriving))
             }
         });
