@@ -15,12 +15,13 @@ use rules::{UnixMs, kind::RoomKind, permission::Act, power::Levels};
 use ruma::{OwnedEventId, OwnedServerName, OwnedUserId};
 use tokio::sync::mpsc;
 
+mod settings;
+
 use super::order::{self, Order};
 use crate::{
     actions::{
-        ActionError, Actions, Caller, NotificationMode,
+        ActionError, Actions, Caller,
         accounts::must_be_admin,
-        aliases,
         incoming::judging,
         lane::Room,
         rooms::{self, Opened},
@@ -29,17 +30,14 @@ use crate::{
         view::RoomView,
     },
     bundle::{
-        FORMAT, LOCAL, Local, MEDIA, Manifest, STATES, VERSION,
-        manifest::{
-            BundledMedium, BundledMember, BundledPersonal, Counts, VerifyKey, VerifyKeys, state_digest, time_text,
-        },
+        FORMAT, LOCAL, MEDIA, Manifest, STATES, VERSION,
+        manifest::{BundledMedium, BundledMember, Counts, VerifyKey, VerifyKeys, state_digest, time_text},
         write::{Kept, Writer},
     },
     storage::{
-        Arrival, Direction, Home, KeyRange, Limit,
-        keyspaces::{EVENTS, MEMBERS, PERSONAL, REDACTIONS, ROOM_MEDIA},
+        Arrival, Direction, KeyRange, Limit,
+        keyspaces::{EVENTS, REDACTIONS, ROOM_MEDIA},
         media::{self as stored_media, MediumInfo, Sha256},
-        room_settings::FederationMode,
     },
 };
 
@@ -334,67 +332,6 @@ impl Making {
         Ok(())
     }
 
-    async fn local(&self, rows: &Rows<'_>) -> Result<Local, ActionError> {
-        let (view, version) = (&self.view, self.view.basis.version);
-        let event = rows.state_event(&version, view.tip.state, rules::kind::ANNOUNCEMENT, "").await?;
-        let announcement = match event {
-            Some(event) if rows.get(&REDACTIONS, event.event_id()).await?.is_none() => {
-                let text = summary::content(&event);
-                text.get("announcement")
-                    .and_then(|text| text.as_str())
-                    .filter(|text| !text.is_empty())
-                    .map(str::to_owned)
-            }
-            _ => None,
-        };
-        let mut names = Vec::new();
-        if let Some(alias) = &view.summary.alias
-            && aliases::resolve(&self.actions, alias).await?.as_ref() == Some(&self.room.id)
-        {
-            names.push(alias.clone());
-        }
-        let federation = &view.settings.federation;
-        let federation_servers = match federation {
-            FederationMode::Listed(servers) => servers.clone(),
-            FederationMode::Open | FederationMode::Off => Vec::new(),
-        };
-        Ok(Local {
-            announcement,
-            aliases: names,
-            max_members: view.settings.max_members,
-            federation: Some(federation.as_str().to_owned()),
-            federation_servers,
-            personal: self.personal().await?,
-        })
-    }
-
-    async fn personal(&self) -> Result<Vec<BundledPersonal>, ActionError> {
-        let people: Vec<OwnedUserId> = match self.content.personal {
-            Whose::Nobodys => Vec::new(),
-            Whose::Own => vec![self.asked_by.clone()],
-            Whose::Everybodys => {
-                let members = rows::all(&self.room.store, &MEMBERS, &self.room.home, KeyRange::all()).await?;
-                members
-                    .into_iter()
-                    .map(|(user_id, _)| user_id)
-                    .filter(|user_id| self.actions.is_local(user_id))
-                    .collect()
-            }
-        };
-        let mut settings = Vec::new();
-        for participant_id in people {
-            let row = self.room.store.get(&PERSONAL, &Home::person(&participant_id), &self.room.id).await?;
-            let Some(row) = row else { continue };
-            settings.push(BundledPersonal {
-                participant_id,
-                read_event_id: row.read.map(|read| read.event_id),
-                notification_mode: row.notification_mode.map(|mode| word(mode).to_owned()),
-                pinned: row.pinned,
-            });
-        }
-        Ok(settings)
-    }
-
     /// The media that count in the room and that this server has, each once.
     async fn media(&mut self) -> Result<Vec<BundledMedium>, Stopped> {
         let rows = rows::all(&self.room.store, &ROOM_MEDIA, &self.room.home, KeyRange::all()).await?;
@@ -490,13 +427,4 @@ fn heads(view: &RoomView) -> Vec<OwnedEventId> {
     let mut heads: Vec<OwnedEventId> = view.tip.heads.iter().map(|head| head.event_id.clone()).collect();
     heads.sort_unstable();
     heads
-}
-
-fn word(mode: NotificationMode) -> &'static str {
-    match mode {
-        NotificationMode::All => "all",
-        NotificationMode::Mentions => "mentions",
-        NotificationMode::None => "none",
-        NotificationMode::Inherit => "inherit",
-    }
 }
