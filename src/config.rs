@@ -7,6 +7,7 @@
 //! * `federation`: the section `[federation]`.
 //! * `limits`: the section `[limits]`.
 //! * `media`: the section `[media]`.
+//! * `bundle`: the section `[bundle]`.
 //! * `tenant`: a `[[tenant]]`.
 //! * `network`: ranges of addresses.
 //! * `reading`: from text and environment to a [`Config`], with errors that name the line and the nearest known key.
@@ -18,6 +19,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+mod bundle;
 mod federation;
 mod limits;
 mod media;
@@ -26,6 +28,7 @@ mod reading;
 mod sections;
 mod tenant;
 
+pub use bundle::Bundle;
 pub use federation::{Federation, RoomMode, is_of_this_machine};
 pub use limits::Limits;
 pub use media::{Media, Secret};
@@ -52,6 +55,8 @@ pub struct Config {
     pub limits: Limits,
     /// Files that people upload.
     pub media: Media,
+    /// Rooms that come as files.
+    pub bundle: Bundle,
     /// What is written to stderr.
     pub log: Log,
     /// The servers that this process is: at least one.
@@ -68,6 +73,7 @@ impl Default for Config {
             cors: Cors::default(),
             limits: Limits::default(),
             media: Media::default(),
+            bundle: Bundle::default(),
             log: Log::default(),
             tenant: Vec::new(),
         }
@@ -108,6 +114,7 @@ impl Config {
         self.cors.check()?;
         self.limits.check()?;
         self.media.check()?;
+        self.bundle.check()?;
         self.log.targets()?;
         self.check_tenants()
     }
