@@ -4,6 +4,7 @@
 //! exist. May import: ruma (server names), serde, toml. Nothing of the server.
 //!
 //! * `sections`: the sections `[listen]`, `[accounts]`, `[cors]`, `[log]`.
+//! * `dialects`: the section `[dialects]`.
 //! * `federation`: the section `[federation]`.
 //! * `limits`: the section `[limits]`.
 //! * `media`: the section `[media]`.
@@ -18,6 +19,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+mod dialects;
 mod federation;
 mod limits;
 mod media;
@@ -26,6 +28,7 @@ mod reading;
 mod sections;
 mod tenant;
 
+pub use dialects::{Dialects, Mount, Ryos};
 pub use federation::{Federation, RoomMode, is_of_this_machine};
 pub use limits::Limits;
 pub use media::{Media, Secret};
@@ -52,6 +55,8 @@ pub struct Config {
     pub limits: Limits,
     /// Files that people upload.
     pub media: Media,
+    /// The APIs beside the native one.
+    pub dialects: Dialects,
     /// What is written to stderr.
     pub log: Log,
     /// The servers that this process is: at least one.
@@ -68,6 +73,7 @@ impl Default for Config {
             cors: Cors::default(),
             limits: Limits::default(),
             media: Media::default(),
+            dialects: Dialects::default(),
             log: Log::default(),
             tenant: Vec::new(),
         }
@@ -108,6 +114,7 @@ impl Config {
         self.cors.check()?;
         self.limits.check()?;
         self.media.check()?;
+        self.dialects.check()?;
         self.log.targets()?;
         self.check_tenants()
     }
