@@ -4,6 +4,7 @@
 
 use std::{
     collections::HashSet,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -24,6 +25,7 @@ pub mod append;
 pub mod audit;
 pub mod avatars;
 pub mod backfill;
+pub mod bundle;
 pub mod caller;
 pub mod capacity;
 pub mod chores;
@@ -144,6 +146,7 @@ pub struct Inner {
     staging: incoming::Staging,
     entering: remote_join::Runs,
     quotas: quotas::Quotas,
+    bundles: bundle::Bundles,
     remote_media: remote_media::RemoteMedia,
     history_pauses: backfill::Pauses,
     /// Which other servers this one has to do with.
@@ -219,6 +222,10 @@ pub struct Parts {
     pub signer: Signer,
     /// What this server's keys look like, those included that sign no more.
     pub own_keys: KeyRing,
+    /// The folder of uploads that are looked through before anything of them is kept.
+    pub spool: PathBuf,
+    /// How large a bundle may be.
+    pub bundle_limits: crate::bundle::Limits,
     /// The durable store.
     pub store: Store,
     /// The store of incognito rooms, in memory.
@@ -266,12 +273,14 @@ impl Actions {
             staging: incoming::Staging::default(),
             entering: remote_join::Runs::default(),
             quotas: quotas::Quotas::default(),
+            bundles: bundle::Bundles::default(),
             remote_media: remote_media::RemoteMedia::default(),
             history_pauses: backfill::Pauses::default(),
             policy: Policy::default(),
         }));
         purge::load(&actions).await?;
         peers::load_policy(&actions).await?;
+        bundle::clean(&actions).await?;
         chores::finish_all(&actions).await?;
         profile::finish_all(&actions).await?;
         remote_join::spool::clear_all(&actions).await?;

@@ -8,6 +8,7 @@
 //! * `federation`: the section `[federation]`.
 //! * `limits`: the section `[limits]`.
 //! * `media`: the section `[media]`.
+//! * `bundle`: the section `[bundle]`.
 //! * `tenant`: a `[[tenant]]`.
 //! * `network`: ranges of addresses.
 //! * `reading`: from text and environment to a [`Config`], with errors that name the line and the nearest known key.
@@ -19,6 +20,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+mod bundle;
 mod dialects;
 mod federation;
 mod limits;
@@ -28,6 +30,7 @@ mod reading;
 mod sections;
 mod tenant;
 
+pub use bundle::Bundle;
 pub use dialects::{Dialects, Mount, Ryos};
 pub use federation::{Federation, RoomMode, is_of_this_machine};
 pub use limits::Limits;
@@ -55,6 +58,8 @@ pub struct Config {
     pub limits: Limits,
     /// Files that people upload.
     pub media: Media,
+    /// Rooms that come as files.
+    pub bundle: Bundle,
     /// The APIs beside the native one.
     pub dialects: Dialects,
     /// What is written to stderr.
@@ -73,6 +78,7 @@ impl Default for Config {
             cors: Cors::default(),
             limits: Limits::default(),
             media: Media::default(),
+            bundle: Bundle::default(),
             dialects: Dialects::default(),
             log: Log::default(),
             tenant: Vec::new(),
@@ -114,6 +120,7 @@ impl Config {
         self.cors.check()?;
         self.limits.check()?;
         self.media.check()?;
+        self.bundle.check()?;
         self.dialects.check()?;
         self.log.targets()?;
         self.check_tenants()

@@ -458,6 +458,7 @@ pub async fn open_offline(config: &Config, tenant: &config::Tenant) -> Result<Of
     let folder = DataFolder::open(&config.data_dir)?;
     let common = Common::new(Arc::new(clock::System), Engines::rocks()?);
     let on_disk = folder.open_tenant(tenant, common.clock.now(), &*common.random)?;
-    let actions = common.open((settings(config, tenant), config.media.clone()), tenant, &on_disk).await?;
+    let actions =
+        common.open((settings(config, tenant), config.media.clone(), config.bundle), tenant, &on_disk).await?;
     Ok(Offline { actions, _folder: folder })
 }

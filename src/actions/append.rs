@@ -44,13 +44,15 @@ mod holes;
 mod owed;
 mod references;
 mod remote;
+mod several;
 mod store;
 mod template;
 
 pub use enter::{Entering, Telling, Told, enter, rank};
 pub use erase::{erase, leave};
 pub use held::{give_back, hold_back};
-pub use remote::{Arriving, Before, Remote, hand_in, outliers, remote, remote_for};
+pub use remote::{Arriving, Before, Present, Remote, hand_in, outliers, remote, remote_for};
+pub(super) use several::{Coming, found_hidden, set_settings, settle, several};
 pub use store::Slot;
 use store::Storing;
 
@@ -81,6 +83,12 @@ impl Writer {
     /// # Errors
     /// [`ActionError::Busy`] when the turn does not come; when storage cannot be read.
     pub async fn enter(actions: &Actions, room: &Arc<Room>) -> Result<Option<Self>, ActionError> {
+        let writer = Self::enter_even_hidden(actions, room).await?;
+        Ok(writer.filter(|_| !room.is_hidden()))
+    }
+
+    /// [`Writer::enter`], for whoever makes the room.
+    async fn enter_even_hidden(actions: &Actions, room: &Arc<Room>) -> Result<Option<Self>, ActionError> {
         let writer = Self::enter_even_purging(actions, room).await?;
         Ok(writer.filter(|_| !actions.is_purging(&room.id)))
     }
@@ -112,7 +120,7 @@ impl Writer {
     pub async fn begin(actions: &Actions, version: &Version, create: Event) -> Result<Option<Self>, ActionError> {
         let room = actions.room(create.room_id());
         let mut writer = Self::enter_any(actions, &room).await?;
-        if writer.working.view.is_some() || room.view().await?.is_some() {
+        if writer.working.view.is_some() || room.view_even_hidden().await?.is_some() {
             return Ok(None);
         }
         let create = Arc::new(create);

@@ -17,7 +17,7 @@ use ruma::{EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, RoomId, ServerName
 
 use super::{
     ActionError, Actions,
-    append::{self, Arriving, Before, Remote, Slot},
+    append::{self, Arriving, Before, Present, Remote, Slot},
     invites,
     members::membership,
     policy_servers::{self, Said},
@@ -282,7 +282,8 @@ async fn hand_in(
     let hidden = policy_servers::refusal(&said);
     let event = rules::Event::clone(if let Said::Fine(signed) = &said { signed } else { &event });
     let peer = Some(origin.to_owned());
-    let arriving = Arriving { event, peer, refused, hidden, before, slot, staged, handed_in: false };
+    let (handed_in, present) = (false, Present::Decides);
+    let arriving = Arriving { event, peer, refused, hidden, before, slot, staged, handed_in, present };
     let (outcome, durable) = append::hand_in(actions, &met.room, arriving, None).await?;
     if let Remote::Rejected(reason) | Remote::SoftFailed(reason) = &outcome {
         tracing::info!(room.id = %met.room.id, peer = %origin, "Event {event_id} of `{origin}` is not shown: {reason}");

@@ -310,7 +310,7 @@ async fn everybody_leaves(actions: &Actions, room: &Arc<Room>, report: &mut Repo
 /// # Errors
 /// When storage cannot be read or written.
 pub async fn remove_rows(actions: &Actions, room: &Room, pass: &mut Pass<'_>) -> Result<(), ActionError> {
-    let view = room.view().await?;
+    let view = room.view_even_hidden().await?;
     let is_direct = view.as_ref().is_some_and(|view| view.is_direct());
     people_forget(actions, room, is_direct, pass).await?;
     names_forget(room, pass).await?;

@@ -180,6 +180,7 @@ async fn send(
         slot: Slot::End,
         staged: None,
         handed_in: true,
+        present: append::Present::Decides,
     };
     match append::remote_for(actions, room, arriving, act).await? {
         Remote::Accepted | Remote::Known => Ok(()),

@@ -52,6 +52,7 @@ const DEEDS: &[(Method, &str, Deed)] = &[
     (Method::PUT, "/v1/workspaces/{workspace_id}/members/{participant_id}", Deed::Invite),
     (Method::POST, "/v1/media", Deed::Upload),
     (Method::PUT, "/v1/rooms/{room_id}/avatar", Deed::Upload),
+    (Method::POST, "/v1/rooms/import", Deed::Upload),
     (Method::POST, "/api/rooms", Deed::Room),
     (Method::DELETE, "/api/rooms/{id}", Deed::Message),
     (Method::POST, "/api/rooms/{id}/join", Deed::Join),
@@ -81,7 +82,7 @@ impl Deed {
 
 /// Its body may take as long as it goes on arriving, and so may its answer.
 pub(crate) fn is_upload(method: &Method, route: &str) -> bool {
-    route == "/v1/rooms/import" || Deed::of(method, route) == Some(Deed::Upload)
+    Deed::of(method, route) == Some(Deed::Upload)
 }
 
 #[cfg(test)]

@@ -138,7 +138,9 @@ fn status(kind: ErrorKind) -> StatusCode {
         | ErrorKind::FederationDisabled
         | ErrorKind::NameTaken
         | ErrorKind::IdempotencyMismatch => StatusCode::CONFLICT,
-        ErrorKind::TypeInvariant | ErrorKind::RequestInvalid => StatusCode::BAD_REQUEST,
+        ErrorKind::TypeInvariant | ErrorKind::ExportRefused | ErrorKind::ImportRefused | ErrorKind::RequestInvalid => {
+            StatusCode::BAD_REQUEST
+        }
         ErrorKind::InvalidToken | ErrorKind::ExpiredToken => StatusCode::UNAUTHORIZED,
         ErrorKind::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ErrorKind::ContentTooLarge => StatusCode::PAYLOAD_TOO_LARGE,

@@ -1,5 +1,6 @@
 //! Integration tests.
 
+mod bundle;
 mod cli;
 mod client;
 mod config;

@@ -40,6 +40,17 @@ pub struct Arriving {
     pub staged: Option<u64>,
     /// The peer handed it in for us to tell the others: the join, leave or knock of one of its people.
     pub handed_in: bool,
+    /// What the room says now is to it.
+    pub present: Present,
+}
+
+/// Whether what a room says now decides about an event (step 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Present {
+    /// It decides about what comes behind everything.
+    Decides,
+    /// The room is rebuilt: what it says now is what it said then.
+    WasAsked,
 }
 
 /// The state before an event.
@@ -63,6 +74,7 @@ impl From<Event> for Arriving {
             slot: Slot::End,
             staged: None,
             handed_in: false,
+            present: Present::Decides,
         }
     }
 }
@@ -116,7 +128,7 @@ pub async fn remote_for(
 pub async fn hand_in(
     actions: &Actions,
     room: &Arc<Room>,
-    mut arriving: Arriving,
+    arriving: Arriving,
     act: Option<Act<'_>>,
 ) -> Result<(Remote, Option<Pending>), ActionError> {
     let Some(mut writer) = Writer::enter(actions, room).await? else {
@@ -124,39 +136,14 @@ pub async fn hand_in(
         return if is_purged { Ok((Remote::Ignored, None)) } else { Err(ActionError::RoomNotFound) };
     };
     // Where an event of the past is shown is found by scanning, which sees only what is on disk.
-    if !writer.is_settled()
-        && (arriving.slot != Slot::End || !writer.children_of(arriving.event.event_id()).await?.is_empty())
-    {
+    if !writer.is_settled() && writer.looks_back(&arriving).await? {
         writer.commit().await?;
         writer = Writer::enter(actions, room).await?.ok_or(ActionError::RoomNotFound)?;
     }
-    if let Some(staged) = arriving.staged {
-        writer.commit_mut().delete(&STAGED, &staged);
+    let outcome = writer.arrive(arriving).await?;
+    if matches!(outcome, Remote::Missing(_)) {
+        return Ok((outcome, None));
     }
-    let former = writer.held(arriving.event.event_id()).await?;
-    // The beginning of a room is no news, even where it is known only as what others lean on.
-    let is_beginning =
-        former.is_some() && arriving.slot == Slot::End && *arriving.event.kind() == TimelineEventType::RoomCreate;
-    if is_beginning || former.as_ref().is_some_and(|(_, stored)| stored.standing.is_in_room()) {
-        let (_, durable) = writer.hand_over().await?;
-        return Ok((Remote::Known, Some(durable)));
-    }
-    let mut missing = writer.missing_parents(&arriving).await?;
-    if arriving.refused.is_none() {
-        arriving.refused = writer.leans_on_another_room(&arriving.event).await?;
-    }
-    let auth_events = match writer.auth_events(&arriving.event).await? {
-        _ if arriving.refused.is_some() => HashMap::new(),
-        Ok(events) => events,
-        Err(among_auth) => {
-            missing.extend(among_auth);
-            HashMap::new()
-        }
-    };
-    if !missing.is_empty() {
-        return Ok((Remote::Missing(missing), None));
-    }
-    let outcome = writer.take_in(arriving, &auth_events, former.map(|(arrival, _)| arrival)).await?;
     if let Some(act) = act.filter(|_| outcome == Remote::Accepted) {
         act.record(actions, writer.commit_mut());
     }
@@ -193,6 +180,41 @@ pub async fn outliers(
 type Held<T> = Result<T, Vec<OwnedEventId>>;
 
 impl Writer {
+    /// Where the event is shown depends on what is shown already.
+    pub(super) async fn looks_back(&self, arriving: &Arriving) -> Result<bool, ActionError> {
+        Ok(arriving.slot != Slot::End || !self.children_of(arriving.event.event_id()).await?.is_empty())
+    }
+
+    /// Stages what a peer's event makes of the room.
+    pub(super) async fn arrive(&mut self, mut arriving: Arriving) -> Result<Remote, ActionError> {
+        if let Some(staged) = arriving.staged {
+            self.commit.delete(&STAGED, &staged);
+        }
+        let former = self.held(arriving.event.event_id()).await?;
+        // The beginning of a room is no news, even where it is known only as what others lean on.
+        let is_beginning =
+            former.is_some() && arriving.slot == Slot::End && *arriving.event.kind() == TimelineEventType::RoomCreate;
+        if is_beginning || former.as_ref().is_some_and(|(_, stored)| stored.standing.is_in_room()) {
+            return Ok(Remote::Known);
+        }
+        let mut missing = self.missing_parents(&arriving).await?;
+        if arriving.refused.is_none() {
+            arriving.refused = self.leans_on_another_room(&arriving.event).await?;
+        }
+        let auth_events = match self.auth_events(&arriving.event).await? {
+            _ if arriving.refused.is_some() => HashMap::new(),
+            Ok(events) => events,
+            Err(among_auth) => {
+                missing.extend(among_auth);
+                HashMap::new()
+            }
+        };
+        if !missing.is_empty() {
+            return Ok(Remote::Missing(missing));
+        }
+        self.take_in(arriving, &auth_events, former.map(|(arrival, _)| arrival)).await
+    }
+
     /// The previous events that have to be held and are not. An outlier does not count: the state after it is not known.
     async fn missing_parents(&self, arriving: &Arriving) -> Result<Vec<OwnedEventId>, ActionError> {
         match arriving.before {
@@ -222,7 +244,10 @@ impl Writer {
         Ok(None)
     }
 
-    async fn auth_events(&self, event: &Event) -> Result<Held<HashMap<OwnedEventId, Arc<Event>>>, ActionError> {
+    pub(super) async fn auth_events(
+        &self,
+        event: &Event,
+    ) -> Result<Held<HashMap<OwnedEventId, Arc<Event>>>, ActionError> {
         let version = self.version()?;
         let (mut events, mut missing) = (HashMap::new(), Vec::new());
         for id in authorization::needed_auth_events(&version, event) {
@@ -242,7 +267,7 @@ impl Writer {
         former: Option<Arrival>,
     ) -> Result<Remote, ActionError> {
         let version = self.version()?;
-        let Arriving { event, peer, refused, hidden, before, slot, handed_in, .. } = arriving;
+        let Arriving { event, peer, refused, hidden, before, slot, handed_in, present, .. } = arriving;
         let sent_on = peer.clone().filter(|_| handed_in);
         let before = self.state_before(&event, before).await?;
         let rejected = match refused {
@@ -269,10 +294,11 @@ impl Writer {
         };
         let now = self.view()?.tip.state;
         // What stands before shown events, or before everything, is not judged by what the room says now.
-        let refusal = match hidden {
+        let refusal = match (hidden, present) {
             _ if slot != Slot::End => None,
-            Some(hidden) => Some(hidden),
-            None => self.refused(&version, &event, now).await?,
+            (Some(hidden), _) => Some(hidden),
+            (None, Present::Decides) => self.refused(&version, &event, now).await?,
+            (None, Present::WasAsked) => None,
         };
         if let Some(refusal) = refusal {
             let standing = EventStanding::SoftFailed { reason: refusal.reason().to_owned(), peer };
@@ -401,7 +427,7 @@ impl Writer {
         self.merged(&version, &states).await
     }
 
-    async fn now_in_force(&mut self, before: StateRoot, now: StateRoot) -> Result<(), ActionError> {
+    pub(super) async fn now_in_force(&mut self, before: StateRoot, now: StateRoot) -> Result<(), ActionError> {
         let version = self.version()?;
         for (key, arrival) in self.changed_entries(before, now).await? {
             let event = match arrival {

@@ -98,6 +98,7 @@ pub(super) async fn accept(
         slot: Slot::End,
         staged: None,
         handed_in: true,
+        present: append::Present::Decides,
     };
     match append::remote(actions, &met.room, arriving).await.map_err(failed)? {
         Remote::Accepted => {}

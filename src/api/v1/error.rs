@@ -76,6 +76,8 @@ fn code(kind: ProblemKind) -> &'static str {
         ErrorKind::RoomFrozen => "SW_ROOM_FROZEN",
         ErrorKind::RoomCapacity => "SW_ROOM_CAPACITY",
         ErrorKind::TypeInvariant => "SW_ROOM_TYPE_INVARIANT",
+        ErrorKind::ExportRefused => "SW_ROOM_EXPORT_REFUSED",
+        ErrorKind::ImportRefused => "SW_ROOM_IMPORT_REFUSED",
         ErrorKind::EventNotFound => "SW_EVENT_NOT_FOUND",
         ErrorKind::RedactForbidden => "SW_REDACT_FORBIDDEN",
         ErrorKind::WorkspaceNotFound => "SW_WORKSPACE_NOT_FOUND",

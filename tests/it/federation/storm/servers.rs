@@ -199,6 +199,8 @@ impl Machine {
                 remote: Bounds { medium_bytes_max: 1, cache_bytes_max: 1 },
             },
             own_keys,
+            spool: "/nowhere/spool".into(),
+            bundle_limits: yurt::bundle::Limits::default(),
         };
         (Actions::open(parts).await.unwrap(), life)
     }
