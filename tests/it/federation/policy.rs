@@ -10,7 +10,7 @@ use yurt::actions::{
     accounts::{self, NewAccount},
     append::Writer,
     creation::{self, NewRoom},
-    messages, timeline,
+    members, messages, room_state, timeline,
 };
 
 use super::{
@@ -190,6 +190,32 @@ async fn a_message_goes_out_with_the_signature_of_the_policy_server_or_not_at_al
     scene.set_policy(json!({})).await;
     scene.say("without").await.unwrap();
     assert_eq!(scene.bodies().await, ["hello", "without"]);
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn entries_of_the_state_redactions_and_invites_need_the_signature_as_well() {
+    let scene = Scene::new().await;
+    let room = scene.room_id.as_str();
+    let signs = |event: &Value| event["signatures"][scene.policy.name.as_str()]["ed25519:policy_server"].is_string();
+    let set = async |topic: &str| {
+        let content = json!({ "topic": topic, "body": topic });
+        let set = room_state::set(&scene.actions, &scene.alice, room, "m.room.topic", "", content).await;
+        set.map_err(|error| error.kind())
+    };
+    let topic = set("tents").await.unwrap();
+    assert!(signs(&scene.held(topic.as_str()).await));
+    assert_eq!(set("spam").await.unwrap_err(), ErrorKind::PeerRefused);
+    assert_eq!(set("tents").await.unwrap(), topic, "the other one was not set");
+    let said = scene.say("hello").await.unwrap();
+    let redaction = messages::redact(&scene.actions, &scene.alice, room, &said, None, None).await.unwrap();
+    assert!(signs(&scene.held(redaction.as_str()).await));
+    assert!(!scene.bodies().await.contains(&"hello".to_owned()));
+    // The other server does not take the invite. What it was shown is signed.
+    let target = scene.other.user("molly");
+    members::invite(&scene.actions, &scene.alice, room, &target, None).await.unwrap_err();
+    let shown = scene.other.seen().into_iter().find(|seen| seen.target.contains("/invite/")).unwrap();
+    assert!(signs(&shown.body["event"]), "{}", shown.body);
     scene.end().await;
 }
 
