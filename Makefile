@@ -31,7 +31,7 @@ API_TEST ?=
 # Which benches.
 BENCHES ?= --workspace
 
-TARGETS ?= config feed ids key_answers pdus requests rows send_join_answers transactions well_known_answers x_matrix
+TARGETS ?= bundle config feed ids key_answers pdus requests rows send_join_answers transactions well_known_answers x_matrix
 FUZZ_SECONDS ?= 60
 
 # Yurt has no unsafe code, so that no sanitizer could find more than the targets' own checks do.

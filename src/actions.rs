@@ -4,6 +4,7 @@
 
 use std::{
     collections::HashSet,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -24,6 +25,7 @@ pub mod append;
 pub mod audit;
 pub mod avatars;
 pub mod backfill;
+pub mod bundle;
 pub mod caller;
 pub mod capacity;
 pub mod chores;
@@ -74,6 +76,7 @@ pub mod room_passwords;
 pub mod room_state;
 pub mod rooms;
 pub mod rows;
+pub mod ryos_rooms;
 pub mod server_acl;
 pub mod sessions;
 pub mod settings;
@@ -84,6 +87,7 @@ pub mod texts;
 pub mod timeline;
 pub mod typing;
 pub mod view;
+pub mod visitors;
 pub mod workspaces;
 
 pub use caller::Caller;
@@ -97,7 +101,7 @@ pub use crate::storage::{
     admin::{AppToken, AuditRow, JobKind, JobState, RegistrationToken},
     members::{Mute, NotificationMode, Silence},
     peers::PolicyMode,
-    room_settings::FederationMode,
+    room_settings::{FederationMode, MadeThrough},
 };
 
 use crate::{
@@ -133,6 +137,7 @@ pub struct Inner {
     ids: AtomicU64,
     live: stream::Live,
     typing: typing::Typing,
+    seen: presence::Seen,
     network: peers::Network,
     /// What other servers are still to be told.
     pub outgoing: Arc<outgoing::Outgoing>,
@@ -141,6 +146,7 @@ pub struct Inner {
     staging: incoming::Staging,
     entering: remote_join::Runs,
     quotas: quotas::Quotas,
+    bundles: bundle::Bundles,
     remote_media: remote_media::RemoteMedia,
     history_pauses: backfill::Pauses,
     /// Which other servers this one has to do with.
@@ -162,6 +168,8 @@ pub struct Settings {
     pub token_lifetime_ms: Option<u64>,
     /// Local parts of aliases that only admins may take.
     pub reserved_aliases: Vec<String>,
+    /// What holds only of other APIs than the native one.
+    pub dialects: Dialects,
     /// Which other servers may take part in a new room.
     pub room_federation: FederationMode,
     /// Events that are sent to, and taken from, a server that may take part in a room again. Of more, only the last ones.
@@ -169,6 +177,13 @@ pub struct Settings {
     /// Rows of the feed that another server may be behind. One that is further behind gets only the newest event of each room, and asks for what is before
     /// that. Source: <https://spec.matrix.org/v1.19/server-server-api/#transactions>
     pub behind_rows_max: u64,
+}
+
+/// What the configuration sets for the APIs beside the native one.
+#[derive(Clone, Debug, Default)]
+pub struct Dialects {
+    /// Local names of those who may make and remove public rooms through `/api/rooms`, beside the admins.
+    pub ryos_admins: Vec<String>,
 }
 
 /// Who may register.
@@ -207,6 +222,10 @@ pub struct Parts {
     pub signer: Signer,
     /// What this server's keys look like, those included that sign no more.
     pub own_keys: KeyRing,
+    /// The folder of uploads that are looked through before anything of them is kept.
+    pub spool: PathBuf,
+    /// How large a bundle may be.
+    pub bundle_limits: crate::bundle::Limits,
     /// The durable store.
     pub store: Store,
     /// The store of incognito rooms, in memory.
@@ -246,6 +265,7 @@ impl Actions {
             ids: AtomicU64::new(0),
             live,
             typing: typing::Typing::default(),
+            seen: presence::Seen::default(),
             network: peers::Network::default(),
             outgoing: Arc::default(),
             server_acls: server_acl::ServerAcls::default(),
@@ -253,12 +273,14 @@ impl Actions {
             staging: incoming::Staging::default(),
             entering: remote_join::Runs::default(),
             quotas: quotas::Quotas::default(),
+            bundles: bundle::Bundles::default(),
             remote_media: remote_media::RemoteMedia::default(),
             history_pauses: backfill::Pauses::default(),
             policy: Policy::default(),
         }));
         purge::load(&actions).await?;
         peers::load_policy(&actions).await?;
+        bundle::clean(&actions).await?;
         chores::finish_all(&actions).await?;
         profile::finish_all(&actions).await?;
         remote_join::spool::clear_all(&actions).await?;

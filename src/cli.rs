@@ -16,6 +16,8 @@ use yurt::{
 };
 
 mod account;
+mod asking;
+mod bundle;
 mod key;
 mod serve;
 
@@ -43,6 +45,9 @@ enum Task {
     /// Show and replace the keys that the server signs with.
     #[command(subcommand)]
     Key(key::Task),
+    /// Move rooms as files that prove themselves.
+    #[command(subcommand)]
+    Bundle(bundle::Task),
     /// Work on the configuration.
     #[command(subcommand)]
     Config(ConfigTask),
@@ -56,13 +61,18 @@ enum ConfigTask {
 
 /// Does what the arguments ask for.
 pub(crate) async fn run(arguments: Arguments) -> Result<(), CliError> {
+    if let Task::Bundle(bundle::Task::Alone(task)) = arguments.task {
+        return bundle::run_alone(task);
+    }
     let config = Config::load(&arguments.config, environment()?)?;
     let tenant = find_tenant(&config, arguments.tenant.as_deref())?;
     match arguments.task {
         Task::Serve => serve::run(config).await,
         Task::Account(task) => account::run(task, &config, &tenant).await,
+        Task::Bundle(task) => bundle::run(task, &config, &tenant).await,
         Task::Key(task) => key::run(task, &config, &tenant),
         Task::Config(ConfigTask::Check) => {
+            yurt::api::check(&config).map_err(ServerError::from)?;
             let names: Vec<_> = config.tenant.iter().map(|tenant| tenant.server_name.as_str()).collect();
             say(&format!("{} holds. Servers: {}", arguments.config.display(), names.join(", ")))
         }
@@ -86,6 +96,8 @@ pub(crate) enum CliError {
     Silent(io::Error),
     #[error("a process has the data folder `{}` but does not answer: it is starting, stopping or stuck; try again", .0.display())]
     Stuck(PathBuf),
+    #[error(transparent)]
+    Bundle(#[from] yurt::bundle::Fault),
     #[error("{0}")]
     Refused(String),
     #[error("{0}")]
@@ -98,6 +110,7 @@ impl CliError {
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Misused(_) => ExitCode::from(2),
+            Self::Bundle(fault) if fault.is_unreadable => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }
     }

@@ -4,9 +4,11 @@
 //! exist. May import: ruma (server names), serde, toml. Nothing of the server.
 //!
 //! * `sections`: the sections `[listen]`, `[accounts]`, `[cors]`, `[log]`.
+//! * `dialects`: the section `[dialects]`.
 //! * `federation`: the section `[federation]`.
 //! * `limits`: the section `[limits]`.
 //! * `media`: the section `[media]`.
+//! * `bundle`: the section `[bundle]`.
 //! * `tenant`: a `[[tenant]]`.
 //! * `network`: ranges of addresses.
 //! * `reading`: from text and environment to a [`Config`], with errors that name the line and the nearest known key.
@@ -18,6 +20,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+mod bundle;
+mod dialects;
 mod federation;
 mod limits;
 mod media;
@@ -26,6 +30,8 @@ mod reading;
 mod sections;
 mod tenant;
 
+pub use bundle::Bundle;
+pub use dialects::{Dialects, Mount, Ryos};
 pub use federation::{Federation, RoomMode, is_of_this_machine};
 pub use limits::Limits;
 pub use media::{Media, Secret};
@@ -52,6 +58,10 @@ pub struct Config {
     pub limits: Limits,
     /// Files that people upload.
     pub media: Media,
+    /// Rooms that come as files.
+    pub bundle: Bundle,
+    /// The APIs beside the native one.
+    pub dialects: Dialects,
     /// What is written to stderr.
     pub log: Log,
     /// The servers that this process is: at least one.
@@ -68,6 +78,8 @@ impl Default for Config {
             cors: Cors::default(),
             limits: Limits::default(),
             media: Media::default(),
+            bundle: Bundle::default(),
+            dialects: Dialects::default(),
             log: Log::default(),
             tenant: Vec::new(),
         }
@@ -108,6 +120,8 @@ impl Config {
         self.cors.check()?;
         self.limits.check()?;
         self.media.check()?;
+        self.bundle.check()?;
+        self.dialects.check()?;
         self.log.targets()?;
         self.check_tenants()
     }

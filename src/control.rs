@@ -85,6 +85,33 @@ pub enum Command {
         /// How many to pass over.
         offset: usize,
     },
+    /// Writes a room into a file.
+    ExportBundle {
+        /// The room's id or alias.
+        room: String,
+        /// The file, from the root. It must not be there.
+        out: PathBuf,
+        /// The media come along.
+        media: bool,
+        /// What everybody has set for themselves comes along.
+        personal: bool,
+    },
+    /// Takes a room in from a file.
+    ImportBundle {
+        /// The file, from the root.
+        file: PathBuf,
+        /// In whose name: local part or full id.
+        by: String,
+        /// Only say what would become of it.
+        dry_run: bool,
+        /// Believe the keys in the bundle where their servers cannot be asked.
+        accept_bundle_keys: bool,
+    },
+    /// How far long work is.
+    Job {
+        /// Its id.
+        id: String,
+    },
 }
 
 /// What a command came to.
@@ -110,11 +137,33 @@ pub enum Answer {
         /// Where the next page begins; none: there is none.
         next: Option<usize>,
     },
+    /// The work goes on as a job.
+    Begun {
+        /// Its id.
+        job_id: String,
+    },
+    /// How far long work is.
+    Job(JobLine),
     /// Not done.
     Refused {
         /// Why, and what to do instead.
         message: String,
     },
+}
+
+/// Long work as the command line follows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobLine {
+    /// Steps done.
+    pub done: u64,
+    /// Steps in all, once that is known.
+    pub total: Option<u64>,
+    /// Nothing will happen any more.
+    pub is_over: bool,
+    /// What was done, as JSON.
+    pub result: Option<String>,
+    /// Why it failed.
+    pub error: Option<String>,
 }
 
 /// One account as the command line lists it.

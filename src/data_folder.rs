@@ -1,7 +1,8 @@
 //! The data folder: whose it is, and that one process uses it at a time.
 //!
 //! `lock` is held while a process uses the folder; `control.sock` belongs to `control`; `tenants/NAME/` is a tenant: its keys
-//! (see `keys`), the `server_name` it had at its first start, its database in `db/`, and its media in `media/`.
+//! (see `keys`), the `server_name` it had at its first start, its database in `db/`, its media in `media/`, and bundles
+//! that are being taken in, in `spool/`.
 //! May import: `config` (a tenant), `clock`, `random`, the keys of `federation`.
 
 use std::{
@@ -60,7 +61,13 @@ impl DataFolder {
         remember_server_name(&path, tenant)?;
         let on_disk = KeysOnDisk::of(&self.path, tenant);
         let (keys, retired) = on_disk.take_up(now, random)?;
-        Ok(TenantFolder { database: path.join(DATABASE), media: path.join(MEDIA), keys, retired })
+        Ok(TenantFolder {
+            database: path.join(DATABASE),
+            media: path.join(MEDIA),
+            spool: path.join(SPOOL),
+            keys,
+            retired,
+        })
     }
 }
 
@@ -70,6 +77,9 @@ const DATABASE: &str = "db";
 /// The folder of a tenant's media, within the tenant's own.
 const MEDIA: &str = "media";
 
+/// The folder of uploads that are looked through before anything of them is kept, within the tenant's own.
+const SPOOL: &str = "spool";
+
 /// A tenant's part of the data folder.
 #[derive(Debug)]
 pub struct TenantFolder {
@@ -77,6 +87,8 @@ pub struct TenantFolder {
     pub database: PathBuf,
     /// The folder of its media. It is made when they are opened.
     pub media: PathBuf,
+    /// The folder of its uploads under way. It is made when it is needed.
+    pub spool: PathBuf,
     /// The keys that it signs with.
     pub keys: SigningKeys,
     /// The keys that it signed with once.

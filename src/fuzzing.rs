@@ -20,6 +20,7 @@ use std::sync::Arc;
 use crate::{
     actions::sessions,
     api::time,
+    bundle::{self, Archive, Limits, manifest},
     config::{Config, Network},
     storage::{Place, Position, changes, keyspaces},
 };
@@ -28,8 +29,8 @@ use crate::{
 pub type Target = fn(&[u8]);
 
 /// All of them, by the name of their fuzz target and of the folder of their seeds.
-pub const TARGETS: [(&str, Target); 5] =
-    [("config", config), ("feed", feed), ("ids", ids), ("pdus", pdus), ("rows", rows)];
+pub const TARGETS: [(&str, Target); 6] =
+    [("bundle", bundle), ("config", config), ("feed", feed), ("ids", ids), ("pdus", pdus), ("rows", rows)];
 
 /// Texts that callers and configuration hand us: what is read is written as it was.
 pub fn ids(bytes: &[u8]) {
@@ -50,6 +51,22 @@ pub fn ids(bytes: &[u8]) {
     if let Some(tenant) = sessions::tenant_of(text) {
         assert!(text.contains(tenant));
     }
+}
+
+/// A bundle that anybody may have made: of what holds, everything is as its manifest says.
+pub fn bundle(bytes: &[u8]) {
+    let limits = Limits { entries_max: 100, ratio_max: 50, bytes_max: 1024 * 1024 };
+    let Ok(archive) = Archive::in_memory(bytes.to_vec().into(), limits) else { return };
+    let Ok(signed) = archive.manifest() else { return };
+    let Ok(keys) = manifest::ring(&signed.manifest.verify_keys) else { return };
+    let Ok(verified) = bundle::verify(&archive, &keys, &std::env::temp_dir(), &mut |_| Ok(())) else { return };
+    assert_eq!(verified.events, signed.manifest.counts.events);
+    let mut walked = 0;
+    let again = bundle::events::walk(&archive, &verified.manifest, |_| {
+        walked += 1;
+        Ok(())
+    });
+    assert_eq!((again, walked), (Ok(()), verified.events));
 }
 
 /// A configuration, after the first line: that one is an environment variable and its text.

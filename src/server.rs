@@ -244,6 +244,7 @@ pub async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Running, Ser
 /// As [`start`].
 pub async fn start_on(config: Config, clock: Arc<dyn Clock>, engines: Engines) -> Result<Running, ServerError> {
     config.check()?;
+    api::check(&config)?;
     // Who makes a TLS connection without saying with what takes this; somebody else in the process may have chosen before.
     rustls::crypto::ring::default_provider().install_default().ok();
     let certificate =
@@ -457,6 +458,7 @@ pub async fn open_offline(config: &Config, tenant: &config::Tenant) -> Result<Of
     let folder = DataFolder::open(&config.data_dir)?;
     let common = Common::new(Arc::new(clock::System), Engines::rocks()?);
     let on_disk = folder.open_tenant(tenant, common.clock.now(), &*common.random)?;
-    let actions = common.open((settings(config, tenant), config.media.clone()), tenant, &on_disk).await?;
+    let actions =
+        common.open((settings(config, tenant), config.media.clone(), config.bundle), tenant, &on_disk).await?;
     Ok(Offline { actions, _folder: folder })
 }

@@ -86,6 +86,12 @@ impl KeyRing {
         ring
     }
 
+    /// The key, whenever it counts.
+    #[must_use]
+    pub fn get(&self, server: &ServerName, key_id: &str) -> Option<&Key> {
+        self.servers.get(server)?.get(key_id)
+    }
+
     /// Adds all keys of another ring.
     pub fn extend(&mut self, other: Self) {
         for (server, keys) in other.servers {

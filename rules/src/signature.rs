@@ -220,6 +220,31 @@ pub fn verify_also(
     verify_server(pdu, server, keys, version, &bytes)
 }
 
+/// Checks a server's signature over an object that is no event, such as [`Signer::sign_json`] makes. Its keys count whatever their time.
+///
+/// # Errors
+/// The server did not sign, none of its keys is known, or a signature by a known key is wrong.
+pub fn verify_json(object: &CanonicalJsonObject, server: &ServerName, keys: &KeyRing) -> Result<(), BadSignature> {
+    let bytes = canonical::to_string_without(object, &["signatures", "unsigned"]);
+    let all = object.get("signatures").and_then(CanonicalJsonValue::as_object);
+    let own = all.and_then(|all| all.get(server.as_str())).and_then(CanonicalJsonValue::as_object);
+    let own = own.filter(|own| !own.is_empty()).ok_or_else(|| BadSignature::Missing(server.to_owned()))?;
+    let mut has_right = false;
+    for (key_id, signature) in own {
+        let Some(key) = keys.get(server, key_id) else { continue };
+        let key = VerifyingKey::from_bytes(&key.public).map_err(|_opaque| BadSignature::Wrong(server.to_owned()))?;
+        check_signature(&key, signature, &bytes).ok_or_else(|| BadSignature::Wrong(server.to_owned()))?;
+        has_right = true;
+    }
+    if has_right { Ok(()) } else { Err(BadSignature::UnknownKey(server.to_owned())) }
+}
+
+/// The signature in this text is that of the key; none: it is not.
+fn check_signature(key: &VerifyingKey, signature: &CanonicalJsonValue, bytes: &str) -> Option<()> {
+    let signature = Base64::<Standard>::parse(signature.as_str()?).ok()?;
+    key.verify(bytes.as_bytes(), &Signature::from_slice(signature.as_bytes()).ok()?).ok()
+}
+
 fn verify_server(
     pdu: &WellFormedPdu,
     server: &OwnedServerName,
@@ -235,12 +260,7 @@ fn verify_server(
             Lookup::Unknown => has_unknown = true,
             Lookup::Unusable => {}
             Lookup::Valid(key) => {
-                let signature = signature
-                    .as_str()
-                    .and_then(|text| Base64::<Standard>::parse(text).ok())
-                    .and_then(|bytes| Signature::from_slice(bytes.as_bytes()).ok())
-                    .ok_or_else(|| BadSignature::Wrong(server.clone()))?;
-                key.verify(bytes.as_bytes(), &signature).map_err(|_opaque| BadSignature::Wrong(server.clone()))?;
+                check_signature(&key, signature, bytes).ok_or_else(|| BadSignature::Wrong(server.clone()))?;
                 has_right = true;
             }
         }

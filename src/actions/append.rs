@@ -39,6 +39,7 @@ use crate::storage::{
 };
 
 mod effects;
+mod ending;
 mod enter;
 mod erase;
 mod held;
@@ -47,13 +48,15 @@ mod judging;
 mod owed;
 mod references;
 mod remote;
+mod several;
 mod store;
 mod template;
 
 pub use enter::{Entering, Telling, Told, enter, rank};
 pub use erase::{erase, leave};
 pub use held::{give_back, hold_back};
-pub use remote::{Arriving, Before, Remote, hand_in, outliers, remote, remote_for};
+pub use remote::{Arriving, Before, Present, Remote, hand_in, outliers, remote, remote_for};
+pub(super) use several::{Coming, found_hidden, set_settings, settle, several};
 pub use store::Slot;
 use store::Storing;
 
@@ -75,6 +78,8 @@ pub struct Writer {
     owed_from: Option<u64>,
     /// The event that was staged last is for a server that is not in the room.
     tells_outsider: bool,
+    /// Who leaves the room as the last but one: it is removed.
+    ends_with: Option<OwnedUserId>,
 }
 
 impl Writer {
@@ -83,6 +88,12 @@ impl Writer {
     /// # Errors
     /// [`ActionError::Busy`] when the turn does not come; when storage cannot be read.
     pub async fn enter(actions: &Actions, room: &Arc<Room>) -> Result<Option<Self>, ActionError> {
+        let writer = Self::enter_even_hidden(actions, room).await?;
+        Ok(writer.filter(|_| !room.is_hidden()))
+    }
+
+    /// [`Writer::enter`], for whoever makes the room.
+    async fn enter_even_hidden(actions: &Actions, room: &Arc<Room>) -> Result<Option<Self>, ActionError> {
         let writer = Self::enter_even_purging(actions, room).await?;
         Ok(writer.filter(|_| !actions.is_purging(&room.id)))
     }
@@ -104,6 +115,7 @@ impl Writer {
             last_place: None,
             owed_from: None,
             tells_outsider: false,
+            ends_with: None,
         })
     }
 
@@ -114,7 +126,7 @@ impl Writer {
     pub async fn begin(actions: &Actions, version: &Version, create: Event) -> Result<Option<Self>, ActionError> {
         let room = actions.room(create.room_id());
         let mut writer = Self::enter_any(actions, &room).await?;
-        if writer.working.view.is_some() || room.view().await?.is_some() {
+        if writer.working.view.is_some() || room.view_even_hidden().await?.is_some() {
             return Ok(None);
         }
         let create = Arc::new(create);
@@ -383,6 +395,7 @@ impl Writer {
 
     /// [`Writer::commit`] without the wait: nobody is told of it before the answer is there.
     async fn hand_over(mut self) -> Result<(Arc<RoomView>, Pending), ActionError> {
+        self.promise_end().await?;
         let permit = self.room.store.reserve().await?;
         let view = self.seal()?;
         self.tell_senders();

@@ -32,6 +32,7 @@ mod taking;
 pub use pauses::{Pauses, READER_WAIT_MAX};
 pub(super) use pauses::{for_reader, is_due, next_try};
 use taking::fill_one;
+pub(super) use taking::is_oldest;
 
 /// Events that one call may ask for.
 pub const EVENTS_MAX: usize = 1_000;

@@ -26,7 +26,7 @@ use crate::storage::{
     accounts::Reservation,
     chores::Chore,
     keyspaces::CHORES,
-    room_settings::{FederationMode, RoomSettings},
+    room_settings::{FederationMode, MadeThrough, RoomSettings},
 };
 
 /// People that one call may invite: the whole room is one commit.
@@ -53,6 +53,8 @@ pub struct NewRoom {
     pub is_incognito: bool,
     /// Who is invited at once.
     pub invite: Vec<OwnedUserId>,
+    /// People of this server who are brought in at once.
+    pub members: Vec<OwnedUserId>,
     /// A word that lets people of this server in.
     pub password: Option<String>,
     /// Joined members at most.
@@ -63,6 +65,10 @@ pub struct NewRoom {
     pub version: Option<String>,
     /// Its picture, as an `mxc://` address.
     pub avatar_url: Option<String>,
+    /// It is removed as soon as somebody leaves and at most one member remains.
+    pub is_transient: bool,
+    /// Which API it is made through.
+    pub made_through: MadeThrough,
 }
 
 /// A room, ready to be written.
@@ -75,6 +81,8 @@ pub(super) struct Plan {
     pub(super) avatar_url: Option<String>,
     pub(super) workspace_id: Option<OwnedRoomId>,
     pub(super) invite: Vec<OwnedUserId>,
+    /// People of this server who are invited and joined at once.
+    pub(super) members: Vec<OwnedUserId>,
     /// The other one of a direct message: invited, and joined at once when local.
     pub(super) partner: Option<OwnedUserId>,
     pub(super) settings: RoomSettings,
@@ -93,6 +101,7 @@ impl Plan {
             avatar_url: None,
             workspace_id: None,
             invite: Vec::new(),
+            members: Vec::new(),
             partner: None,
             settings: RoomSettings::default(),
         })
@@ -197,8 +206,15 @@ async fn plan(actions: &Actions, caller: &Caller, new: NewRoom) -> Result<Plan, 
         Some(false) => FederationMode::Off,
         None => actions.settings.room_federation.clone(),
     };
-    plan.settings = RoomSettings { max_members: new.max_members, federation, password_hash: None };
-    plan.invite = invited(actions, caller, new.invite).await?;
+    plan.settings = RoomSettings {
+        max_members: new.max_members,
+        federation,
+        password_hash: None,
+        made_through: new.made_through,
+        is_transient: new.is_transient,
+    };
+    plan.invite = people(actions, caller, "invite", new.invite).await?;
+    plan.members = members(actions, caller, &plan, new.members).await?;
     if plan.settings.federation == FederationMode::Off && plan.invite.iter().any(|user_id| !actions.is_local(user_id)) {
         let message = "without `federate: true` this server keeps the room to itself; invite local people only";
         return Err(ActionError::FederationDisabled(message.to_owned()));
@@ -245,28 +261,48 @@ fn check_kind(actions: &Actions, plan: &Plan, new: &NewRoom) -> Result<(), Actio
             "an incognito room never leaves this server; invite local people only",
         ));
     }
+    if new.is_transient {
+        return Err(ActionError::type_invariant("an incognito room ends with its creator; leave `transient` out"));
+    }
     if new.avatar_url.is_some() {
         return Err(ActionError::type_invariant("an incognito room refers to no media; leave `avatar_url` out"));
     }
     Ok(())
 }
 
-/// The people to invite, each once, all of them existing.
-async fn invited(
+/// The people to bring in at once: as [`people`], all of this server, as many as there is room for.
+async fn members(
     actions: &Actions,
     caller: &Caller,
-    invite: Vec<OwnedUserId>,
+    plan: &Plan,
+    named: Vec<OwnedUserId>,
 ) -> Result<Vec<OwnedUserId>, ActionError> {
-    if invite.len() > INVITES_MAX {
-        return Err(ActionError::invalid(
-            "invite",
-            format!("at most {INVITES_MAX} people; invite the others afterwards"),
-        ));
+    if let Some(foreign) = named.iter().find(|user_id| !actions.is_local(user_id)) {
+        return Err(ActionError::invalid("members", format!("{foreign} is of another server and can only be invited")));
     }
-    let mut people = Vec::with_capacity(invite.len());
-    for user_id in invite {
+    let mut members = people(actions, caller, "members", named).await?;
+    members.retain(|user_id| !plan.invite.contains(user_id));
+    let max = plan.settings.max_members.unwrap_or(u64::MAX).min(actions.settings.max_participants);
+    if u64::try_from(members.len()).is_ok_and(|others| others >= max) {
+        return Err(ActionError::invalid("members", format!("the room has room for {max} people, you included")));
+    }
+    Ok(members)
+}
+
+/// The people that a new room begins with, each once, all of them existing.
+async fn people(
+    actions: &Actions,
+    caller: &Caller,
+    field: &str,
+    named: Vec<OwnedUserId>,
+) -> Result<Vec<OwnedUserId>, ActionError> {
+    if named.len() > INVITES_MAX {
+        return Err(ActionError::invalid(field, format!("at most {INVITES_MAX} people; invite the others afterwards")));
+    }
+    let mut people = Vec::with_capacity(named.len());
+    for user_id in named {
         if user_id == caller.user_id {
-            return Err(ActionError::invalid("invite", "you are in the room that you create; leave yourself out"));
+            return Err(ActionError::invalid(field, "you are in the room that you create; leave yourself out"));
         }
         members::must_be_invitable(actions, &user_id).await?;
         if !people.contains(&user_id) {
@@ -418,6 +454,9 @@ async fn stage_all(
     for user_id in plan.invite.iter().filter(|user_id| actions.is_local(user_id)) {
         let invite = members::profile_of(actions, user_id).await?;
         writer.stage(creator, Draft::member(user_id, "invite", invite)).await?;
+    }
+    for user_id in &plan.members {
+        members::stage_brought(actions, writer, creator, user_id, object(json!({}))?).await?;
     }
     if let Some(partner) = plan.partner.as_ref().filter(|partner| actions.is_local(partner)) {
         members::stage_partner(actions, writer, creator, partner).await?;

@@ -9,7 +9,10 @@ use rules::{
 };
 
 use super::peers::Errcode;
-use crate::storage::{CommitError, StorageError};
+use crate::{
+    bundle::Fault,
+    storage::{CommitError, StorageError},
+};
 
 /// Why an action was not done.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +37,12 @@ pub enum ActionError {
     /// The room's type does not know this.
     #[error("{0}")]
     TypeInvariant(String),
+    /// The room may not be made into a bundle.
+    #[error("{0}")]
+    ExportRefused(String),
+    /// The bundle is not taken: which entry and event, and why.
+    #[error("{0}")]
+    ImportRefused(String),
     /// The room has no such event, or the caller may not see it.
     #[error("this room has no such event, or you may not see it")]
     EventNotFound,
@@ -141,6 +150,8 @@ pub enum ErrorKind {
     RoomFrozen,
     RoomCapacity,
     TypeInvariant,
+    ExportRefused,
+    ImportRefused,
     EventNotFound,
     RedactForbidden,
     WorkspaceNotFound,
@@ -174,6 +185,8 @@ impl ActionError {
             Self::RoomFrozen(_) => ErrorKind::RoomFrozen,
             Self::RoomCapacity(_) => ErrorKind::RoomCapacity,
             Self::TypeInvariant(_) => ErrorKind::TypeInvariant,
+            Self::ExportRefused(_) => ErrorKind::ExportRefused,
+            Self::ImportRefused(_) => ErrorKind::ImportRefused,
             Self::EventNotFound => ErrorKind::EventNotFound,
             Self::RedactForbidden(_) => ErrorKind::RedactForbidden,
             Self::WorkspaceNotFound => ErrorKind::WorkspaceNotFound,
@@ -286,6 +299,12 @@ impl From<DraftError> for ActionError {
             DraftError::FieldTooLong { field, .. } => Self::invalid(field, error.to_string()),
             other => Self::invalid("content", other.to_string()),
         }
+    }
+}
+
+impl From<Fault> for ActionError {
+    fn from(fault: Fault) -> Self {
+        Self::ImportRefused(fault.to_string())
     }
 }
 

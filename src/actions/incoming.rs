@@ -10,14 +10,14 @@ use std::{
 
 use federation::{
     Pdu, Refusal,
-    local::{Gap, LocalRooms, StateBefore},
+    local::{Gap, LocalRooms, StateStream},
 };
 use rules::{event::RawPdu, permission::Membership};
 use ruma::{EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, RoomId, ServerName, UserId};
 
 use super::{
     ActionError, Actions,
-    append::{self, Arriving, Before, Remote, Slot},
+    append::{self, Arriving, Before, Present, Remote, Slot},
     invites,
     members::membership,
     policy_servers::{self, Said},
@@ -34,6 +34,7 @@ pub(super) mod guests;
 pub(super) mod judging;
 pub(super) mod serving;
 mod staging;
+pub(super) mod states;
 
 pub use staging::{Staging, catch_up, resume};
 
@@ -57,7 +58,10 @@ impl LocalRooms for Actions {
         room_id: &RoomId,
         pdus: Vec<Pdu>,
     ) -> Vec<(OwnedEventId, Result<(), Refusal>)> {
-        if let Some(answers) = remote_join::queue(self, origin, room_id, &pdus) {
+        // A room that is here takes them as ever: that somebody else of ours is let in by another server may take long.
+        let view = self.room(room_id).view().await.ok().flatten();
+        let is_here = view.is_some_and(|view| view.summary.local_joined() > 0);
+        if !is_here && let Some(answers) = remote_join::queue(self, origin, room_id, &pdus) {
             return answers;
         }
         invites::withdrawn(self, origin, room_id, &pdus).await;
@@ -111,8 +115,8 @@ impl LocalRooms for Actions {
         origin: &ServerName,
         room_id: &RoomId,
         event_id: &EventId,
-    ) -> Result<StateBefore<Pdu>, Refusal> {
-        serving::state(self, origin, room_id, event_id).await
+    ) -> Result<StateStream<Pdu>, Refusal> {
+        states::state(self, origin, room_id, event_id).await
     }
 
     async fn state_ids_before(
@@ -120,8 +124,8 @@ impl LocalRooms for Actions {
         origin: &ServerName,
         room_id: &RoomId,
         event_id: &EventId,
-    ) -> Result<StateBefore<OwnedEventId>, Refusal> {
-        serving::state_ids(self, origin, room_id, event_id).await
+    ) -> Result<StateStream<OwnedEventId>, Refusal> {
+        states::state_ids(self, origin, room_id, event_id).await
     }
 
     async fn auth_chain(&self, origin: &ServerName, room_id: &RoomId, event_id: &EventId) -> Result<Vec<Pdu>, Refusal> {
@@ -282,7 +286,8 @@ async fn hand_in(
     let hidden = policy_servers::refusal(&said);
     let event = rules::Event::clone(if let Said::Fine(signed) = &said { signed } else { &event });
     let peer = Some(origin.to_owned());
-    let arriving = Arriving { event, peer, refused, hidden, before, slot, staged, handed_in: false };
+    let (handed_in, present) = (false, Present::Decides);
+    let arriving = Arriving { event, peer, refused, hidden, before, slot, staged, handed_in, present };
     let (outcome, durable) = append::hand_in(actions, &met.room, arriving, None).await?;
     if let Remote::Rejected(reason) | Remote::SoftFailed(reason) = &outcome {
         tracing::info!(room.id = %met.room.id, peer = %origin, "Event {event_id} of `{origin}` is not shown: {reason}");

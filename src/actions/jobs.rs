@@ -3,18 +3,18 @@
 use std::time::Duration;
 
 use ruma::UserId;
+use tokio::sync::oneshot;
 
 use super::{
-    ActionError, Actions, Caller, ErrorKind, Page, Window, accounts::must_be_admin, deactivation, purge,
+    ActionError, Actions, Caller, ErrorKind, Page, Window, accounts::must_be_admin, bundle, deactivation, purge,
     remote_join::promised, resume, rows,
 };
-use crate::{
-    jobs::Progress,
-    storage::{
-        Commit, Direction, Home, KeyRange,
-        admin::{Job, JobKind, JobState},
-        keyspaces::JOBS,
-    },
+pub use crate::jobs::Progress;
+
+use crate::storage::{
+    Commit, Direction, Home, KeyRange,
+    admin::{Job, JobKind, JobState},
+    keyspaces::JOBS,
 };
 
 /// Jobs that wait or run. More: the next one is told that the server is busy.
@@ -82,7 +82,13 @@ pub async fn add(actions: &Actions, kind: JobKind, by: &UserId) -> Result<(Strin
 
 /// Begins a job whose row is on disk. It goes on until it is done, or the server stops; then it begins again at the next start.
 pub fn launch(actions: &Actions, id: String, job: Job) {
+    drop(launch_told(actions, id, job));
+}
+
+/// [`launch`], and what becomes of it, for whoever waits.
+pub fn launch_told(actions: &Actions, id: String, job: Job) -> oneshot::Receiver<Result<String, ActionError>> {
     let running = actions.clone();
+    let (tell, told) = oneshot::channel();
     promised::note(actions, &id, &job);
     actions.jobs.spawn(async move {
         let _turn = if job.kind.takes_a_turn() {
@@ -91,10 +97,15 @@ pub fn launch(actions: &Actions, id: String, job: Job) {
         } else {
             None
         };
-        if let Err(error) = run(&running, &id, job).await {
-            tracing::error!(job.id = %id, %error, "What became of job `{id}` was not written down: {error}");
+        match run(&running, &id, job).await {
+            // Whoever waited may have gone.
+            Ok(outcome) => drop(tell.send(outcome)),
+            Err(error) => {
+                tracing::error!(job.id = %id, %error, "What became of job `{id}` was not written down: {error}");
+            }
         }
     });
+    told
 }
 
 /// Goes on with the jobs that a crash or a stop has left over.
@@ -110,7 +121,7 @@ pub async fn resume(actions: &Actions) -> Result<(), ActionError> {
     Ok(())
 }
 
-async fn run(actions: &Actions, id: &str, job: Job) -> Result<(), ActionError> {
+async fn run(actions: &Actions, id: &str, job: Job) -> Result<Result<String, ActionError>, ActionError> {
     let job = Job { state: JobState::Running, ..job };
     actions.jobs.report(id, Progress::default());
     let mut tries = Tries::default();
@@ -125,8 +136,8 @@ async fn run(actions: &Actions, id: &str, job: Job) -> Result<(), ActionError> {
     };
     let Progress { done, total } = actions.jobs.progress(id).unwrap_or_default();
     let job = Job { done, total, finished_at: Some(actions.now()), ..job };
-    let finished = match outcome {
-        Ok(result) => Job { state: JobState::Done, result: Some(result), ..job },
+    let finished = match &outcome {
+        Ok(result) => Job { state: JobState::Done, result: Some(result.clone()), ..job },
         Err(error) => {
             let told = if error.kind() == ErrorKind::Internal {
                 tracing::error!(job.id = %id, %error, "Job `{id}` failed: {error}");
@@ -147,8 +158,12 @@ async fn run(actions: &Actions, id: &str, job: Job) -> Result<(), ActionError> {
     };
     actions.jobs.forget(id);
     promised::forget(actions, &finished);
+    if let JobKind::Import(wish) = &finished.kind {
+        bundle::ended(actions, wish).await;
+    }
     kept?;
-    sweep(actions).await
+    sweep(actions).await?;
+    Ok(outcome)
 }
 
 /// How often something was tried that finds the server busy now and then.
@@ -174,6 +189,8 @@ async fn work(actions: &Actions, id: &str, kind: &JobKind) -> Result<String, Act
         JobKind::Purge(Some(room_id)) => purge::work(actions, id, room_id).await,
         JobKind::Resume(room_id) => resume::work(actions, room_id).await,
         JobKind::Purge(None) => Ok("{}".to_owned()),
+        JobKind::Import(wish) => bundle::work(actions, id, wish).await,
+        JobKind::Export(wish) => bundle::write_file(actions, id, wish).await,
         JobKind::Join { user_id, room_id, servers } => promised::work(actions, user_id, room_id, servers).await,
     }
 }

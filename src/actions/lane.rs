@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -47,6 +47,7 @@ pub struct Room {
     durable: AtomicU64,
     failed: AtomicU64,
     used: AtomicU64,
+    hidden: AtomicBool,
 }
 
 /// What readers see.
@@ -199,7 +200,23 @@ impl Room {
             durable: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             used: AtomicU64::new(0),
+            hidden: AtomicBool::new(false),
         }
+    }
+
+    /// From now on the room is as if it did not exist, for all but whoever makes it.
+    pub fn hide(&self) {
+        self.hidden.store(true, Ordering::Release);
+    }
+
+    /// The room is made: everybody finds it.
+    pub fn show(&self) {
+        self.hidden.store(false, Ordering::Release);
+    }
+
+    /// It is being made, and nobody finds it.
+    pub fn is_hidden(&self) -> bool {
+        self.hidden.load(Ordering::Acquire)
     }
 
     /// Waits for the room's lane.
@@ -222,11 +239,22 @@ impl Room {
         Ok(working)
     }
 
-    /// The room as it stands on disk; none: it does not exist.
+    /// The room as it stands on disk; none: it does not exist, or is being made.
     ///
     /// # Errors
     /// When storage cannot be read.
     pub async fn view(&self) -> Result<Option<Arc<RoomView>>, ActionError> {
+        if self.is_hidden() {
+            return Ok(None);
+        }
+        self.view_even_hidden().await
+    }
+
+    /// [`Room::view`], for whoever makes it.
+    ///
+    /// # Errors
+    /// As [`Room::view`].
+    pub async fn view_even_hidden(&self) -> Result<Option<Arc<RoomView>>, ActionError> {
         let failures = {
             let published = self.published.read();
             if let Some(view) = &published.view {

@@ -116,7 +116,10 @@ fn says_json(headers: &HeaderMap) -> bool {
 }
 
 /// Reads strict JSON: one object.
-fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+///
+/// # Errors
+/// What is not, naming the field.
+pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
     if matches!(first, Some(first) if *first != b'{') {
         return Err(ActionError::invalid("body", "must be a JSON object").into());

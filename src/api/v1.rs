@@ -3,14 +3,18 @@
 use axum::{
     Router,
     extract::{FromRef, MatchedPath, Request},
-    http::Method,
+    http::{Method, request::Parts},
     routing::{MethodRouter, delete, get, patch, post, put},
 };
 
-use super::{ApiState, Dialect};
+use super::{
+    ApiState, Dialect,
+    caller::{self, Credential},
+};
 
 mod accounts;
 mod admin;
+mod bundle;
 mod directory;
 mod error;
 mod federate;
@@ -67,6 +71,7 @@ fn table() -> Vec<Route> {
         ("DELETE", "/v1/admin/app-tokens/{id}", delete(tokens::delete_app)),
         ("GET", "/v1/admin/rooms", get(admin::rooms)),
         ("DELETE", "/v1/admin/rooms/{room_id}", delete(admin::purge)),
+        ("GET", "/v1/admin/rooms/{room_id}/export", get(bundle::export_as_admin)),
         ("PUT", "/v1/admin/rooms/{room_id}/federate", put(federate::switch)),
         ("GET", "/v1/admin/federation/policy", get(federate::policy)),
         ("PUT", "/v1/admin/federation/policy", put(federate::set_policy)),
@@ -97,6 +102,8 @@ fn table() -> Vec<Route> {
         ("POST", "/v1/rooms/{room_id}/close", post(rooms::close)),
         ("POST", "/v1/rooms/{room_id}/archive", post(rooms::archive)),
         ("POST", "/v1/rooms/{room_id}/rejoin", post(rooms::rejoin)),
+        ("GET", "/v1/rooms/{room_id}/export", get(bundle::export)),
+        ("POST", "/v1/rooms/import", post(bundle::import)),
         ("GET", "/v1/rooms/{room_id}/permissions", get(rooms::permissions)),
         ("GET", "/v1/rooms/{room_id}/members", get(members::list)),
         ("POST", "/v1/rooms/{room_id}/join", post(members::join)),
@@ -142,7 +149,8 @@ fn table() -> Vec<Route> {
 }
 
 /// Calls whose body is a file: it is streamed and has a bound of its own, and an `Idempotency-Key` is ignored, because the same content gives the same again.
-const FILES: [(Method, &str); 2] = [(Method::POST, "/v1/media"), (Method::PUT, "/v1/rooms/{room_id}/avatar")];
+const FILES: [(Method, &str); 3] =
+    [(Method::POST, "/v1/media"), (Method::PUT, "/v1/rooms/{room_id}/avatar"), (Method::POST, "/v1/rooms/import")];
 
 /// This dialect.
 #[derive(Clone)]
@@ -158,6 +166,10 @@ impl Dialect for V1 {
     fn takes_a_file(request: &Request) -> bool {
         let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
         FILES.iter().any(|(method, file)| method == request.method() && Some(*file) == path)
+    }
+
+    fn credential<'a>(parts: &'a Parts, state: &ApiState) -> Option<Credential<'a>> {
+        caller::bearer_or_cookie(parts, state)
     }
 }
 

@@ -1,29 +1,21 @@
 //! `yurt account …`: through the running server if there is one, else on the database itself.
 
-use std::{
-    io::{self, BufRead as _, IsTerminal as _, Read as _},
-    time::{Duration, Instant},
-};
+use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
 
 use clap::Subcommand;
-use tokio::time::sleep;
 use yurt::{
     config::{Config, Tenant},
-    control::{self, Answer, Command, Request, Secret},
-    data_folder::FolderError,
-    server::{self, ServerError},
+    control::{Answer, Command, Secret},
 };
 
-use super::{CliError, remark, say};
+use super::{
+    CliError,
+    asking::{Asking, unexpected},
+    remark, say,
+};
 
 /// Bytes of a password that are read; no account has a longer one.
 const PASSWORD_BYTES_MAX: u64 = 4096;
-
-/// How long a process that has the data folder may take to answer or to let go of it.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// How long to wait before asking it again.
-const PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Task {
@@ -56,7 +48,7 @@ pub(super) enum Task {
 }
 
 pub(super) async fn run(task: Task, config: &Config, tenant: &Tenant) -> Result<(), CliError> {
-    let mut asking = Asking { config, tenant, opened: None };
+    let mut asking = Asking::new(config, tenant);
     let done = work(task, &mut asking).await;
     let closed = asking.close().await;
     done.and(closed)
@@ -104,62 +96,6 @@ async fn list(asking: &mut Asking<'_>) -> Result<(), CliError> {
         let Some(next) = next else { return Ok(()) };
         offset = next;
     }
-}
-
-/// Where commands go.
-struct Asking<'a> {
-    config: &'a Config,
-    tenant: &'a Tenant,
-    /// The tenant, opened by ourselves because no server runs.
-    opened: Option<server::Offline>,
-}
-
-impl Asking<'_> {
-    async fn ask(&mut self, command: Command) -> Result<Answer, CliError> {
-        let answer = match &self.opened {
-            Some(opened) => control::run::run(opened.actions(), command).await,
-            None => self.ask_or_open(command).await?,
-        };
-        match answer {
-            Answer::Refused { message } => Err(CliError::Refused(message)),
-            answer => Ok(answer),
-        }
-    }
-
-    /// Asks the server, or opens the tenant if there is none. A process that has the folder and does not answer is given time:
-    /// it may be starting, stopping, or a command like this one.
-    async fn ask_or_open(&mut self, command: Command) -> Result<Answer, CliError> {
-        let request = Request { tenant: self.tenant.name.clone(), command };
-        let asked = Instant::now();
-        loop {
-            if let Some(answer) = control::ask(&self.config.data_dir, &request).await.map_err(CliError::Silent)? {
-                return Ok(answer);
-            }
-            match server::open_offline(self.config, self.tenant).await {
-                Ok(opened) => {
-                    let opened = self.opened.insert(opened);
-                    return Ok(control::run::run(opened.actions(), request.command).await);
-                }
-                Err(ServerError::Folder(FolderError::InUse(folder))) if asked.elapsed() > PATIENCE => {
-                    return Err(CliError::Stuck(folder));
-                }
-                Err(ServerError::Folder(FolderError::InUse(_))) => sleep(PAUSE).await,
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    /// Closes what was opened, so that everything is on disk before the command ends.
-    async fn close(self) -> Result<(), CliError> {
-        match self.opened {
-            Some(opened) => Ok(opened.close().await?),
-            None => Ok(()),
-        }
-    }
-}
-
-fn unexpected() -> CliError {
-    CliError::Refused("the running server is of another version; restart it".to_owned())
 }
 
 fn read_password() -> Result<Secret, CliError> {

@@ -5,12 +5,14 @@
 
 use ruma::OwnedUserId;
 
-use super::{AccountLine, Answer, Command, Secret};
+use super::{AccountLine, Answer, Command, JobLine, Secret};
 use crate::{
     actions::{
         ActionError, Actions, Caller, Window,
         accounts::{self, AccountView, NewAccount, Search},
         audit::Actor,
+        bundle::{self, Content, Whose},
+        jobs::{self, JobView},
         sessions,
     },
     storage::accounts::AccountState,
@@ -55,6 +57,25 @@ async fn try_run(actions: &Actions, command: Command) -> Result<Answer, ActionEr
             let found = accounts::list(actions, &command_line, &Search::default(), window).await?;
             let next = (found.passed == PAGE).then_some(offset.saturating_add(PAGE));
             Ok(Answer::Accounts { accounts: found.page.map(line).entries, next })
+        }
+        Command::ExportBundle { room, out, media, personal } => {
+            let personal = if personal { Whose::Everybodys } else { Whose::Nobodys };
+            let job_id = bundle::export_to_file(actions, &room, Content { media, personal }, out).await?;
+            Ok(Answer::Begun { job_id })
+        }
+        Command::ImportBundle { file, by, dry_run, accept_bundle_keys } => {
+            let by = Caller::local(&find(actions, &by).await?.user_id, true);
+            let options = bundle::Options { dry_run, accept_bundle_keys };
+            let spooled = bundle::spool_file(actions, &by, &file).await?;
+            let (job_id, _) = bundle::begin(actions, &by, spooled, options, true).await?;
+            Ok(Answer::Begun { job_id })
+        }
+        Command::Job { id } => {
+            let command_line = Caller::local(&actions.parse_participant("username", "command-line")?, true);
+            let JobView { job, progress, .. } = jobs::get(actions, &command_line, &id).await?;
+            let jobs::Progress { done, total } = progress;
+            let is_over = job.state.is_over();
+            Ok(Answer::Job(JobLine { done, total, is_over, result: job.result, error: job.error }))
         }
     }
 }

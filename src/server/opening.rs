@@ -10,7 +10,7 @@ use rules::{
 use super::{ServerError, federation::Federation};
 use crate::{
     actions::{
-        ActionError, Actions, FederationMode, Parts, Registration, Settings,
+        ActionError, Actions, Dialects, FederationMode, Parts, Registration, Settings,
         images::Images,
         media::{Media, Uploading},
         passwords::Passwords,
@@ -81,7 +81,7 @@ impl Common {
     /// Opens one tenant.
     pub(super) async fn open(
         &self,
-        (settings, media): (Settings, config::Media),
+        (settings, media, bundle): (Settings, config::Media, config::Bundle),
         tenant: &config::Tenant,
         folder: &TenantFolder,
     ) -> Result<Actions, ServerError> {
@@ -109,6 +109,8 @@ impl Common {
             tenant: tenant.name.clone(),
             signer: signer.map_err(|_unusable| bad_key())?,
             own_keys: own_keys(tenant, folder),
+            spool: folder.spool.clone(),
+            bundle_limits: bundle.limits(),
             store,
             incognito,
             clock: Arc::clone(&self.clock),
@@ -192,6 +194,7 @@ pub(super) fn settings(config: &Config, tenant: &config::Tenant) -> Settings {
             .filter(|seconds| *seconds > 0)
             .map(|seconds| seconds.saturating_mul(1_000)),
         reserved_aliases: config.accounts.reserved_aliases.clone(),
+        dialects: Dialects { ryos_admins: config.dialects.ryos.admins.clone() },
         room_federation: match config.federation.default_room_mode {
             config::RoomMode::Open => FederationMode::Open,
             config::RoomMode::Off => FederationMode::Off,
@@ -224,7 +227,7 @@ pub(super) async fn open_tenants(
 }
 
 fn opener_of(config: &Config, tenant: &config::Tenant, common: &Common, folder: &Arc<TenantFolder>) -> Opener {
-    let (settings, section) = ((settings(config, tenant), config.media.clone()), tenant.clone());
+    let (settings, section) = ((settings(config, tenant), config.media.clone(), config.bundle), tenant.clone());
     let (common, folder) = (common.clone(), Arc::clone(folder));
     Box::new(move || {
         let (settings, section) = (settings.clone(), section.clone());

@@ -45,6 +45,23 @@ pub enum JobKind {
     },
     /// Other servers take part in a room again: they get what they missed, and are asked for what they have.
     Resume(OwnedRoomId),
+    /// A room is taken in from a bundle.
+    Import(Box<ImportWish>),
+    /// A room is written into a file of this machine.
+    Export(Box<ExportWish>),
+}
+
+/// What whoever exports to a file wants.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportWish {
+    /// The room.
+    pub room_id: OwnedRoomId,
+    /// The file.
+    pub out: String,
+    /// The media come along.
+    pub media: bool,
+    /// What everybody has set for themselves comes along.
+    pub personal: bool,
 }
 
 impl JobKind {
@@ -52,7 +69,7 @@ impl JobKind {
     #[must_use]
     pub fn takes_a_turn(&self) -> bool {
         match self {
-            Self::Deactivate(_) | Self::Purge(_) | Self::Resume(_) => true,
+            Self::Deactivate(_) | Self::Purge(_) | Self::Import(_) | Self::Export(_) | Self::Resume(_) => true,
             Self::Join { .. } => false,
         }
     }
@@ -63,6 +80,8 @@ impl JobKind {
         match self {
             Self::Deactivate(_) => "deactivate",
             Self::Purge(_) => "purge",
+            Self::Import(_) => "import",
+            Self::Export(_) => "export",
             Self::Join { .. } => "join",
             Self::Resume(_) => "resume",
         }
@@ -99,6 +118,41 @@ impl JobState {
     pub fn is_over(self) -> bool {
         matches!(self, Self::Done | Self::Failed)
     }
+}
+
+/// What whoever imports a bundle wants.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportWish {
+    /// The upload, in the spool.
+    pub file: String,
+    /// Only say what would become of it.
+    pub dry_run: bool,
+    /// Believe the keys that the bundle brings where they cannot be asked for.
+    pub accept_bundle_keys: bool,
+    /// Who asks administers the tenant.
+    pub is_admin: bool,
+    /// The command line asks, for somebody.
+    pub is_command_line: bool,
+    /// Who asks.
+    pub by: OwnedUserId,
+}
+
+/// A room that a bundle is being taken into.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Importing {
+    /// The work.
+    pub job_id: String,
+    /// What a crash leaves behind.
+    pub phase: Phase,
+}
+
+/// How far a bundle is taken in.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// The room is being built, and nobody finds it: what is there of it goes.
+    Building,
+    /// The room was here before: what was added is part of it, and the rest is added as well.
+    Merging,
 }
 
 /// One act of an admin or of the command line. Holds no secret, and names no incognito room.

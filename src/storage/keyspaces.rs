@@ -58,6 +58,7 @@
 //! | `answered_at` | peer | time, transaction → |
 //! | `peer_rooms` | peer | room that its people were in → |
 //! | `behind` | server | other server that lacks something → how far in the feed it is |
+//! | `imports` | server | room that a bundle is taken into → the work |
 //! | `outbox` | server | → how far in the feed everybody else is |
 //! | `policy` | server | → which other servers this one has to do with |
 //! | `policy_names` | server | list, name of a server → |
@@ -67,7 +68,7 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId};
 use super::{
     Arrival, Place,
     accounts::{Account, Reservation, Session, StoredAnswer},
-    admin::{AppToken, AuditRow, Job, Purge, RegistrationToken},
+    admin::{AppToken, AuditRow, Importing, Job, Purge, RegistrationToken},
     chores::Chore,
     history::{Arrivals, EventAt, Redaction, RoomListing, SentUnder, Staged, StoredEvent, Summary, Tip},
     keyspace::keyspaces,
@@ -96,6 +97,7 @@ impl Value for AuditRow {}
 impl Value for RegistrationToken {}
 impl Value for AppToken {}
 impl Value for Purge {}
+impl Value for Importing {}
 
 keyspaces! {
     /// The events of a room, in the order in which they were stored.
@@ -284,4 +286,7 @@ keyspaces! {
 
     /// The document in which another server published its keys last.
     81 KEY_DOCUMENT: () => KnownDocument, in Peer, as Rows;
+
+    /// The rooms that a bundle is being taken into.
+    82 IMPORTS: OwnedRoomId => Importing, in Server, as Rows;
 }

@@ -99,6 +99,18 @@ pub(crate) async fn server_named(server_name: &str) -> TestServer {
     TestServer { folder, setup, clock, running: Some(running), link: Arc::new(link) }
 }
 
+/// A server in another place that has the name and the keys of this one, and nothing else.
+pub(crate) async fn server_with_keys_of(other: &TestServer) -> TestServer {
+    let (folder, setup) = (tempfile::tempdir().expect("a folder"), Setup::default());
+    let (from, to) = (other.folder().join("tenants/main"), folder.path().join("tenants/main"));
+    std::fs::create_dir_all(&to).expect("a folder");
+    std::fs::copy(from.join("signing.key"), to.join("signing.key")).expect("the key is there");
+    let clock = Arc::new(Manual::at(START));
+    let running = start(&folder, &setup, &clock).await;
+    let link = Link { http: http_client(), address: RwLock::new(running.api()) };
+    TestServer { folder, setup, clock, running: Some(running), link: Arc::new(link) }
+}
+
 /// A server with something otherwise than usual.
 pub(crate) async fn server_with(setup: Setup) -> TestServer {
     let folder = tempfile::tempdir().expect("a folder");

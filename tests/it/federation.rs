@@ -7,7 +7,7 @@ mod between;
 mod big_rooms;
 mod checklist;
 mod doors;
-mod engines;
+pub(crate) mod engines;
 mod finding;
 mod gaps;
 mod handshakes;

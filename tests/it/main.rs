@@ -1,9 +1,11 @@
 //! Integration tests.
 
+mod bundle;
 mod cli;
 mod client;
 mod config;
 mod crash;
+mod dialects;
 mod edge;
 mod engine;
 mod faults;

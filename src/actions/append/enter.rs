@@ -99,7 +99,7 @@ pub async fn enter(
 }
 
 /// Makes the room, if it is not here from an earlier time: it holds its create event, and has no head.
-async fn found(
+pub(super) async fn found(
     actions: &Actions,
     room: &Arc<Room>,
     version: &Version,
@@ -109,7 +109,7 @@ async fn found(
     let mut writer = Writer::enter_any(actions, room).await?;
     let present = match &writer.working.view {
         Some(view) => Some(Arc::clone(view)),
-        None => room.view().await?,
+        None => room.view_even_hidden().await?,
     };
     if let Some(present) = present {
         let is_same = present.summary.create_event_id == *create.event_id();

@@ -22,7 +22,7 @@ impl Writer {
     pub(super) async fn enter_even_purging(actions: &Actions, room: &Arc<Room>) -> Result<Option<Self>, ActionError> {
         let mut writer = Self::enter_any(actions, room).await?;
         if writer.working.view.is_none() {
-            writer.working.view = room.view().await?;
+            writer.working.view = room.view_even_hidden().await?;
         }
         let Some(view) = writer.working.view.as_deref().cloned() else { return Ok(None) };
         writer.base = Some(view.tip.clone());

@@ -43,6 +43,17 @@ pub struct Arriving {
     pub staged: Option<u64>,
     /// The peer handed it in for us to tell the others: the join, leave or knock of one of its people.
     pub handed_in: bool,
+    /// What the room says now is to it.
+    pub present: Present,
+}
+
+/// Whether what a room says now decides about an event (step 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Present {
+    /// It decides about what comes behind everything.
+    Decides,
+    /// The room is rebuilt: what it says now is what it said then.
+    WasAsked,
 }
 
 /// The state before an event.
@@ -66,6 +77,7 @@ impl From<Event> for Arriving {
             slot: Slot::End,
             staged: None,
             handed_in: false,
+            present: Present::Decides,
         }
     }
 }
@@ -119,7 +131,7 @@ pub async fn remote_for(
 pub async fn hand_in(
     actions: &Actions,
     room: &Arc<Room>,
-    mut arriving: Arriving,
+    arriving: Arriving,
     act: Option<Act<'_>>,
 ) -> Result<(Remote, Option<Pending>), ActionError> {
     let Some(mut writer) = Writer::enter(actions, room).await? else {
@@ -127,40 +139,14 @@ pub async fn hand_in(
         return if is_purged { Ok((Remote::Ignored, None)) } else { Err(ActionError::RoomNotFound) };
     };
     // Where an event of the past is shown is found by scanning, which sees only what is on disk.
-    if !writer.is_settled()
-        && (arriving.slot != Slot::End || !writer.children_of(arriving.event.event_id()).await?.is_empty())
-    {
+    if !writer.is_settled() && writer.looks_back(&arriving).await? {
         writer.commit().await?;
         writer = Writer::enter(actions, room).await?.ok_or(ActionError::RoomNotFound)?;
     }
-    if let Some(staged) = arriving.staged {
-        writer.commit_mut().delete(&STAGED, &staged);
+    let outcome = writer.arrive(arriving).await?;
+    if matches!(outcome, Remote::Missing(_)) {
+        return Ok((outcome, None));
     }
-    let former = writer.held(arriving.event.event_id()).await?;
-    // The beginning of a room is no news, even where it is known only as what others lean on.
-    let is_beginning =
-        former.is_some() && arriving.slot == Slot::End && *arriving.event.kind() == TimelineEventType::RoomCreate;
-    if is_beginning || former.as_ref().is_some_and(|(_, stored)| stored.standing.is_in_room()) {
-        let (_, durable) = writer.hand_over().await?;
-        return Ok((Remote::Known, Some(durable)));
-    }
-    let mut missing = writer.missing_parents(&arriving).await?;
-    let present = writer.present(&arriving.event).await?;
-    if arriving.refused.is_none() {
-        arriving.refused = writer.leans_on_another_room(&arriving.event, &present).await?;
-    }
-    let auth_events = match writer.auth_events(&arriving.event, &present).await? {
-        _ if arriving.refused.is_some() => HashMap::new(),
-        Ok(events) => events,
-        Err(among_auth) => {
-            missing.extend(among_auth);
-            HashMap::new()
-        }
-    };
-    if !missing.is_empty() {
-        return Ok((Remote::Missing(missing), None));
-    }
-    let outcome = writer.take_in(arriving, &auth_events, former.map(|(arrival, _)| arrival)).await?;
     if let Some(act) = act.filter(|_| outcome == Remote::Accepted) {
         act.record(actions, writer.commit_mut());
     }
@@ -195,6 +181,42 @@ pub async fn outliers(
 }
 
 impl Writer {
+    /// Where the event is shown depends on what is shown already.
+    pub(super) async fn looks_back(&self, arriving: &Arriving) -> Result<bool, ActionError> {
+        Ok(arriving.slot != Slot::End || !self.children_of(arriving.event.event_id()).await?.is_empty())
+    }
+
+    /// Stages what a peer's event makes of the room.
+    pub(super) async fn arrive(&mut self, mut arriving: Arriving) -> Result<Remote, ActionError> {
+        if let Some(staged) = arriving.staged {
+            self.commit.delete(&STAGED, &staged);
+        }
+        let former = self.held(arriving.event.event_id()).await?;
+        // The beginning of a room is no news, even where it is known only as what others lean on.
+        let is_beginning =
+            former.is_some() && arriving.slot == Slot::End && *arriving.event.kind() == TimelineEventType::RoomCreate;
+        if is_beginning || former.as_ref().is_some_and(|(_, stored)| stored.standing.is_in_room()) {
+            return Ok(Remote::Known);
+        }
+        let mut missing = self.missing_parents(&arriving).await?;
+        let present = self.present(&arriving.event).await?;
+        if arriving.refused.is_none() {
+            arriving.refused = self.leans_on_another_room(&arriving.event, &present).await?;
+        }
+        let auth_events = match self.auth_events(&arriving.event, &present).await? {
+            _ if arriving.refused.is_some() => HashMap::new(),
+            Ok(events) => events,
+            Err(among_auth) => {
+                missing.extend(among_auth);
+                HashMap::new()
+            }
+        };
+        if !missing.is_empty() {
+            return Ok(Remote::Missing(missing));
+        }
+        self.take_in(arriving, &auth_events, former.map(|(arrival, _)| arrival)).await
+    }
+
     /// Judges the event (steps 4 to 6 of the checks on receipt) and stages what follows.
     async fn take_in(
         &mut self,
@@ -203,7 +225,7 @@ impl Writer {
         former: Option<Arrival>,
     ) -> Result<Remote, ActionError> {
         let version = self.version()?;
-        let Arriving { event, peer, refused, hidden, before, slot, handed_in, .. } = arriving;
+        let Arriving { event, peer, refused, hidden, before, slot, handed_in, present, .. } = arriving;
         let sent_on = peer.clone().filter(|_| handed_in);
         let before = self.state_before(&event, before).await?;
         let rejected = match refused {
@@ -230,12 +252,13 @@ impl Writer {
         };
         let now = self.view()?.tip.state;
         // What stands before shown events, or before everything, is not judged by what the room says now.
-        let refusal = match hidden {
+        let refusal = match (hidden, present) {
             _ if slot != Slot::End => None,
-            Some(hidden) => Some(hidden),
+            (Some(hidden), _) => Some(hidden),
             // It was just judged by this very state.
-            None if before == now && *event.kind() != TimelineEventType::RoomCreate => None,
-            None => self.refused(&version, &event, now).await?,
+            (None, Present::Decides) if before == now && *event.kind() != TimelineEventType::RoomCreate => None,
+            (None, Present::Decides) => self.refused(&version, &event, now).await?,
+            (None, Present::WasAsked) => None,
         };
         if let Some(refusal) = refusal {
             let standing = EventStanding::SoftFailed { reason: refusal.reason().to_owned(), peer };
@@ -330,7 +353,7 @@ impl Writer {
         self.merged(&version, &states).await
     }
 
-    async fn now_in_force(&mut self, before: StateRoot, now: StateRoot) -> Result<(), ActionError> {
+    pub(super) async fn now_in_force(&mut self, before: StateRoot, now: StateRoot) -> Result<(), ActionError> {
         let version = self.version()?;
         for (key, arrival) in self.changed_entries(before, now).await? {
             let event = match arrival {

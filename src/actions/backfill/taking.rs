@@ -83,7 +83,8 @@ fn connected(mut given: HashMap<OwnedEventId, Given>, near: &[OwnedEventId]) -> 
     connected
 }
 
-async fn is_oldest(met: &Met, place: Place) -> Result<bool, ActionError> {
+/// Nothing is shown before a place.
+pub(in crate::actions) async fn is_oldest(met: &Met, place: Place) -> Result<bool, ActionError> {
     let range = KeyRange::all().before(&place);
     let page = met.room.store.scan(&TIMELINE, &met.room.home, range, Direction::Down, Limit::rows(1)).await?;
     Ok(page.rows.is_empty())

@@ -143,8 +143,8 @@ async fn claim_of(
     entries(met, &ids.state).await
 }
 
-/// The entries that the events of a state make.
-async fn entries(met: &Met, state: &[OwnedEventId]) -> Result<Claim, NotGiven> {
+/// The entries that the events of a state make; they are held.
+pub(in crate::actions) async fn entries(met: &Met, state: &[OwnedEventId]) -> Result<Claim, NotGiven> {
     let (rows, version) = (met.rows(), met.version());
     let (mut entries, mut lacking) = (BTreeMap::new(), 0);
     let mut create = None;

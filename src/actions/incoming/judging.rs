@@ -88,7 +88,11 @@ impl Formed {
     /// Steps 2 and 3.
     pub(in crate::actions) async fn check(mut self, actions: &Actions) -> First {
         let at = self.pdu().map_or_else(|| Clock::now(&*actions.clock), rules::WellFormedPdu::origin_server_ts);
-        let keys = keys(actions, self.needed, at).await;
+        let keys = keys(actions, std::mem::take(&mut self.needed), at).await;
+        self.check_with(keys)
+    }
+
+    fn check_with(mut self, keys: KeyRing) -> First {
         match self.intake.step(Facts::Keys(keys)) {
             Step::Done(verdict) => over(verdict),
             Step::Need(_) => match self.intake.event().cloned() {
@@ -110,6 +114,17 @@ pub(in crate::actions) fn form(version: Version, raw: RawPdu, purpose: Purpose) 
         Step::Need(Need::Keys(needed)) => Ok(Formed { intake, needed }),
         Step::Need(_) => Err(First::Held("it asked for something else than keys".to_owned())),
         Step::Done(verdict) => Err(over(verdict)),
+    }
+}
+
+/// Steps 1 to 3, with these keys and no others.
+pub(in crate::actions) fn check_with(keys: &KeyRing, version: Version, raw: RawPdu, purpose: Purpose) -> First {
+    match form(version, raw, purpose) {
+        Ok(formed) => {
+            let keys = keys.only(&formed.needed);
+            formed.check_with(keys)
+        }
+        Err(first) => first,
     }
 }
 

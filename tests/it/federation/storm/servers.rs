@@ -18,7 +18,7 @@ use ruma::{OwnedServerName, ServerName};
 use tokio::time::Instant;
 use yurt::{
     actions::{
-        Actions, Parts, Registration, Settings,
+        Actions, Dialects, Parts, Registration, Settings,
         images::Images,
         media::{Media, Uploading},
         passwords::Passwords,
@@ -195,6 +195,7 @@ impl Machine {
                 registration: Registration::Closed,
                 token_lifetime_ms: None,
                 reserved_aliases: Vec::new(),
+                dialects: Dialects::default(),
                 room_federation: FederationMode::Open,
                 resume_events_max: 10_000,
                 behind_rows_max: 10_000,
@@ -208,6 +209,8 @@ impl Machine {
                 remote: Bounds { medium_bytes_max: 1, cache_bytes_max: 1 },
             },
             own_keys,
+            spool: "/nowhere/spool".into(),
+            bundle_limits: yurt::bundle::Limits::default(),
         };
         (Actions::open(parts).await.unwrap(), life)
     }

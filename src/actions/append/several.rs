@@ -1,0 +1,152 @@
+//! Taking many events of a room in together, as a bundle brings them: each is judged like one that a peer sends, and what they make becomes one commit.
+
+use std::{collections::HashMap, sync::Arc};
+
+use rules::{event::Event, state::change_of, version::Version};
+use ruma::{EventId, OwnedEventId, OwnedServerName};
+
+use super::{
+    ActionError, Actions, Writer,
+    remote::{Arriving, Remote},
+    store::Storing,
+};
+use crate::{
+    actions::{
+        incoming::judging::{Checked, Leaning},
+        lane::Room,
+    },
+    storage::{
+        StateRoot,
+        history::{EventStanding, Head},
+        room_settings::RoomSettings,
+    },
+};
+
+/// An event whose signatures and hashes were checked.
+pub(in crate::actions) enum Coming {
+    /// Where it stands in the room is known.
+    Placed(Box<Arriving>),
+    /// Others lean on it.
+    Leant(Box<Checked>, OwnedServerName),
+}
+
+/// Makes a room that is not here with its create event, hidden from everybody until it is shown. A create event of which it is not known where it stands is held
+/// only for others to lean on.
+///
+/// # Errors
+/// The room is here; when storage fails.
+pub(in crate::actions) async fn found_hidden(
+    actions: &Actions,
+    room: &Arc<Room>,
+    (version, create): (&Version, Event),
+    leant_by: Option<&OwnedServerName>,
+) -> Result<(), ActionError> {
+    if let Some(through) = leant_by {
+        return super::enter::found(actions, room, version, &Arc::new(create), through).await;
+    }
+    let writer = Writer::begin(actions, version, create).await?;
+    writer.ok_or_else(|| ActionError::internal("the room is here already"))?.commit().await?;
+    Ok(())
+}
+
+/// Takes events into a room, in this order; they are on disk when this returns. Those that lack something are not kept.
+///
+/// # Errors
+/// [`ActionError::RoomNotFound`]; [`ActionError::Busy`]; when storage fails.
+pub(in crate::actions) async fn several(
+    actions: &Actions,
+    room: &Arc<Room>,
+    coming: Vec<Coming>,
+) -> Result<Vec<Remote>, ActionError> {
+    let mut writer = Writer::enter_even_hidden(actions, room).await?.ok_or(ActionError::RoomNotFound)?;
+    // Where an event of the past is shown is found by scanning, which sees only what is on disk.
+    if !writer.is_settled() {
+        writer.commit().await?;
+        writer = Writer::enter_even_hidden(actions, room).await?.ok_or(ActionError::RoomNotFound)?;
+    }
+    let mut outcomes = Vec::with_capacity(coming.len());
+    for one in coming {
+        outcomes.push(match one {
+            Coming::Placed(arriving) => writer.arrive(*arriving).await?,
+            Coming::Leant(checked, peer) => writer.lean(*checked, peer).await?,
+        });
+    }
+    writer.commit().await?;
+    Ok(outcomes)
+}
+
+/// Sets what this server keeps for a room, even one that nobody finds yet.
+///
+/// # Errors
+/// [`ActionError::RoomNotFound`]; [`ActionError::Busy`]; when storage fails.
+pub(in crate::actions) async fn set_settings(
+    actions: &Actions,
+    room: &Arc<Room>,
+    settings: RoomSettings,
+) -> Result<(), ActionError> {
+    let mut writer = Writer::enter_even_hidden(actions, room).await?.ok_or(ActionError::RoomNotFound)?;
+    writer.set_settings(settings);
+    writer.commit().await?;
+    Ok(())
+}
+
+/// Says which events are the newest of a room that was just rebuilt.
+///
+/// # Errors
+/// One of them is not held; when storage fails.
+pub(in crate::actions) async fn settle(
+    actions: &Actions,
+    room: &Arc<Room>,
+    newest: &[OwnedEventId],
+) -> Result<(), ActionError> {
+    let mut writer = Writer::enter_even_hidden(actions, room).await?.ok_or(ActionError::RoomNotFound)?;
+    let mut heads = Vec::with_capacity(newest.len());
+    for id in newest {
+        heads.push(writer.head(id).await?);
+    }
+    writer.settle_on(heads).await?;
+    writer.commit().await?;
+    Ok(())
+}
+
+impl Writer {
+    /// Keeps an event for others to lean on, if its own auth events allow it or not.
+    async fn lean(&mut self, checked: Checked, peer: OwnedServerName) -> Result<Remote, ActionError> {
+        if self.rows().arrival_of(checked.event.event_id()).await?.is_some() {
+            return Ok(Remote::Known);
+        }
+        let present = self.present(&checked.event).await?;
+        let auth_events: HashMap<OwnedEventId, Arc<Event>> = match self.auth_events(&checked.event, &present).await? {
+            Ok(events) => events,
+            Err(missing) => return Ok(Remote::Missing(missing)),
+        };
+        let (event, refused) = match checked.judge(auth_events) {
+            (event, Leaning::Sound) => (event, None),
+            (event, Leaning::Refused(refusal)) => (Arc::new(Event::clone(&event).into_rejected()), Some(refusal)),
+            (event, Leaning::Unknown) => return Ok(Remote::Missing(event.auth_events().to_vec())),
+        };
+        if let Some(key) = change_of(&event).filter(|_| refused.is_none()) {
+            self.number_of(&key).await?;
+        }
+        let reason = refused.as_ref().map(|refusal| refusal.reason().to_owned());
+        let standing = EventStanding::Outlier { refused: reason, peer: Some(peer) };
+        self.store_event(&event, Storing::hidden(standing, StateRoot::EMPTY, StateRoot::EMPTY)).await?;
+        Ok(refused.map_or(Remote::Accepted, Remote::Rejected))
+    }
+
+    async fn head(&self, id: &EventId) -> Result<Head, ActionError> {
+        let version = self.version()?;
+        let held = self.held(id).await?.filter(|(_, stored)| stored.standing.is_in_room());
+        let (arrival, stored) = held.ok_or_else(|| ActionError::internal(format!("the event {id} is not held")))?;
+        let (_, event) = self.rows().event(&version, arrival).await?;
+        Ok(Head { event_id: id.to_owned(), depth: event.depth(), state: stored.state_after })
+    }
+
+    async fn settle_on(&mut self, heads: Vec<Head>) -> Result<(), ActionError> {
+        let before = self.view()?.tip.state;
+        self.tip_mut()?.heads = heads;
+        let now = self.merged_heads().await?;
+        self.tip_mut()?.state = now;
+        self.now_in_force(before, now).await
+    }
+}

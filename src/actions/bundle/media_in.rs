@@ -1,0 +1,98 @@
+//! The media of a bundle: kept where an event of one of our own people names them, and readable then to the room.
+
+use ruma::EventId;
+
+use super::{
+    import::MediaTold,
+    reading::{self, Opened},
+};
+use crate::{
+    actions::{ActionError, Actions, lane::Room, media, rows::Rows},
+    bundle::{MEDIA, manifest::BundledMedium},
+    storage::{
+        Commit, Effect,
+        keyspaces::{MEDIA_ROOMS, REDACTIONS, ROOM_MEDIA},
+        media::{self as stored_media, MediumInfo, Sha256},
+    },
+};
+
+/// Keeps the media of a bundle that count in the room here.
+///
+/// # Errors
+/// They cannot be kept.
+pub(super) async fn take_in(actions: &Actions, opened: &Opened, room: &Room) -> Result<MediaTold, ActionError> {
+    let mut told = MediaTold::default();
+    for medium in &opened.manifest.media {
+        let Some(sha256) = media::parse_hash(&medium.sha256) else { continue };
+        let Some((name, size)) = entry_of(opened, &medium.sha256) else { continue };
+        let mut is_new = None;
+        for event_id in &medium.events {
+            let key = (sha256, event_id.clone());
+            let rows = Rows::on_disk(&room.store, &room.home);
+            if rows.get(&ROOM_MEDIA, &key).await?.is_some() {
+                is_new = is_new.or(Some(false));
+                continue;
+            }
+            if !counts(actions, room, event_id, &sha256).await? {
+                continue;
+            }
+            if is_new != Some(true) {
+                keep(actions, opened, (&name, size), &sha256).await?;
+                is_new = Some(true);
+            }
+            let info = info(medium, size);
+            let mut commit = Commit::new(room.home.clone());
+            commit.put(&ROOM_MEDIA, &key, &info);
+            commit.effect(Effect::new(stored_media::home(&sha256)).put(&MEDIA_ROOMS, &room.id, &()));
+            room.store.commit(commit).await?;
+        }
+        match is_new {
+            Some(true) => told.stored += 1,
+            Some(false) => told.known += 1,
+            None => {}
+        }
+    }
+    Ok(told)
+}
+
+/// The entry of a medium, whether or not it bears the name of the medium as well.
+fn entry_of(opened: &Opened, sha256: &str) -> Option<(String, u64)> {
+    let start = format!("{MEDIA}{sha256}");
+    let mut from = opened.manifest.entries.range(start.clone()..);
+    let (name, facts) = from.next().filter(|(name, _)| name.starts_with(&start))?;
+    Some((name.clone(), facts.size))
+}
+
+/// The event is one of our people, names the medium, and was not redacted.
+async fn counts(actions: &Actions, room: &Room, event_id: &EventId, sha256: &Sha256) -> Result<bool, ActionError> {
+    let Some(view) = room.view_even_hidden().await? else { return Ok(false) };
+    let rows = Rows::on_disk(&room.store, &room.home);
+    let Some(arrival) = rows.arrival_of(event_id).await? else { return Ok(false) };
+    let (stored, event) = rows.event(&view.basis.version, arrival).await?;
+    let is_redacted = rows.get(&REDACTIONS, &event_id.to_owned()).await?.is_some();
+    let is_shown = stored.place.is_some() && !is_redacted && actions.is_local(event.sender());
+    Ok(is_shown && media::named_in(actions, event.content().get()).contains(sha256))
+}
+
+async fn keep(
+    actions: &Actions,
+    opened: &Opened,
+    (name, size): (&str, u64),
+    sha256: &Sha256,
+) -> Result<(), ActionError> {
+    let word = actions.random_word(26);
+    let kept = actions.media.store.keep(&word, reading::entry(opened, name), size).await?;
+    if kept.sha256 != *sha256 {
+        return Err(ActionError::internal("a medium of the bundle is another one than when it was checked"));
+    }
+    Ok(())
+}
+
+fn info(medium: &BundledMedium, size: u64) -> MediumInfo {
+    MediumInfo {
+        name: medium.name.as_deref().and_then(|name| media::file_name(name).ok().flatten()),
+        content_type: media::media_type(Some(&medium.content_type))
+            .unwrap_or_else(|_| media::CONTENT_TYPE_DEFAULT.to_owned()),
+        size,
+    }
+}

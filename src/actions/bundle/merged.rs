@@ -1,0 +1,257 @@
+//! A bundle of a room that is here: what it lacks is added as if a peer had sent it. What stands before what is here comes in as history does, and nobody is
+//! notified; what stands behind it is judged by what the room says now.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::{BuildHasher as _, RandomState},
+    sync::Arc,
+};
+
+use ruma::{EventId, OwnedEventId, OwnedServerName};
+
+use super::{
+    import::{Imported, Outcome, REJECTED_NAMED_MAX, RejectedEvent, Task},
+    media_in,
+    reading::{self, Ids, Ready},
+};
+use crate::{
+    actions::{
+        ActionError,
+        append::{self, Arriving, Before, Coming, Present, Remote, Slot},
+        audit::{Act, Actor},
+        backfill,
+        incoming::{claims, guests::Met, is_in_room, judging::Purpose},
+        server_acl,
+    },
+    bundle::events::Around,
+    storage::{
+        Commit, Home,
+        admin::{Importing, Phase},
+        keyspaces::IMPORTS,
+    },
+};
+
+/// Where the events of a bundle belong that are not here.
+struct Plan {
+    hash: RandomState,
+    /// Those that are here already.
+    known: Ids,
+    known_count: u64,
+    /// Those that stand before something that is here.
+    slots: HashMap<u64, Slot>,
+}
+
+impl Plan {
+    fn slot(&self, id: &EventId) -> Slot {
+        self.slots.get(&self.hash.hash_one(id)).copied().unwrap_or(Slot::End)
+    }
+}
+
+/// Adds what the room lacks.
+///
+/// # Errors
+/// The room takes nothing from who made the bundle; when storage fails.
+pub(super) async fn merge(task: &Task<'_>) -> Result<Imported, ActionError> {
+    let Task { actions, opened, verified, wish, job_id } = *task;
+    let room = actions.room(&opened.manifest.room_id);
+    let view = room.view().await?.ok_or(ActionError::RoomNotFound)?;
+    let met = Met { room, view };
+    let mut imported = Imported::of(&met.room.id, Outcome::Merged, verified);
+    imported.room_alias.clone_from(&met.view.summary.alias);
+    let mut allowed = Allowed::default();
+    if !allowed.lets_in(task, &met, &opened.manifest.server_name).await? {
+        let problem = format!("the room takes nothing from `{}`, which made the bundle", opened.manifest.server_name);
+        return Err(ActionError::ImportRefused(problem));
+    }
+    let plan = Arc::new(plan(task, &met).await?);
+    imported.events.known = plan.known_count;
+    if wish.dry_run {
+        imported.events.stored = verified.events.saturating_sub(plan.known_count);
+        return Ok(imported);
+    }
+    let mut commit = Commit::new(Home::server());
+    let importing = Importing { job_id: job_id.to_owned(), phase: Phase::Merging };
+    commit.put(&IMPORTS, &met.room.id, &importing);
+    actions.store().commit(commit).await?;
+    let by_plan = Arc::clone(&plan);
+    let purpose = move |id: &EventId| if by_plan.slot(id) == Slot::End { Purpose::Timeline } else { Purpose::History };
+    let mut batches = reading::ready(opened, plan.known.clone(), purpose);
+    let mut done = plan.known_count;
+    while let Some(batch) = batches.recv().await {
+        let batch = batch?;
+        done = done.saturating_add(u64::try_from(batch.len()).unwrap_or_default());
+        for (event_id, outcome) in take_in(task, &met, (&plan, &mut allowed), batch).await? {
+            note(&mut imported, event_id, outcome);
+        }
+        task.report(done);
+    }
+    imported.media = media_in::take_in(actions, opened, &met.room).await?;
+    end(task, &met, &imported).await?;
+    Ok(imported)
+}
+
+/// Which servers the room lets in, each asked once.
+#[derive(Default)]
+struct Allowed(BTreeMap<OwnedServerName, bool>);
+
+impl Allowed {
+    async fn lets_in(&mut self, task: &Task<'_>, met: &Met, server: &OwnedServerName) -> Result<bool, ActionError> {
+        if let Some(is_allowed) = self.0.get(server) {
+            return Ok(*is_allowed);
+        }
+        let actions = task.actions;
+        let is_ours = *server == actions.server_name;
+        let is_allowed = is_ours
+            || actions.policy.admits(server)
+                && met.view.admits(server)
+                && server_acl::allows(actions, &met.room, &met.view, server).await?;
+        self.0.insert(server.clone(), is_allowed);
+        Ok(is_allowed)
+    }
+}
+
+fn note(imported: &mut Imported, event_id: OwnedEventId, outcome: Remote) {
+    let reason = match outcome {
+        Remote::Accepted => {
+            imported.events.stored += 1;
+            return;
+        }
+        Remote::Known | Remote::Ignored => {
+            imported.events.known += 1;
+            return;
+        }
+        Remote::SoftFailed(refusal) | Remote::Rejected(refusal) => refusal.reason().to_owned(),
+        Remote::Missing(_) => "what stands before it is not taken in here".to_owned(),
+    };
+    if imported.events.rejected.len() < REJECTED_NAMED_MAX {
+        imported.events.rejected.push(RejectedEvent { event_id, reason });
+    }
+}
+
+/// Looks for where each event belongs.
+async fn plan(task: &Task<'_>, met: &Met) -> Result<Plan, ActionError> {
+    let hash = RandomState::new();
+    let (mut known, mut known_count) = (Ids::default(), 0);
+    let mut numbers: HashMap<u64, u32> = HashMap::new();
+    let mut before: Vec<Vec<u64>> = Vec::new();
+    let mut batches = reading::named(task.opened);
+    while let Some(batch) = batches.recv().await {
+        for (id, prev_events) in batch? {
+            let is_held = met.rows().arrival_of(&id).await?.is_some();
+            if is_held && is_in_room(met, &id).await? {
+                known.insert(&id);
+                known_count += 1;
+                continue;
+            }
+            numbers.insert(hash.hash_one(&id), u32::try_from(before.len()).map_err(ActionError::internal)?);
+            before.push(prev_events.iter().map(|id| hash.hash_one(id)).collect());
+        }
+    }
+    let names: HashMap<u32, u64> = numbers.iter().map(|(name, number)| (*number, *name)).collect();
+    let mut slots = HashMap::new();
+    let mut holes = backfill::holes(&met.rows()).await?;
+    // The oldest hole first: what stands before several belongs before the first of them.
+    holes.reverse();
+    for hole in holes {
+        let mut open: Vec<u64> = hole.missing.iter().map(|id| hash.hash_one(id)).collect();
+        let mut found = Vec::new();
+        while let Some(name) = open.pop() {
+            let Some(number) = numbers.get(&name).copied().filter(|_| !slots.contains_key(&name)) else { continue };
+            slots.insert(name, Slot::End);
+            found.push(number);
+            open.extend(usize::try_from(number).ok().and_then(|number| before.get(number)).into_iter().flatten());
+        }
+        found.sort_unstable();
+        let is_oldest = backfill::is_oldest(met, hole.place).await?;
+        for (steps, number) in (1_u32..).zip(found.into_iter().rev()) {
+            let Some(name) = names.get(&number) else { continue };
+            let before = hole.place;
+            let slot = if is_oldest { Slot::Older { before, steps } } else { Slot::Hole { before, steps } };
+            slots.insert(*name, slot);
+        }
+    }
+    Ok(Plan { hash, known, known_count, slots })
+}
+
+async fn take_in(
+    task: &Task<'_>,
+    met: &Met,
+    (plan, allowed): (&Plan, &mut Allowed),
+    batch: Vec<Ready>,
+) -> Result<Vec<(OwnedEventId, Remote)>, ActionError> {
+    let Task { actions, opened, .. } = *task;
+    let peer = opened.manifest.server_name.clone();
+    let (mut coming, mut ids, mut outcomes) = (Vec::new(), Vec::new(), Vec::new());
+    for Ready { event_id, around, checked } in batch {
+        let sender = checked.event.sender().server_name().to_owned();
+        if !allowed.lets_in(task, met, &sender).await? {
+            let refused = rules::authorization::Refusal::new(format!("the room takes nothing from `{sender}`"));
+            outcomes.push((event_id, Remote::Rejected(refused)));
+            continue;
+        }
+        let before = match around {
+            Around::Unknown => None,
+            Around::Parents => Some(Before::Parents),
+            Around::Claimed(state) => {
+                let outcome = append::several(actions, &met.room, std::mem::take(&mut coming)).await?;
+                outcomes.extend(ids.drain(..).zip(outcome));
+                before_hole(met, checked.event.prev_events(), &state).await?
+            }
+        };
+        let slot = plan.slot(&event_id);
+        ids.push(event_id);
+        coming.push(match before {
+            None => Coming::Leant(checked, peer.clone()),
+            Some(before) => {
+                let (event, refused) = checked.refused_by_itself();
+                let (event, peer, present) = (rules::Event::clone(&event), Some(peer.clone()), Present::Decides);
+                let arriving = Arriving {
+                    event,
+                    peer,
+                    refused,
+                    hidden: None,
+                    before,
+                    slot,
+                    staged: None,
+                    handed_in: false,
+                    present,
+                };
+                Coming::Placed(Box::new(arriving))
+            }
+        });
+    }
+    let outcome = append::several(actions, &met.room, coming).await?;
+    outcomes.extend(ids.into_iter().zip(outcome));
+    Ok(outcomes)
+}
+
+/// The state before an event behind a hole of the bundle. Where we hold what the bundle lacks, we know better.
+async fn before_hole(
+    met: &Met,
+    prev_events: &[OwnedEventId],
+    state: &[OwnedEventId],
+) -> Result<Option<Before>, ActionError> {
+    let mut is_whole = true;
+    for id in prev_events {
+        is_whole &= is_in_room(met, id).await?;
+    }
+    if is_whole {
+        return Ok(Some(Before::Parents));
+    }
+    let entries = claims::entries(met, state).await.map_err(ActionError::internal)?;
+    Ok(Some(Before::Claimed(vec![entries])))
+}
+
+/// Writes down that it is done.
+async fn end(task: &Task<'_>, met: &Met, imported: &Imported) -> Result<(), ActionError> {
+    let Task { actions, wish, .. } = *task;
+    let mut commit = Commit::new(Home::server());
+    commit.delete(&IMPORTS, &met.room.id);
+    if wish.is_admin {
+        let actor = if wish.is_command_line { Actor::CommandLine } else { Actor::Admin(&wish.by) };
+        let details = vec![("outcome", "merged".to_owned()), ("events", imported.events.stored.to_string())];
+        Act { actor, action: "room.import", target: met.room.id.to_string(), details }.record(actions, &mut commit);
+    }
+    actions.store().commit(commit).await?;
+    Ok(())
+}

@@ -1,0 +1,327 @@
+//! A room that lives on here: built from the file while nobody finds it, compared with what was proven, and shown at once. What a crash leaves is removed at the
+//! next start, or finished where only the showing was left.
+
+use std::{collections::HashSet, sync::Arc};
+
+use rules::authorization::Refusal;
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
+
+use super::{
+    import::{Imported, Outcome, REJECTED_NAMED_MAX, RejectedEvent, Task},
+    media_in, order,
+    reading::{self, Ids, Opened, Ready},
+};
+use crate::{
+    actions::{
+        ActionError, Actions, NotificationMode, accounts, aliases,
+        append::{self, Arriving, Before, Coming, Present, Remote, Slot},
+        audit::{Act, Actor},
+        capacity,
+        incoming::{claims, guests::Met, judging::Purpose},
+        lane::Room,
+        purge::{self, Pass},
+        rows::{self, Rows},
+    },
+    bundle::{BundledPersonal, Local, events::Around, manifest::state_digest},
+    storage::{
+        Commit, Home, KeyRange, Place,
+        admin::{Importing, Phase},
+        keyspaces::{EVENTS, IMPORTS, PERSONAL, PURGED},
+        members::{Personal, ReadMarker},
+        room_settings::{FederationMode, RoomSettings},
+    },
+};
+
+/// Restores the room of a bundle.
+///
+/// # Errors
+/// The tenant's limits; when storage fails. Nothing of the room is left then.
+pub(super) async fn restore(task: &Task<'_>) -> Result<Imported, ActionError> {
+    let Task { actions, verified, opened, wish, job_id } = *task;
+    let room = actions.room(&opened.manifest.room_id);
+    let mut imported = Imported::of(&room.id, Outcome::Restored, verified);
+    imported.events.stored = verified.events;
+    let refused = verified.refused.iter().take(REJECTED_NAMED_MAX);
+    imported.events.rejected =
+        refused.map(|(id, reason)| RejectedEvent { event_id: id.clone(), reason: reason.clone() }).collect();
+    if wish.dry_run {
+        imported.media.stored = u64::try_from(opened.manifest.media.len()).unwrap_or(u64::MAX);
+        imported.participants.locked = missing_accounts(task).await?;
+        return Ok(imported);
+    }
+    let place = capacity::room(actions).await?;
+    note(actions, &room.id, job_id, Phase::Building).await?;
+    room.hide();
+    // The room's own rows count it from here on.
+    place.keep();
+    let built = match build(task, &room).await {
+        Ok(()) => finish(actions, opened, &room, wish.is_admin).await,
+        Err(error) => Err(error),
+    };
+    let locked_and_media = match built {
+        Ok(told) => told,
+        Err(error) => {
+            discard(actions, &room).await?;
+            return Err(error);
+        }
+    };
+    (imported.participants.locked, imported.media) = locked_and_media;
+    let view = room.view_even_hidden().await?.ok_or(ActionError::RoomNotFound)?;
+    imported.room_alias.clone_from(&view.summary.alias);
+    show(task, &room, &imported).await?;
+    Ok(imported)
+}
+
+async fn note(actions: &Actions, room_id: &OwnedRoomId, job_id: &str, phase: Phase) -> Result<(), ActionError> {
+    let mut commit = Commit::new(Home::server());
+    commit.put(&IMPORTS, room_id, &Importing { job_id: job_id.to_owned(), phase });
+    actions.store().commit(commit).await?;
+    Ok(())
+}
+
+/// Builds the room from its events, in the order of the file.
+async fn build(task: &Task<'_>, room: &Arc<Room>) -> Result<(), ActionError> {
+    let Task { actions, opened, verified, .. } = *task;
+    let refused: HashSet<&OwnedEventId> = verified.refused.iter().map(|(id, _)| id).collect();
+    let mut batches = reading::ready(opened, Ids::default(), |_| Purpose::History);
+    let (mut stored, mut is_first) = (0_u64, true);
+    while let Some(batch) = batches.recv().await {
+        let mut batch = batch?;
+        stored = stored.saturating_add(u64::try_from(batch.len()).unwrap_or_default());
+        if is_first && !batch.is_empty() {
+            begin(task, room, batch.remove(0)).await?;
+            is_first = false;
+        }
+        for (id, outcome) in take_in(task, room, batch).await? {
+            match outcome {
+                Remote::Accepted | Remote::Known | Remote::SoftFailed(_) => {}
+                Remote::Rejected(_) if refused.contains(&id) => {}
+                other => return Err(ActionError::internal(format!("a checked event was not taken: {id}: {other:?}"))),
+            }
+        }
+        task.report(stored);
+    }
+    append::settle(actions, room, &opened.manifest.extremities).await?;
+    compare(task, room).await
+}
+
+/// The first event of a bundle made the room.
+async fn begin(task: &Task<'_>, room: &Arc<Room>, first: Ready) -> Result<(), ActionError> {
+    let Task { actions, opened, .. } = *task;
+    let version = crate::bundle::events::version(&opened.manifest)?;
+    let is_leant = first.around == Around::Unknown;
+    let (event, _) = first.checked.refused_by_itself();
+    let leant_by = is_leant.then_some(&opened.manifest.server_name);
+    append::found_hidden(actions, room, (&version, rules::Event::clone(&event)), leant_by).await
+}
+
+/// Takes a batch in. What stands behind a hole needs what came before it to be on disk.
+async fn take_in(
+    task: &Task<'_>,
+    room: &Arc<Room>,
+    batch: Vec<Ready>,
+) -> Result<Vec<(OwnedEventId, Remote)>, ActionError> {
+    let Task { actions, opened, .. } = *task;
+    let peer = &opened.manifest.server_name;
+    let (mut coming, mut ids, mut outcomes) = (Vec::new(), Vec::new(), Vec::new());
+    for Ready { event_id, around, checked } in batch {
+        let is_hidden = opened.manifest.hidden.contains(&event_id);
+        let before = match around {
+            Around::Unknown => None,
+            Around::Parents => Some(Before::Parents),
+            Around::Claimed(state) => {
+                let outcome = append::several(actions, room, std::mem::take(&mut coming)).await?;
+                outcomes.extend(ids.drain(..).zip(outcome));
+                let view = room.view_even_hidden().await?.ok_or(ActionError::RoomNotFound)?;
+                let met = Met { room: Arc::clone(room), view };
+                let entries = claims::entries(&met, &state).await.map_err(ActionError::internal)?;
+                Some(Before::Claimed(vec![entries]))
+            }
+        };
+        ids.push(event_id);
+        coming.push(match before {
+            None => Coming::Leant(checked, peer.clone()),
+            Some(before) => {
+                let (event, refused) = checked.refused_by_itself();
+                let hidden = is_hidden.then(|| Refusal::new("it was not shown where the room comes from"));
+                let present = Present::WasAsked;
+                let event = rules::Event::clone(&event);
+                let slot = Slot::End;
+                let peer = Some(peer.clone());
+                Coming::Placed(Box::new(Arriving {
+                    event,
+                    peer,
+                    refused,
+                    hidden,
+                    before,
+                    slot,
+                    staged: None,
+                    handed_in: false,
+                    present,
+                }))
+            }
+        });
+    }
+    let outcome = append::several(actions, room, coming).await?;
+    outcomes.extend(ids.into_iter().zip(outcome));
+    Ok(outcomes)
+}
+
+/// The state that was built is the one that was proven.
+async fn compare(task: &Task<'_>, room: &Room) -> Result<(), ActionError> {
+    let view = room.view_even_hidden().await?.ok_or(ActionError::RoomNotFound)?;
+    let rows = Rows::on_disk(&room.store, &room.home);
+    let mut entries = Vec::new();
+    for arrival in order::state(&rows, view.tip.state).await? {
+        let (_, event) = rows.event(&view.basis.version, arrival).await?;
+        let key = event.state_key().unwrap_or_default().to_owned();
+        entries.push((event.type_str().to_owned(), key, event.event_id().clone()));
+    }
+    let digest = state_digest(entries.iter().map(|(kind, key, id)| (kind.as_str(), key.as_str(), id.as_str())));
+    if digest != task.opened.manifest.state {
+        return Err(ActionError::internal("the room that was built has another state than the one that was checked"));
+    }
+    Ok(())
+}
+
+/// What comes with the room: accounts for its people, media, settings, names. Each step may be done twice.
+async fn finish(
+    actions: &Actions,
+    opened: &Opened,
+    room: &Arc<Room>,
+    is_admin: bool,
+) -> Result<(u64, super::import::MediaTold), ActionError> {
+    let mut locked = 0;
+    for member in &opened.manifest.members {
+        if actions.is_local(&member.participant_id) && accounts::hold(actions, &member.participant_id).await? {
+            locked += 1;
+        }
+    }
+    let media = media_in::take_in(actions, opened, room).await?;
+    let local = reading::local(opened).await?;
+    let settings = RoomSettings {
+        max_members: local.max_members,
+        federation: federation(actions, &local),
+        ..RoomSettings::default()
+    };
+    if settings != RoomSettings::default() {
+        append::set_settings(actions, room, settings).await?;
+    }
+    name(actions, room, &local, is_admin).await?;
+    for personal in local.personal {
+        set_personal(actions, room, personal).await?;
+    }
+    Ok((locked, media))
+}
+
+/// Which other servers may take part: as where the room comes from, or as this server has it for new rooms.
+fn federation(actions: &Actions, local: &Local) -> FederationMode {
+    match local.federation.as_deref() {
+        Some("open") => FederationMode::Open,
+        Some("allow_list") => FederationMode::Listed(local.federation_servers.clone()),
+        // A word that is not known yet lets in less rather than more.
+        Some(_) => FederationMode::Off,
+        None => actions.settings.room_federation.clone(),
+    }
+}
+
+/// Gives the room its names, as far as they are free and of this server.
+async fn name(actions: &Actions, room: &Room, local: &Local, is_admin: bool) -> Result<(), ActionError> {
+    for alias in &local.aliases {
+        let wish = aliases::Wish::Exactly(alias);
+        match aliases::reserve(actions, &room.store, wish, &room.id, is_admin).await {
+            Ok(_) | Err(ActionError::NameTaken(_) | ActionError::RequestInvalid { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+async fn set_personal(actions: &Actions, room: &Room, settings: BundledPersonal) -> Result<(), ActionError> {
+    let BundledPersonal { participant_id, read_event_id, notification_mode, pinned } = settings;
+    if !actions.is_local(&participant_id) {
+        return Ok(());
+    }
+    let rows = Rows::on_disk(&room.store, &room.home);
+    let read = match read_event_id {
+        Some(event_id) => marker(&rows, &participant_id, event_id).await?,
+        None => None,
+    };
+    let notification_mode = notification_mode.as_deref().and_then(|word| match word {
+        "all" => Some(NotificationMode::All),
+        "mentions" => Some(NotificationMode::Mentions),
+        "none" => Some(NotificationMode::None),
+        "inherit" => Some(NotificationMode::Inherit),
+        _ => None,
+    });
+    let mut commit = Commit::new(Home::person(&participant_id));
+    commit.put(&PERSONAL, &room.id, &Personal { notification_mode, mute: None, read, pinned });
+    room.store.commit(commit).await?;
+    Ok(())
+}
+
+async fn marker(
+    rows: &Rows<'_>,
+    user_id: &OwnedUserId,
+    event_id: OwnedEventId,
+) -> Result<Option<ReadMarker>, ActionError> {
+    let Some(arrival) = rows.arrival_of(&event_id).await? else { return Ok(None) };
+    let Some(stored) = rows.get(&EVENTS, &arrival).await? else { return Ok(None) };
+    let Some(place @ Place(..)) = stored.place else { return Ok(None) };
+    let own = rows.own_messages(user_id, Some(place)).await?;
+    Ok(Some(ReadMarker { event_id, place, messages: stored.messages, own }))
+}
+
+/// Everybody finds the room from here on.
+async fn show(task: &Task<'_>, room: &Arc<Room>, imported: &Imported) -> Result<(), ActionError> {
+    let Task { actions, wish, .. } = *task;
+    let mut commit = Commit::new(Home::server());
+    commit.delete(&IMPORTS, &room.id).delete(&PURGED, &room.id);
+    let actor = if wish.is_command_line { Actor::CommandLine } else { Actor::Admin(&wish.by) };
+    let details = vec![("outcome", "restored".to_owned()), ("events", imported.events.stored.to_string())];
+    Act { actor, action: "room.import", target: room.id.to_string(), details }.record(actions, &mut commit);
+    actions.store().commit(commit).await?;
+    room.show();
+    Ok(())
+}
+
+/// Removes what was built of a room that is not to be.
+async fn discard(actions: &Actions, room: &Arc<Room>) -> Result<(), ActionError> {
+    let is_there = room.view_even_hidden().await?.is_some();
+    if is_there {
+        purge::remove_rows(actions, room, &mut Pass::Remove(None)).await?;
+        actions.rooms.remove(&room.id);
+        actions.directory.remove(&room.id);
+    } else {
+        capacity::give_back_room(actions);
+    }
+    let mut commit = Commit::new(Home::server());
+    commit.delete(&IMPORTS, &room.id);
+    actions.store().commit(commit).await?;
+    room.show();
+    Ok(())
+}
+
+/// Removes what a crash has left of rooms that were being built. Answers the jobs that go on, because they add to rooms that are here.
+///
+/// # Errors
+/// When storage cannot be read or written.
+pub(super) async fn clean(actions: &Actions) -> Result<Vec<String>, ActionError> {
+    let mut going_on = Vec::new();
+    for (room_id, importing) in rows::all(actions.store(), &IMPORTS, &Home::server(), KeyRange::all()).await? {
+        match importing.phase {
+            Phase::Building => discard(actions, &actions.room(&room_id)).await?,
+            Phase::Merging => going_on.push(importing.job_id),
+        }
+    }
+    Ok(going_on)
+}
+
+/// People of this server in the bundle who have no account.
+async fn missing_accounts(task: &Task<'_>) -> Result<u64, ActionError> {
+    let mut missing = 0;
+    for user_id in task.verified.members.keys().filter(|user_id| task.actions.is_local(user_id)) {
+        missing += u64::from(accounts::get(task.actions, user_id).await?.is_none());
+    }
+    Ok(missing)
+}

@@ -1,0 +1,295 @@
+//! `yurt bundle …`: rooms as files. Checking one needs neither a server nor a configuration; making one and taking one in go through the running server if there
+//! is one, else to the database itself.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf, absolute},
+    time::Duration,
+};
+
+use clap::Subcommand;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+use yurt::{
+    bundle::{
+        self, Archive, Fault, Limits, Manifest, Verified,
+        manifest::{self, SignedManifest, VerifyKeys},
+        verify::Progress,
+    },
+    config::{Config, Tenant},
+    control::{Answer, Command, JobLine},
+};
+
+use super::{
+    CliError,
+    asking::{Asking, unexpected},
+    say,
+};
+
+/// How long to wait before looking again how far the work is.
+const PAUSE: Duration = Duration::from_millis(200);
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Task {
+    /// Write a room into a file that proves itself.
+    Export {
+        /// The room: its id or its alias.
+        room: String,
+        /// The file. One that is there stays as it is.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// Leave the media out.
+        #[arg(long)]
+        no_media: bool,
+        /// Add what everybody has set for themselves: read markers, modes, pins.
+        #[arg(long)]
+        personal: bool,
+        /// Print the result as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take a room in from a file.
+    Import {
+        /// The bundle.
+        file: PathBuf,
+        /// The account in whose name it is done.
+        #[arg(long = "as", value_name = "NAME")]
+        by: String,
+        /// Check everything and say what would become of it.
+        #[arg(long)]
+        dry_run: bool,
+        /// Believe the keys in the bundle where their servers cannot be asked.
+        #[arg(long)]
+        accept_bundle_keys: bool,
+        /// Print the result as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    #[command(flatten)]
+    Alone(Alone),
+}
+
+/// What needs no server.
+#[derive(Debug, Subcommand)]
+pub(super) enum Alone {
+    /// Check a bundle. Exit code 0: it holds; 1: it does not; 2: it cannot be read.
+    Verify {
+        /// The bundle.
+        file: PathBuf,
+        /// Keys of servers that are known from elsewhere, in the form of `verify_keys`: {server: {key id: {key, valid_until_ts | expired_ts}}}.
+        #[arg(long, value_name = "FILE")]
+        keys: Option<PathBuf>,
+        /// Keys that only the bundle vouches for are not enough.
+        #[arg(long)]
+        strict: bool,
+        /// Print the result as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print what a bundle says that it is, without proof.
+    Inspect {
+        /// The bundle.
+        file: PathBuf,
+        /// Print the whole manifest as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub(super) async fn run(task: Task, config: &Config, tenant: &Tenant) -> Result<(), CliError> {
+    let mut asking = Asking::new(config, tenant);
+    let done = match task {
+        Task::Alone(alone) => run_alone(alone),
+        Task::Export { room, out, no_media, personal, json } => {
+            if out.exists() {
+                return Err(CliError::Refused(format!("`{}` is there already; choose another name", out.display())));
+            }
+            let out = absolute(&out).map_err(CliError::io(out.display().to_string()))?;
+            let command = Command::ExportBundle { room, out: out.clone(), media: !no_media, personal };
+            export(&mut asking, command, &out, json).await
+        }
+        Task::Import { file, by, dry_run, accept_bundle_keys, json } => {
+            let file = fs::canonicalize(&file).map_err(CliError::io(file.display().to_string()))?;
+            import(&mut asking, Command::ImportBundle { file, by, dry_run, accept_bundle_keys }, json).await
+        }
+    };
+    let closed = asking.close().await;
+    done.and(closed)
+}
+
+async fn export(asking: &mut Asking<'_>, command: Command, out: &Path, json: bool) -> Result<(), CliError> {
+    let result = work(asking, command, "exporting").await?;
+    if json {
+        return say(&result.to_string());
+    }
+    say(&format!("{}: {} events, {} bytes", out.display(), result["events"], result["bytes"]))
+}
+
+async fn import(asking: &mut Asking<'_>, command: Command, json: bool) -> Result<(), CliError> {
+    let result = work(asking, command, "importing").await?;
+    if json {
+        return say(&result.to_string());
+    }
+    let (events, room) = (&result["events"], text(&result["id"]));
+    say(&format!(
+        "{} {room}: {} of {} events are new, {} were here, {} are refused",
+        text(&result["outcome"]),
+        events["stored"],
+        events["total"],
+        events["known"],
+        events["rejected"].as_array().map_or(0, Vec::len),
+    ))
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// Begins work and waits for its result; a bar says how far it is.
+async fn work(asking: &mut Asking<'_>, command: Command, what: &'static str) -> Result<Value, CliError> {
+    let Answer::Begun { job_id } = asking.ask(command).await? else { return Err(unexpected()) };
+    let bar = bar(what);
+    loop {
+        let Answer::Job(JobLine { done, total, is_over, result, error }) =
+            asking.ask(Command::Job { id: job_id.clone() }).await?
+        else {
+            return Err(unexpected());
+        };
+        bar.set_length(total.unwrap_or(done));
+        bar.set_position(done);
+        if let Some(error) = error {
+            bar.abandon();
+            return Err(CliError::Refused(error));
+        }
+        if is_over {
+            bar.finish_and_clear();
+            return serde_json::from_str(&result.unwrap_or_default()).map_err(|_other_version| unexpected());
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// A bar on stderr; where that is no terminal, nothing is drawn.
+fn bar(what: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg:>10} {wide_bar} {pos}/{len} {eta}");
+    ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())).with_message(what)
+}
+
+/// Does what needs no server.
+pub(super) fn run_alone(task: Alone) -> Result<(), CliError> {
+    match task {
+        Alone::Verify { file, keys, strict, json } => verify(&file, keys.as_deref(), strict, json),
+        Alone::Inspect { file, json } => inspect(&file, json),
+    }
+}
+
+/// No limit but what fits into memory: who checks a file of their own may have any.
+fn limits() -> Limits {
+    Limits { bytes_max: u64::MAX, ..Limits::default() }
+}
+
+fn inspect(file: &Path, json: bool) -> Result<(), CliError> {
+    let SignedManifest { manifest, .. } = Archive::open(file, limits())?.manifest()?;
+    if json {
+        let text = serde_json::to_string(&manifest).map_err(|error| CliError::Refused(error.to_string()))?;
+        return say(&text);
+    }
+    describe(&manifest)?;
+    say("nothing of this is proven yet: `yurt bundle verify` does that")
+}
+
+fn describe(manifest: &Manifest) -> Result<(), CliError> {
+    let name = manifest.name.as_deref().unwrap_or("(no name)");
+    say(&format!("{name}: room {} of version {}", manifest.room_id, manifest.room_version))?;
+    say(&format!("made by {} at {}", manifest.server_name, manifest.exported_at))?;
+    let counts = manifest.counts;
+    say(&format!("{} events, {} joined members, {} media", counts.events, counts.members, counts.media))
+}
+
+fn verify(file: &Path, keys: Option<&Path>, strict: bool, json: bool) -> Result<(), CliError> {
+    let checked = try_verify(file, keys);
+    let (verified, vouched) = match checked {
+        Ok(checked) => checked,
+        Err(CliError::Bundle(fault)) => {
+            if json {
+                let Fault { entry, event, problem, .. } = &fault;
+                say(&json!({ "holds": false, "entry": entry, "event": event, "problem": problem }).to_string())?;
+            }
+            return Err(fault.into());
+        }
+        Err(error) => return Err(error),
+    };
+    let holds = !strict || vouched.is_empty();
+    if json {
+        say(&told(&verified, &vouched, holds).to_string())?;
+    } else {
+        describe(&verified.manifest)?;
+        say("proven: content, id, signatures and right of every event, and the state behind the newest ones")?;
+        if verified.claims > 0 {
+            say(&format!("{} states before holes are what {} says", verified.claims, verified.manifest.server_name))?;
+        }
+        for (event_id, reason) in &verified.refused {
+            say(&format!("not shown, because the rules refuse it: {event_id}: {reason}"))?;
+        }
+        for (server, key_ids) in &vouched {
+            say(&format!("only the bundle vouches for the keys of {server}: {}", key_ids.join(", ")))?;
+        }
+    }
+    if holds {
+        return Ok(());
+    }
+    let problem = "keys that only the bundle vouches for are not enough with --strict; name others with --keys";
+    Err(Fault::of(bundle::MANIFEST, problem).into())
+}
+
+type Vouched = BTreeMap<String, Vec<String>>;
+
+fn told(verified: &Verified, vouched: &Vouched, holds: bool) -> Value {
+    let refused = verified.refused.iter().map(|(id, reason)| json!({ "event_id": id, "reason": reason }));
+    json!({
+        "holds": holds,
+        "room_id": verified.manifest.room_id,
+        "room_version": verified.manifest.room_version,
+        "server_name": verified.manifest.server_name,
+        "events": verified.events,
+        "claimed_states": verified.claims,
+        "refused": refused.collect::<Vec<_>>(),
+        "vouched_by_bundle": vouched,
+    })
+}
+
+/// The bundle with the keys that only it vouches for.
+fn try_verify(file: &Path, keys: Option<&Path>) -> Result<(Verified, Vouched), CliError> {
+    let archive = Archive::open(file, limits())?;
+    let bundled = archive.manifest()?.manifest.verify_keys;
+    let known: VerifyKeys = match keys {
+        Some(file) => {
+            let text = fs::read(file).map_err(CliError::io(file.display().to_string()))?;
+            let wrong = |error| CliError::Io { what: file.display().to_string(), error: io::Error::other(error) };
+            serde_json::from_slice(&text).map_err(|error: serde_json::Error| wrong(error))?
+        }
+        None => VerifyKeys::new(),
+    };
+    let mut ring = manifest::ring(&bundled)?;
+    // What is known from elsewhere counts, whatever the bundle says.
+    ring.extend(manifest::ring(&known)?);
+    let mut vouched = Vouched::new();
+    for (server, keys) in &bundled {
+        let others = keys.keys().filter(|key_id| !known.get(server).is_some_and(|known| known.contains_key(*key_id)));
+        let others: Vec<String> = others.cloned().collect();
+        if !others.is_empty() {
+            vouched.insert(server.to_string(), others);
+        }
+    }
+    let bar = bar("verifying");
+    let verified = bundle::verify(&archive, &ring, &std::env::temp_dir(), &mut |progress| {
+        if let Progress::Checked(count, all) = progress {
+            bar.set_length(all);
+            bar.inc(count);
+        }
+        Ok(())
+    });
+    bar.finish_and_clear();
+    Ok((verified?, vouched))
+}

@@ -1,0 +1,68 @@
+//! `kill -9` while a room is taken in: after the restart it is there as a whole or not at all, nothing lies around, and a second try gives the room.
+
+use std::{sync::Arc, time::Duration};
+
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::cli::{home_with_room, parsed};
+use crate::process::{Peer, segment};
+
+/// Times that the server is killed.
+const ROUNDS: usize = 8;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_import_that_is_killed_leaves_the_room_whole_or_nothing_of_it() {
+    let (home, room, token) = home_with_room(400).await;
+    let home = Arc::new(home);
+    home.succeed(&["bundle", "export", &room, "--out", "room.zip"]);
+    let total = parsed(&home.succeed(&["bundle", "verify", "room.zip", "--json"]))["events"].clone();
+    let mut random = StdRng::seed_from_u64(7);
+    let (mut wholes, mut nothings) = (0, 0);
+    for round in 0..ROUNDS {
+        let server = home.serve();
+        purge(&Peer::new(&server, &token), &room).await;
+        let time = Duration::from_millis(random.random_range(50..1_500));
+        let importing = {
+            let home = Arc::clone(&home);
+            std::thread::spawn(move || home.run(&["bundle", "import", "room.zip", "--as", "alice", "--json"]))
+        };
+        tokio::time::sleep(time).await;
+        server.kill();
+        importing.join().unwrap();
+        let server = home.serve();
+        let alice = Peer::new(&server, &token);
+        let (status, _) = alice.get(&format!("/v1/rooms/{}", segment(&room))).await.unwrap();
+        match status {
+            200 => wholes += 1,
+            404 => nothings += 1,
+            other => panic!("round {round}: {other}"),
+        }
+        let spool = home.path().join("data/tenants/main/spool");
+        let left = std::fs::read_dir(spool).map_or(0, Iterator::count);
+        assert_eq!(left, 0, "round {round}: something lies in the spool");
+        let again = parsed(&home.succeed(&["bundle", "import", "room.zip", "--as", "alice", "--json"]));
+        let outcome = if status == 200 { "merged" } else { "restored" };
+        assert_eq!(again["outcome"], outcome, "round {round}");
+        let stored = if status == 200 { json!(0) } else { total.clone() };
+        assert_eq!(again["events"]["stored"], stored, "round {round}");
+        server.stop(Signal::TERM);
+    }
+    assert!(nothings > 0, "no round killed an import: {wholes} were whole");
+}
+
+async fn purge(alice: &Peer, room: &str) {
+    let path = format!("/v1/admin/rooms/{}", segment(room));
+    let (status, begun) = alice.call(reqwest::Method::DELETE, &path, None, None).await.unwrap();
+    assert_eq!(status, 202, "{begun}");
+    let job = format!("/v1/jobs/{}", begun["data"]["job_id"].as_str().unwrap());
+    loop {
+        let (_, job): (u16, Value) = alice.get(&job).await.unwrap();
+        if job["data"]["state"] == "done" {
+            return;
+        }
+        assert_ne!(job["data"]["state"], "failed");
+        tokio::time::sleep(crate::client::LOOK_PAUSE).await;
+    }
+}
