@@ -76,6 +76,7 @@ pub mod room_passwords;
 pub mod room_state;
 pub mod rooms;
 pub mod rows;
+pub mod seam;
 pub mod server_acl;
 pub mod sessions;
 pub mod settings;

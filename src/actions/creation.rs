@@ -29,6 +29,10 @@ use crate::storage::{
     room_settings::{FederationMode, RoomSettings},
 };
 
+mod inherits;
+
+pub(super) use inherits::Inherits;
+
 /// People that one call may invite: the whole room is one commit.
 pub const INVITES_MAX: usize = 100;
 /// Random characters that make every create event, and so every room id of version 12, another one.
@@ -78,6 +82,8 @@ pub(super) struct Plan {
     /// The other one of a direct message: invited, and joined at once when local.
     pub(super) partner: Option<OwnedUserId>,
     pub(super) settings: RoomSettings,
+    /// The room follows another one.
+    pub(super) inherits: Option<Inherits>,
 }
 
 impl Plan {
@@ -95,6 +101,7 @@ impl Plan {
             invite: Vec::new(),
             partner: None,
             settings: RoomSettings::default(),
+            inherits: None,
         })
     }
 }
@@ -297,6 +304,9 @@ pub(super) fn create_event(actions: &Actions, creator: &UserId, plan: &Plan) -> 
     if let Some(partner) = plan.partner.as_ref().filter(|_| plan.version.creators_are_above_levels()) {
         content.insert("additional_creators".to_owned(), CanonicalJsonValue::Array(vec![text(partner.as_str())]));
     }
+    if let Some(inherits) = &plan.inherits {
+        content.insert("predecessor".to_owned(), inherits.predecessor(&plan.version));
+    }
     let room_id = if plan.version.room_id_is_create_hash() {
         None
     } else {
@@ -350,10 +360,44 @@ pub(super) async fn write(
     wished_alias: Option<&str>,
     is_admin: bool,
 ) -> Result<(), ActionError> {
+    let (room_id, space) = (create.room_id().clone(), plan.workspace_id.clone());
+    let Some(writer) = staged(actions, creator, create, plan, wished_alias, is_admin).await? else { return Ok(()) };
+    writer.commit().await?;
+    if let Some(space) = &space {
+        chores::try_finish(actions, &room_id, space).await;
+    }
+    Ok(())
+}
+
+/// Writes a room that is hidden, and stays so. Its workspace is not told yet.
+///
+/// # Errors
+/// As [`write`].
+pub(super) async fn write_hidden(
+    actions: &Actions,
+    creator: &UserId,
+    create: Event,
+    plan: Plan,
+    is_admin: bool,
+) -> Result<(), ActionError> {
+    let writer = staged(actions, creator, create, plan, None, is_admin).await?;
+    writer.ok_or_else(|| ActionError::internal("the room is here already"))?.commit().await?;
+    Ok(())
+}
+
+/// The whole room, ready to be committed; none: it exists already.
+async fn staged(
+    actions: &Actions,
+    creator: &UserId,
+    create: Event,
+    plan: Plan,
+    wished_alias: Option<&str>,
+    is_admin: bool,
+) -> Result<Option<Writer>, ActionError> {
     let room_id = create.room_id().clone();
     let room = actions.room(&room_id);
     if room.view().await?.is_some() {
-        return Ok(());
+        return Ok(None);
     }
     if purge::is_purged(actions, &room_id).await? {
         return Err(ActionError::RoomNotFound);
@@ -368,13 +412,9 @@ pub(super) async fn write(
         RoomKind::Workspace => None,
         _ => Some(aliases::reserve(actions, &room.store, wish, &room_id, is_admin).await?),
     };
-    let Some(mut writer) = Writer::begin(actions, &plan.version, create).await? else { return Ok(()) };
+    let Some(mut writer) = Writer::begin(actions, &plan.version, create).await? else { return Ok(None) };
     stage_all(actions, &mut writer, creator, &plan, reserved.as_ref().map(|reserved| reserved.alias.as_str())).await?;
-    writer.commit().await?;
-    if let Some(space) = &plan.workspace_id {
-        chores::try_finish(actions, &room_id, space).await;
-    }
-    Ok(())
+    Ok(Some(writer))
 }
 
 /// Everything behind the create event.
@@ -387,13 +427,19 @@ async fn stage_all(
 ) -> Result<(), ActionError> {
     let joins = members::profile_of(actions, creator).await?;
     writer.stage(creator, Draft::member(creator, "join", joins)).await?;
-    let levels = kind::initial_power_levels(&plan.version, plan.kind, creator, plan.partner.as_deref());
+    let levels = match &plan.inherits {
+        Some(inherits) => inherits.levels.clone(),
+        None => kind::initial_power_levels(&plan.version, plan.kind, creator, plan.partner.as_deref()),
+    };
     writer.stage(creator, Draft::state("m.room.power_levels", "", levels)).await?;
     let via = actions.server_name.as_str();
-    let join_rule = kind::join_rule(plan.kind, plan.is_public);
+    let (join_rule, visibility) = match &plan.inherits {
+        Some(inherits) => (inherits.join_rule.as_str(), inherits.history_visibility.as_str()),
+        None => (kind::join_rule(plan.kind, plan.is_public), kind::history_visibility(plan.kind)),
+    };
     let mut state = vec![
         ("m.room.join_rules", "", json!({ "join_rule": join_rule })),
-        ("m.room.history_visibility", "", json!({ "history_visibility": kind::history_visibility(plan.kind) })),
+        ("m.room.history_visibility", "", json!({ "history_visibility": visibility })),
         ("m.room.guest_access", "", json!({ "guest_access": "forbidden" })),
     ];
     if let Some(alias) = alias {
@@ -407,6 +453,9 @@ async fn stage_all(
     }
     if let Some(url) = &plan.avatar_url {
         state.push(("m.room.avatar", "", json!({ "url": url })));
+    }
+    if let Some(text) = plan.inherits.as_ref().and_then(|inherits| inherits.announcement.as_ref()) {
+        state.push((kind::ANNOUNCEMENT, "", json!({ "announcement": text })));
     }
     if let Some(space) = &plan.workspace_id {
         state.push(("m.space.parent", space.as_str(), json!({ "canonical": true, "via": [via] })));

@@ -8,6 +8,7 @@ mod export;
 mod forged;
 mod hostile;
 mod import;
+mod succeeded;
 
 use bytes::Bytes;
 use serde_json::Value;

@@ -17,6 +17,7 @@ use rules::keys::KeyRing;
 use ruma::{EventId, OwnedEventId};
 use tokio::sync::mpsc;
 
+use super::keys::Believed;
 use crate::{
     actions::{
         ActionError, Actions,
@@ -45,6 +46,8 @@ pub(super) struct Opened {
     pub(super) archive: Archive,
     pub(super) manifest: Arc<Manifest>,
     pub(super) keys: Arc<KeyRing>,
+    /// Those among them that an admin believes.
+    pub(super) believed: Arc<Believed>,
 }
 
 /// An event whose signatures and hashes hold.
