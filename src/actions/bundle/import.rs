@@ -222,7 +222,7 @@ pub async fn work(actions: &Actions, job_id: &str, wish: &ImportWish) -> Result<
     let outcome = decide(actions, &opened, &verified, wish).await?;
     let task = Task { actions, job_id, wish, opened: &opened, verified: &verified };
     let imported = match outcome {
-        Outcome::Merged => merged::merge(&task).await?,
+        Outcome::Merged => merged::merge(&task, outcome).await?,
         Outcome::Restored => restored::restore(&task).await?,
         Outcome::Succeeded => succeeded::succeed(&task).await?,
     };

@@ -47,33 +47,16 @@ impl Plan {
     }
 }
 
-/// Adds what the room lacks, and writes down that it was done.
-///
-/// # Errors
-/// As [`add`].
-pub(super) async fn merge(task: &Task<'_>) -> Result<Imported, ActionError> {
-    let Task { actions, wish, .. } = *task;
-    let imported = add(task).await?;
-    if wish.is_admin && !wish.dry_run {
-        let mut commit = Commit::new(Home::server());
-        let actor = if wish.is_command_line { Actor::CommandLine } else { Actor::Admin(&wish.by) };
-        let details = vec![("outcome", "merged".to_owned()), ("events", imported.events.stored.to_string())];
-        Act { actor, action: "room.import", target: imported.id.to_string(), details }.record(actions, &mut commit);
-        actions.store().commit(commit).await?;
-    }
-    Ok(imported)
-}
-
-/// Adds what the room lacks.
+/// Adds what the room lacks. With [`Outcome::Merged`] that is all, and is written down.
 ///
 /// # Errors
 /// The room takes nothing from who made the bundle; when storage fails.
-pub(super) async fn add(task: &Task<'_>) -> Result<Imported, ActionError> {
+pub(super) async fn merge(task: &Task<'_>, outcome: Outcome) -> Result<Imported, ActionError> {
     let Task { actions, opened, verified, wish, job_id } = *task;
     let room = actions.room(&opened.manifest.room_id);
     let view = room.view().await?.ok_or(ActionError::RoomNotFound)?;
     let met = Met { room, view };
-    let mut imported = Imported::of(&met.room.id, Outcome::Merged, verified);
+    let mut imported = Imported::of(&met.room.id, outcome, verified);
     imported.room_alias.clone_from(&met.view.summary.alias);
     let mut allowed = Allowed::default();
     if !allowed.lets_in(task, &met, &opened.manifest.server_name).await? {
@@ -106,6 +89,11 @@ pub(super) async fn add(task: &Task<'_>) -> Result<Imported, ActionError> {
     keys::keep(&met.room, &opened.believed).await?;
     let mut commit = Commit::new(Home::server());
     commit.delete(&IMPORTS, &met.room.id);
+    if wish.is_admin && outcome == Outcome::Merged {
+        let actor = if wish.is_command_line { Actor::CommandLine } else { Actor::Admin(&wish.by) };
+        let details = vec![("outcome", "merged".to_owned()), ("events", imported.events.stored.to_string())];
+        Act { actor, action: "room.import", target: met.room.id.to_string(), details }.record(actions, &mut commit);
+    }
     actions.store().commit(commit).await?;
     Ok(imported)
 }

@@ -85,10 +85,9 @@ pub(super) async fn succeed(task: &Task<'_>) -> Result<Imported, ActionError> {
     let successor = present(actions, &origin.id, &wish.by).await?;
     let is_here = origin.view().await?.is_some();
     let mut imported = match is_here {
-        true => merged::add(task).await?,
+        true => merged::merge(task, Outcome::Succeeded).await?,
         false => Imported::of(&origin.id, Outcome::Succeeded, task.verified),
     };
-    imported.outcome = Outcome::Succeeded;
     imported.participants.mapped = u64::try_from(people.mapped.len()).unwrap_or(u64::MAX);
     imported.participants.former = people.former;
     if !is_here {

@@ -8,7 +8,7 @@ use super::{bundle_of, ids, verify};
 use crate::client::{Answer, Caller, server, server_with_keys_of};
 
 /// Uploads a bundle.
-pub(super) async fn upload(caller: &Caller, bundle: &Bytes, options: Value) -> Answer {
+pub(crate) async fn upload(caller: &Caller, bundle: &Bytes, options: Value) -> Answer {
     const BOUNDARY: &str = "felt";
     let head = format!(
         "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"options\"\r\nContent-Type: application/json\r\n\r\n{options}\r\n\

@@ -178,7 +178,7 @@ async fn what_only_its_members_could_read_stays_hidden_in_the_successor() {
     let mut scene = scene("12").await;
     let narrow = json!({"history_visibility": "joined"});
     let path = format!("/v1/rooms/{}/state/m.room.history_visibility", encoded(&scene.room));
-    scene.alice.put(&path, narrow).await.ok();
+    scene.alice.put(&path, narrow).await.created();
     scene.alice.says(&scene.room, "between us").await;
     scene.bundle = bundle_of(&scene.alice, &scene.room).await;
     let bob = scene.new.account("bob").await;
