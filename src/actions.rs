@@ -76,6 +76,7 @@ pub mod room_passwords;
 pub mod room_state;
 pub mod rooms;
 pub mod rows;
+pub mod ryos_rooms;
 pub mod seam;
 pub mod server_acl;
 pub mod sessions;
@@ -87,6 +88,7 @@ pub mod texts;
 pub mod timeline;
 pub mod typing;
 pub mod view;
+pub mod visitors;
 pub mod workspaces;
 
 pub use caller::Caller;
@@ -100,7 +102,7 @@ pub use crate::storage::{
     admin::{AppToken, AuditRow, JobKind, JobState, RegistrationToken},
     members::{Mute, NotificationMode, Silence},
     peers::PolicyMode,
-    room_settings::FederationMode,
+    room_settings::{FederationMode, MadeThrough},
 };
 
 use crate::{
@@ -136,6 +138,7 @@ pub struct Inner {
     ids: AtomicU64,
     live: stream::Live,
     typing: typing::Typing,
+    seen: presence::Seen,
     network: peers::Network,
     /// What other servers are still to be told.
     pub outgoing: Arc<outgoing::Outgoing>,
@@ -166,6 +169,8 @@ pub struct Settings {
     pub token_lifetime_ms: Option<u64>,
     /// Local parts of aliases that only admins may take.
     pub reserved_aliases: Vec<String>,
+    /// What holds only of other APIs than the native one.
+    pub dialects: Dialects,
     /// Which other servers may take part in a new room.
     pub room_federation: FederationMode,
     /// Events that are sent to, and taken from, a server that may take part in a room again. Of more, only the last ones.
@@ -173,6 +178,13 @@ pub struct Settings {
     /// Rows of the feed that another server may be behind. One that is further behind gets only the newest event of each room, and asks for what is before
     /// that. Source: <https://spec.matrix.org/v1.19/server-server-api/#transactions>
     pub behind_rows_max: u64,
+}
+
+/// What the configuration sets for the APIs beside the native one.
+#[derive(Clone, Debug, Default)]
+pub struct Dialects {
+    /// Local names of those who may make and remove public rooms through `/api/rooms`, beside the admins.
+    pub ryos_admins: Vec<String>,
 }
 
 /// Who may register.
@@ -254,6 +266,7 @@ impl Actions {
             ids: AtomicU64::new(0),
             live,
             typing: typing::Typing::default(),
+            seen: presence::Seen::default(),
             network: peers::Network::default(),
             outgoing: Arc::default(),
             server_acls: server_acl::ServerAcls::default(),

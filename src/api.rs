@@ -34,16 +34,21 @@ mod around;
 mod body;
 mod caller;
 mod calls;
+mod dialects;
 mod error;
 mod file;
 mod idempotency;
 mod limits;
 mod page;
+pub mod ryos;
 pub(crate) mod time;
 pub mod v1;
 
+pub use dialects::check;
 pub use limits::network_of;
 
+use caller::Credential;
+use dialects::Door;
 use error::Problem;
 
 /// How long a browser may remember what it may send to us.
@@ -81,6 +86,9 @@ pub(crate) trait Dialect: Clone + Send + Sync + 'static {
 
     /// The body of this request is a file: it is streamed and has a bound of its own.
     fn takes_a_file(request: &Request) -> bool;
+
+    /// What a request brings to say who asks.
+    fn credential<'a>(parts: &'a Parts, state: &ApiState) -> Option<Credential<'a>>;
 }
 
 /// What the copies of [`ApiState`] share.
@@ -169,10 +177,16 @@ pub fn router(config: &Config, given: Given) -> Router {
         tasks,
         random,
         times,
-        figures: has_figures.then(|| around::RouteFigures::new(v1::routes())),
+        figures: has_figures.then(|| around::RouteFigures::new(dialects::routes(config))),
         patience,
     }));
-    surrounded(v1::router(), v1::V1(state), config)
+    let native = surrounded(v1::router(), v1::V1(state.clone()), config);
+    let mut doors = Vec::new();
+    if config.dialects.ryos.enabled {
+        let calls = surrounded(ryos::router(), ryos::Ryos(state.clone()), config);
+        doors.push(Door::new(config, "ryos", ryos::owns, calls));
+    }
+    dialects::router(state, native, doors)
 }
 
 /// The calls of a dialect, with what surrounds every request.
@@ -215,6 +229,7 @@ fn cors(config: &Config) -> CorsLayer {
             header::RANGE,
             named("idempotency-key"),
             named("last-event-id"),
+            named("x-username"),
         ]))
         .expose_headers(ExposeHeaders::list([
             header::CONTENT_DISPOSITION,

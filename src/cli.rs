@@ -72,6 +72,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CliError> {
         Task::Bundle(task) => bundle::run(task, &config, &tenant).await,
         Task::Key(task) => key::run(task, &config, &tenant),
         Task::Config(ConfigTask::Check) => {
+            yurt::api::check(&config).map_err(ServerError::from)?;
             let names: Vec<_> = config.tenant.iter().map(|tenant| tenant.server_name.as_str()).collect();
             say(&format!("{} holds. Servers: {}", arguments.config.display(), names.join(", ")))
         }

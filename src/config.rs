@@ -4,6 +4,7 @@
 //! exist. May import: ruma (server names), serde, toml. Nothing of the server.
 //!
 //! * `sections`: the sections `[listen]`, `[accounts]`, `[cors]`, `[log]`.
+//! * `dialects`: the section `[dialects]`.
 //! * `federation`: the section `[federation]`.
 //! * `limits`: the section `[limits]`.
 //! * `media`: the section `[media]`.
@@ -20,6 +21,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 mod bundle;
+mod dialects;
 mod federation;
 mod limits;
 mod media;
@@ -29,6 +31,7 @@ mod sections;
 mod tenant;
 
 pub use bundle::Bundle;
+pub use dialects::{Dialects, Mount, Ryos};
 pub use federation::{Federation, RoomMode, is_of_this_machine};
 pub use limits::Limits;
 pub use media::{Media, Secret};
@@ -57,6 +60,8 @@ pub struct Config {
     pub media: Media,
     /// Rooms that come as files.
     pub bundle: Bundle,
+    /// The APIs beside the native one.
+    pub dialects: Dialects,
     /// What is written to stderr.
     pub log: Log,
     /// The servers that this process is: at least one.
@@ -74,6 +79,7 @@ impl Default for Config {
             limits: Limits::default(),
             media: Media::default(),
             bundle: Bundle::default(),
+            dialects: Dialects::default(),
             log: Log::default(),
             tenant: Vec::new(),
         }
@@ -115,6 +121,7 @@ impl Config {
         self.limits.check()?;
         self.media.check()?;
         self.bundle.check()?;
+        self.dialects.check()?;
         self.log.targets()?;
         self.check_tenants()
     }

@@ -5,7 +5,7 @@
 use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Jobs that run at the same time; the others wait for their turn.
@@ -52,6 +52,16 @@ impl Jobs {
                 () = work => {}
             }
         });
+    }
+
+    /// Runs work to its end, also when nobody waits for it any more: for what another server was told of and has to be known here too. None: the server stops.
+    pub async fn finish<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+        let (done, is_done) = oneshot::channel();
+        self.spawn(async move {
+            // Nobody waits any more, perhaps.
+            done.send(work.await).ok();
+        });
+        is_done.await.ok()
     }
 
     /// Waits until one of the few places for jobs is free; none: never, the server has stopped.

@@ -244,6 +244,7 @@ pub async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Running, Ser
 /// As [`start`].
 pub async fn start_on(config: Config, clock: Arc<dyn Clock>, engines: Engines) -> Result<Running, ServerError> {
     config.check()?;
+    api::check(&config)?;
     // Who makes a TLS connection without saying with what takes this; somebody else in the process may have chosen before.
     rustls::crypto::ring::default_provider().install_default().ok();
     let certificate =

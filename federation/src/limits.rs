@@ -66,8 +66,14 @@ pub const KEYS_BELIEVED_FOR_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60
 /// refused.
 pub const KEYS_PER_SERVER_MAX: usize = 64;
 
+/// Keys of one other server that are kept, for ever. It shows more of them: they are not taken in.
+pub const KEYS_KEPT_MAX: usize = 1_024;
+
 /// Servers, and keys of each, that one notary query may name. More: 400.
 pub const KEY_QUERY_SERVERS_MAX: usize = 100;
+
+/// Bytes of a notary query, which anybody may send. More: 413.
+pub const KEY_QUERY_BYTES_MAX: usize = 128 * 1024;
 
 /// Bytes of a `.well-known` answer. More: as if there were none.
 /// Source: Synapse's bound.
@@ -161,6 +167,9 @@ pub const JSON_NUMBER_BYTES_MAX: usize = 4300;
 
 /// A body of more bytes is read on a thread of its own, so that other requests go on.
 pub const JSON_INLINE_BYTES_MAX: usize = 128 * 1024;
+
+/// Such bodies that are parsed at the same time. More wait for their turn.
+pub const LARGE_PARSES_MAX: usize = 4;
 
 /// How long the body of a request may take to arrive. Longer: 408.
 pub const REQUEST_BODY_TIME_MAX: Duration = Duration::from_secs(60);
@@ -278,8 +287,11 @@ pub const KEY_FETCH_PAUSE_MAX: Duration = Duration::from_secs(60 * 60);
 /// Unknown key ids that are remembered of one server. More: the oldest memory goes.
 pub const UNKNOWN_KEYS_MAX: usize = 64;
 
-/// Servers whose keys are fetched at a time.
+/// Key documents that are fetched at the same time for the sake of events; and as many for requests, which anybody may say to be of any server. More wait.
 pub const KEY_FETCHES_MAX: usize = 32;
+
+/// How long a fetch of keys may take, the wait for its turn included.
+pub const KEY_FETCH_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Servers that are asked for other servers' keys. More: the configuration is refused.
 pub const NOTARIES_MAX: usize = 8;
@@ -296,8 +308,20 @@ pub const NOTARY_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Bytes of a key document that is kept, to be told as a notary. Longer ones are not told. Most have less than 1000.
 pub const KEY_DOCUMENT_BYTES_MAX: usize = 64 * 1024;
 
-/// Destinations that are sent to at a time. More: they wait for their turn.
+/// Destinations that are sent to at a time. More: they wait for their turn. Slow ones are not counted.
 pub const WORKERS_MAX: usize = 64;
+
+/// A destination that takes longer for a transaction is slow, until it takes less for another one.
+pub const SLOW_TRANSACTION: Duration = Duration::from_secs(10);
+
+/// Slow destinations that are sent to at a time: they have turns of their own, so that others do not wait for them.
+pub const SLOW_WORKERS_MAX: usize = 32;
+
+/// Destinations that are sent to at a time in all, those included that have become slow while they were.
+pub const ALL_WORKERS_MAX: usize = 1024;
+
+/// Destinations of which it is remembered that they are slow. More: all are forgotten.
+pub const SLOW_DESTINATIONS_MAX: usize = 10_000;
 
 /// Bytes of the events of one transaction, as canonical JSON. What goes beyond is in the next one. Full transactions fit.
 pub const TRANSACTION_BYTES_MAX: usize = TRANSACTION_PDUS_MAX * PDU_BYTES_MAX;
@@ -330,6 +354,7 @@ const _: () = {
     assert!(BACK_OFF_MIN.as_secs() < BACK_OFF_MAX.as_secs(), "back-off grows to a bound");
     assert!(KEY_FETCH_PAUSE_MIN.as_secs() < KEY_FETCH_PAUSE_MAX.as_secs(), "pauses grow to a bound");
     assert!(CONNECT_TIMEOUT.as_secs() < CONNECT_ALL_TIMEOUT.as_secs(), "more than one address can be tried");
+    assert!(WORKERS_MAX + SLOW_WORKERS_MAX < ALL_WORKERS_MAX, "some may become slow");
     assert!(PDU_BYTES_MAX < PDU_TEXT_BYTES_MAX, "every event can be read");
     assert!(TRANSACTION_PDUS_MAX * PDU_BYTES_MAX < REQUEST_BYTES_MAX, "a full transaction fits into a request");
     assert!(MISSING_EVENTS_DEFAULT <= MISSING_EVENTS_MAX, "the default is within the cap");

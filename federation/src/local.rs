@@ -6,6 +6,10 @@ use std::{collections::BTreeMap, io, pin::Pin};
 
 use bytes::Bytes;
 use futures_core::Stream;
+use futures_util::{
+    StreamExt as _,
+    stream::{self, BoxStream},
+};
 use ruma::{
     EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedServerName, RoomAliasId, RoomId,
     RoomVersionId, ServerName, UserId,
@@ -63,7 +67,7 @@ pub trait LocalRooms: Send + Sync + 'static {
         origin: &ServerName,
         room_id: &RoomId,
         event_id: &EventId,
-    ) -> impl Future<Output = Result<StateBefore<Pdu>, Refusal>> + Send;
+    ) -> impl Future<Output = Result<StateStream<Pdu>, Refusal>> + Send;
 
     /// The same as [`LocalRooms::state_before`], by id.
     /// Source: <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1state_idsroomid>
@@ -72,7 +76,7 @@ pub trait LocalRooms: Send + Sync + 'static {
         origin: &ServerName,
         room_id: &RoomId,
         event_id: &EventId,
-    ) -> impl Future<Output = Result<StateBefore<OwnedEventId>, Refusal>> + Send;
+    ) -> impl Future<Output = Result<StateStream<OwnedEventId>, Refusal>> + Send;
 
     /// An event's auth chain: what authorises it, and what authorises that, down to the create event.
     /// Source: <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1event_authroomideventid>
@@ -236,6 +240,59 @@ pub struct StateBefore<T> {
     pub auth_chain: Vec<T>,
 }
 
+/// A state before an event that may be larger than memory: a piece at a time, its entries before what authorises them. An error is the last
+/// piece: who is told breaks off.
+pub struct StateStream<T>(BoxStream<'static, Result<StatePiece<T>, Refusal>>);
+
+/// A piece of a state before an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StatePiece<T> {
+    /// An entry of the state.
+    State(T),
+    /// What authorises the state.
+    AuthChain(T),
+}
+
+impl<T: Send + 'static> StateStream<T> {
+    /// Pieces that come one after the other.
+    pub fn new(pieces: impl Stream<Item = Result<StatePiece<T>, Refusal>> + Send + 'static) -> Self {
+        Self(Box::pin(pieces))
+    }
+
+    /// A state that is there as a whole.
+    pub fn of(before: StateBefore<T>) -> Self {
+        let state = before.state.into_iter().map(StatePiece::State);
+        let pieces = state.chain(before.auth_chain.into_iter().map(StatePiece::AuthChain));
+        Self::new(stream::iter(pieces.map(Ok).collect::<Vec<_>>()))
+    }
+
+    /// The pieces.
+    pub fn pieces(self) -> BoxStream<'static, Result<StatePiece<T>, Refusal>> {
+        self.0
+    }
+
+    /// The whole state: for one that is known to be small.
+    ///
+    /// # Errors
+    /// When it breaks off.
+    pub async fn gathered(mut self) -> Result<StateBefore<T>, Refusal> {
+        let mut before = StateBefore { state: Vec::new(), auth_chain: Vec::new() };
+        while let Some(piece) = self.0.next().await {
+            match piece? {
+                StatePiece::State(entry) => before.state.push(entry),
+                StatePiece::AuthChain(event) => before.auth_chain.push(event),
+            }
+        }
+        Ok(before)
+    }
+}
+
+impl<T> std::fmt::Debug for StateStream<T> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("StateStream")
+    }
+}
+
 /// What a peer wants for one of its users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wish {
@@ -257,13 +314,13 @@ pub struct Template {
 }
 
 /// What a peer learns when its user's membership was accepted.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Accepted {
     /// The event as we keep it, co-signed where the room's rules ask for it.
     pub event: Pdu,
     /// The state before it and what authorises that. For a knock the state holds the events that the knocking person may see
     /// of the room, the create event among them, and no auth chain; for a leave both are empty.
-    pub before: StateBefore<Pdu>,
+    pub before: StateStream<Pdu>,
     /// The servers in the room, the peer's own left out.
     pub servers: Vec<OwnedServerName>,
     /// The state before it lacks members.

@@ -66,7 +66,10 @@ struct Shared<S, O: Outbox> {
 struct Lanes<Cursor> {
     /// To be looked at.
     ready: BTreeSet<OwnedServerName>,
-    running: BTreeSet<OwnedServerName>,
+    /// With when the transaction that runs began.
+    running: BTreeMap<OwnedServerName, MilliSecondsSinceUnixEpoch>,
+    /// Those that took long for the last one.
+    slow: BTreeSet<OwnedServerName>,
     waiting: BTreeMap<OwnedServerName, MilliSecondsSinceUnixEpoch>,
     edus: HashMap<OwnedServerName, Edus>,
     in_flight: HashMap<OwnedServerName, InFlight<Cursor>>,
@@ -82,7 +85,8 @@ impl<S: PeerStore, O: Outbox> Outbound<S, O> {
     pub fn start(connections: Arc<Connections<S>>, outbox: Arc<O>) -> Self {
         let lanes = Lanes {
             ready: BTreeSet::new(),
-            running: BTreeSet::new(),
+            running: BTreeMap::new(),
+            slow: BTreeSet::new(),
             waiting: BTreeMap::new(),
             edus: HashMap::new(),
             in_flight: HashMap::new(),
@@ -129,7 +133,7 @@ impl<S: PeerStore, O: Outbox> Outbound<S, O> {
         for server in destinations {
             lanes.in_flight.remove(server);
             lanes.edus.remove(server);
-            if lanes.running.contains(server) {
+            if lanes.running.contains_key(server) {
                 lanes.forgotten.insert(server.clone());
             }
         }
@@ -144,7 +148,7 @@ impl<S: PeerStore, O: Outbox> Outbound<S, O> {
         let lanes = self.shared.lanes.lock();
         Ok(PeerStatus {
             standing,
-            is_sending: lanes.running.contains(peer),
+            is_sending: lanes.running.contains_key(peer),
             next_try: lanes.waiting.get(peer).copied(),
             pdus_in_flight: lanes.in_flight.get(peer).map_or(0, InFlight::pdus),
             edus_waiting: lanes.edus.get(peer).map_or(0, Edus::len),

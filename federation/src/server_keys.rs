@@ -11,12 +11,12 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use ruma::{
     CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedServerName, OwnedServerSigningKeyId, ServerName,
     serde::{Base64, base64::Standard},
 };
-use tokio::{sync::Semaphore, task::JoinSet};
+use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 
 use crate::{
     KeyDocument, PeerStore, ServerKey, Validity,
@@ -24,8 +24,8 @@ use crate::{
     connection::{Call, Connections},
     error::FederationError,
     limits::{
-        KEY_DOCUMENT_BYTES_MAX, KEY_FETCH_PAUSE_MAX, KEY_FETCH_PAUSE_MIN, KEY_FETCHES_MAX, NOTARY_FETCHES_MAX,
-        SERVERS_IN_MEMORY_MAX, SMALL_ANSWER_BYTES_MAX, UNKNOWN_KEYS_MAX,
+        KEY_DOCUMENT_BYTES_MAX, KEY_FETCH_PAUSE_MAX, KEY_FETCH_PAUSE_MIN, KEY_FETCH_TIME_MAX, KEY_FETCHES_MAX,
+        KEYS_KEPT_MAX, NOTARY_FETCHES_MAX, SERVERS_IN_MEMORY_MAX, SMALL_ANSWER_BYTES_MAX, UNKNOWN_KEYS_MAX,
     },
 };
 
@@ -45,17 +45,48 @@ pub struct ServerKeys<S> {
     connections: Arc<Connections<S>>,
     refused: BTreeSet<[u8; 32]>,
     notaries: Vec<OwnedServerName>,
-    servers: Mutex<HashMap<OwnedServerName, Arc<tokio::sync::Mutex<Entry>>>>,
-    fetches: Arc<Semaphore>,
+    servers: Mutex<HashMap<OwnedServerName, Arc<Remembered>>>,
+    /// Fetches for the sake of events, and of notaries.
+    fetches: Semaphore,
+    /// Fetches for the sake of requests: who sends one in the name of a server that does not answer, holds up no events.
+    request_fetches: Semaphore,
     /// Fetches for who asks us as a notary.
     notary_fetches: Semaphore,
 }
 
-/// What is remembered of one server. Who holds its lock may fetch: there is one fetch at a time.
+/// What is remembered of one server.
+struct Remembered {
+    /// Who holds its lock may fetch: there is one fetch at a time.
+    entry: tokio::sync::Mutex<Entry>,
+    shown: Arc<RwLock<Keys>>,
+}
+
+impl Remembered {
+    fn new() -> Self {
+        let entry = Entry::default();
+        let shown = Arc::clone(&entry.shown);
+        Self { entry: tokio::sync::Mutex::new(entry), shown }
+    }
+
+    /// The keys, if all of them serve: then nobody waits for a fetch of others, which anybody may cause.
+    fn served(&self, key_ids: &BTreeSet<OwnedServerSigningKeyId>, wanted: Use) -> Option<Keys> {
+        let shown = self.shown.read();
+        let keys = key_ids.iter().map(|key_id| {
+            let key = shown.get(key_id).filter(|key| wanted.is_served_by(key.validity))?;
+            Some((key_id.clone(), key.clone()))
+        });
+        keys.collect()
+    }
+}
+
+type Keys = BTreeMap<OwnedServerSigningKeyId, ServerKey>;
+
 #[derive(Default)]
 struct Entry {
     is_loaded: bool,
-    keys: BTreeMap<OwnedServerSigningKeyId, ServerKey>,
+    keys: Keys,
+    /// The keys, for who does not wait for the lock.
+    shown: Arc<RwLock<Keys>>,
     /// The last good document of the server itself.
     document: Option<KeyDocument>,
     /// No fetch at all before this.
@@ -100,9 +131,15 @@ impl<S: PeerStore> ServerKeys<S> {
     pub fn new(connections: Arc<Connections<S>>, mut refused: BTreeSet<[u8; 32]>) -> Self {
         let published = PUBLISHED_KEYS.iter().filter_map(|key| Base64::<Standard, [u8; 32]>::parse(key).ok());
         refused.extend(published.map(Base64::into_inner));
-        let fetches = Arc::new(Semaphore::new(KEY_FETCHES_MAX));
-        let notary_fetches = Semaphore::new(NOTARY_FETCHES_MAX);
-        Self { connections, refused, notaries: Vec::new(), servers: Mutex::default(), fetches, notary_fetches }
+        Self {
+            connections,
+            refused,
+            notaries: Vec::new(),
+            servers: Mutex::default(),
+            fetches: Semaphore::new(KEY_FETCHES_MAX),
+            request_fetches: Semaphore::new(KEY_FETCHES_MAX),
+            notary_fetches: Semaphore::new(NOTARY_FETCHES_MAX),
+        }
     }
 
     /// The same, which asks these servers, in turn, for keys that a server itself does not give.
@@ -167,11 +204,15 @@ impl<S: PeerStore> ServerKeys<S> {
         key_ids: &BTreeSet<OwnedServerSigningKeyId>,
         wanted: Use,
     ) -> Result<BTreeMap<OwnedServerSigningKeyId, ServerKey>, FederationError> {
-        let entry = self.entry(server);
-        let mut entry = entry.lock().await;
+        let remembered = self.remembered(server);
+        if let Some(keys) = remembered.served(key_ids, wanted) {
+            return Ok(keys);
+        }
+        let mut entry = remembered.entry.lock().await;
         self.load(server, &mut entry).await?;
         if entry.is_worth_a_fetch(key_ids, wanted, self.ambient().now()) {
-            self.fetch(server, &mut entry).await?;
+            let turns = if matches!(wanted, Use::Request(_)) { &self.request_fetches } else { &self.fetches };
+            self.fetch(server, &mut entry, turns).await?;
             self.ask_notaries(server, &mut entry, key_ids, wanted).await?;
             entry.note_missed(key_ids, wanted, self.ambient());
         }
@@ -184,17 +225,18 @@ impl<S: PeerStore> ServerKeys<S> {
             entry.keys = store.server_keys(server).await?;
             entry.keys.retain(|_, key| self.is_usable(key));
             entry.document = store.key_document(server).await?;
+            entry.show();
             entry.is_loaded = true;
         }
         Ok(())
     }
 
     /// Asks the server, and takes in what it says. That it does not answer is no error.
-    async fn fetch(&self, server: &ServerName, entry: &mut Entry) -> Result<(), FederationError> {
+    async fn fetch(&self, server: &ServerName, entry: &mut Entry, turns: &Semaphore) -> Result<(), FederationError> {
         // Also when nobody waits to its end.
         entry.next_fetch = Some(later(self.ambient().now(), KEY_FETCH_PAUSE_MIN));
-        let fetched = async {
-            let _turn = self.fetches.acquire().await.ok().ok_or(FederationError::Busy)?;
+        let fetching = async {
+            let _turn = turns.acquire().await.ok().ok_or(FederationError::Busy)?;
             // A server that is left alone is asked all the same: its own request may be what brings it back.
             let call = Call { is_signed: false, is_urgent: true, ..Call::get("/_matrix/key/v2/server") };
             let text = self.connections.exchange(server, call, SMALL_ANSWER_BYTES_MAX).await?;
@@ -202,8 +244,8 @@ impl<S: PeerStore> ServerKeys<S> {
                 serde_json::from_slice(&text).ok().ok_or(FederationError::BadAnswer("keys that are no JSON object"))?;
             let keys = document::keys_of(server, &document, self.ambient().now())?;
             Ok((keys, document))
-        }
-        .await;
+        };
+        let fetched = timeout(KEY_FETCH_TIME_MAX, fetching).await.unwrap_or(Err(FederationError::TimedOut));
         let now = self.ambient().now();
         match fetched {
             Ok((keys, document)) => {
@@ -261,20 +303,24 @@ impl<S: PeerStore> ServerKeys<S> {
         bytes_of(key).is_some_and(|bytes| !self.refused.contains(&bytes))
     }
 
-    fn entry(&self, server: &ServerName) -> Arc<tokio::sync::Mutex<Entry>> {
+    fn remembered(&self, server: &ServerName) -> Arc<Remembered> {
         let mut servers = self.servers.lock();
-        if let Some(entry) = servers.get(server) {
-            return Arc::clone(entry);
+        if let Some(remembered) = servers.get(server) {
+            return Arc::clone(remembered);
         }
         if servers.len() >= SERVERS_IN_MEMORY_MAX {
-            let other = servers.iter().find(|(_, entry)| Arc::strong_count(entry) == 1).map(|(name, _)| name.clone());
+            let other = servers.iter().find(|(_, other)| Arc::strong_count(other) == 1).map(|(name, _)| name.clone());
             other.and_then(|name| servers.remove(&name));
         }
-        Arc::clone(servers.entry(server.to_owned()).or_default())
+        Arc::clone(servers.entry(server.to_owned()).or_insert_with(|| Arc::new(Remembered::new())))
     }
 }
 
 impl Entry {
+    fn show(&self) {
+        self.shown.write().clone_from(&self.keys);
+    }
+
     fn known(&self, key_ids: &BTreeSet<OwnedServerSigningKeyId>) -> BTreeMap<OwnedServerSigningKeyId, ServerKey> {
         key_ids.iter().filter_map(|key_id| Some((key_id.clone(), self.keys.get(key_id)?.clone()))).collect()
     }
@@ -335,6 +381,10 @@ impl Entry {
                 tracing::warn!(%key_id, "A server shows another key under a known id: it is not taken");
                 continue;
             }
+            if known.is_none() && self.keys.len() >= KEYS_KEPT_MAX {
+                tracing::warn!(%key_id, "A server shows more keys than are kept of one: it is not taken");
+                continue;
+            }
             let validity = known.map_or(key.validity, |known| merged(known.validity, key.validity, teller));
             if known.is_none_or(|known| known.validity != validity) {
                 let key = ServerKey { validity, ..key };
@@ -342,6 +392,7 @@ impl Entry {
                 news.insert(key_id, key);
             }
         }
+        self.show();
         news
     }
 }

@@ -36,6 +36,7 @@ use crate::storage::{
 };
 
 mod effects;
+mod ending;
 mod enter;
 mod erase;
 mod held;
@@ -72,6 +73,8 @@ pub struct Writer {
     owed_from: Option<u64>,
     /// The event that was staged last is for a server that is not in the room.
     tells_outsider: bool,
+    /// Who leaves the room as the last but one: it is removed.
+    ends_with: Option<OwnedUserId>,
 }
 
 impl Writer {
@@ -106,6 +109,7 @@ impl Writer {
             last_place: None,
             owed_from: None,
             tells_outsider: false,
+            ends_with: None,
         })
     }
 
@@ -385,6 +389,7 @@ impl Writer {
 
     /// [`Writer::commit`] without the wait: nobody is told of it before the answer is there.
     async fn hand_over(mut self) -> Result<(Arc<RoomView>, Pending), ActionError> {
+        self.promise_end().await?;
         let permit = self.room.store.reserve().await?;
         let view = self.seal()?;
         self.tell_senders();

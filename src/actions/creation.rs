@@ -15,23 +15,21 @@ use ruma::{
 use serde_json::json;
 
 use super::{
-    ActionError, Actions, Caller, accounts, aliases,
-    append::Writer,
-    capacity, chores, media, members, purge, remote_invite, requests, room_passwords, settings,
+    ActionError, Actions, Caller, accounts, capacity, chores, media, members, remote_invite, requests, room_passwords,
+    settings,
     texts::{NAME_CHARACTERS_MAX, TOPIC_CHARACTERS_MAX, at_most},
     workspaces,
 };
 use crate::storage::{
-    Effect, Home,
     accounts::Reservation,
-    chores::Chore,
-    keyspaces::CHORES,
-    room_settings::{FederationMode, RoomSettings},
+    room_settings::{FederationMode, MadeThrough, RoomSettings},
 };
 
 mod inherits;
+mod writing;
 
 pub(super) use inherits::Inherits;
+pub(super) use writing::{write, write_hidden};
 
 /// People that one call may invite: the whole room is one commit.
 pub const INVITES_MAX: usize = 100;
@@ -57,6 +55,8 @@ pub struct NewRoom {
     pub is_incognito: bool,
     /// Who is invited at once.
     pub invite: Vec<OwnedUserId>,
+    /// People of this server who are brought in at once.
+    pub members: Vec<OwnedUserId>,
     /// A word that lets people of this server in.
     pub password: Option<String>,
     /// Joined members at most.
@@ -67,6 +67,10 @@ pub struct NewRoom {
     pub version: Option<String>,
     /// Its picture, as an `mxc://` address.
     pub avatar_url: Option<String>,
+    /// It is removed as soon as somebody leaves and at most one member remains.
+    pub is_transient: bool,
+    /// Which API it is made through.
+    pub made_through: MadeThrough,
 }
 
 /// A room, ready to be written.
@@ -79,6 +83,8 @@ pub(super) struct Plan {
     pub(super) avatar_url: Option<String>,
     pub(super) workspace_id: Option<OwnedRoomId>,
     pub(super) invite: Vec<OwnedUserId>,
+    /// People of this server who are invited and joined at once.
+    pub(super) members: Vec<OwnedUserId>,
     /// The other one of a direct message: invited, and joined at once when local.
     pub(super) partner: Option<OwnedUserId>,
     pub(super) settings: RoomSettings,
@@ -99,6 +105,7 @@ impl Plan {
             avatar_url: None,
             workspace_id: None,
             invite: Vec::new(),
+            members: Vec::new(),
             partner: None,
             settings: RoomSettings::default(),
             inherits: None,
@@ -204,8 +211,15 @@ async fn plan(actions: &Actions, caller: &Caller, new: NewRoom) -> Result<Plan, 
         Some(false) => FederationMode::Off,
         None => actions.settings.room_federation.clone(),
     };
-    plan.settings = RoomSettings { max_members: new.max_members, federation, password_hash: None };
-    plan.invite = invited(actions, caller, new.invite).await?;
+    plan.settings = RoomSettings {
+        max_members: new.max_members,
+        federation,
+        password_hash: None,
+        made_through: new.made_through,
+        is_transient: new.is_transient,
+    };
+    plan.invite = people(actions, caller, "invite", new.invite).await?;
+    plan.members = members(actions, caller, &plan, new.members).await?;
     if plan.settings.federation == FederationMode::Off && plan.invite.iter().any(|user_id| !actions.is_local(user_id)) {
         let message = "without `federate: true` this server keeps the room to itself; invite local people only";
         return Err(ActionError::FederationDisabled(message.to_owned()));
@@ -252,28 +266,48 @@ fn check_kind(actions: &Actions, plan: &Plan, new: &NewRoom) -> Result<(), Actio
             "an incognito room never leaves this server; invite local people only",
         ));
     }
+    if new.is_transient {
+        return Err(ActionError::type_invariant("an incognito room ends with its creator; leave `transient` out"));
+    }
     if new.avatar_url.is_some() {
         return Err(ActionError::type_invariant("an incognito room refers to no media; leave `avatar_url` out"));
     }
     Ok(())
 }
 
-/// The people to invite, each once, all of them existing.
-async fn invited(
+/// The people to bring in at once: as [`people`], all of this server, as many as there is room for.
+async fn members(
     actions: &Actions,
     caller: &Caller,
-    invite: Vec<OwnedUserId>,
+    plan: &Plan,
+    named: Vec<OwnedUserId>,
 ) -> Result<Vec<OwnedUserId>, ActionError> {
-    if invite.len() > INVITES_MAX {
-        return Err(ActionError::invalid(
-            "invite",
-            format!("at most {INVITES_MAX} people; invite the others afterwards"),
-        ));
+    if let Some(foreign) = named.iter().find(|user_id| !actions.is_local(user_id)) {
+        return Err(ActionError::invalid("members", format!("{foreign} is of another server and can only be invited")));
     }
-    let mut people = Vec::with_capacity(invite.len());
-    for user_id in invite {
+    let mut members = people(actions, caller, "members", named).await?;
+    members.retain(|user_id| !plan.invite.contains(user_id));
+    let max = plan.settings.max_members.unwrap_or(u64::MAX).min(actions.settings.max_participants);
+    if u64::try_from(members.len()).is_ok_and(|others| others >= max) {
+        return Err(ActionError::invalid("members", format!("the room has room for {max} people, you included")));
+    }
+    Ok(members)
+}
+
+/// The people that a new room begins with, each once, all of them existing.
+async fn people(
+    actions: &Actions,
+    caller: &Caller,
+    field: &str,
+    named: Vec<OwnedUserId>,
+) -> Result<Vec<OwnedUserId>, ActionError> {
+    if named.len() > INVITES_MAX {
+        return Err(ActionError::invalid(field, format!("at most {INVITES_MAX} people; invite the others afterwards")));
+    }
+    let mut people = Vec::with_capacity(named.len());
+    for user_id in named {
         if user_id == caller.user_id {
-            return Err(ActionError::invalid("invite", "you are in the room that you create; leave yourself out"));
+            return Err(ActionError::invalid(field, "you are in the room that you create; leave yourself out"));
         }
         members::must_be_invitable(actions, &user_id).await?;
         if !people.contains(&user_id) {
@@ -349,137 +383,6 @@ pub(super) fn read_create(reservation: &Reservation, version: &Version) -> Resul
     let room_id = reservation.room_id.clone();
     Event::from_stored(pdu.event_id().clone(), room_id, version, reservation.create_event.clone(), false)
         .map_err(ActionError::internal)
-}
-
-/// Writes the whole room as one commit; one that exists already is left as it is.
-pub(super) async fn write(
-    actions: &Actions,
-    creator: &UserId,
-    create: Event,
-    plan: Plan,
-    wished_alias: Option<&str>,
-    is_admin: bool,
-) -> Result<(), ActionError> {
-    let (room_id, space) = (create.room_id().clone(), plan.workspace_id.clone());
-    let Some(writer) = staged(actions, creator, create, plan, wished_alias, is_admin).await? else { return Ok(()) };
-    writer.commit().await?;
-    if let Some(space) = &space {
-        chores::try_finish(actions, &room_id, space).await;
-    }
-    Ok(())
-}
-
-/// Writes a room that is hidden, and stays so. Its workspace is not told yet.
-///
-/// # Errors
-/// As [`write`].
-pub(super) async fn write_hidden(
-    actions: &Actions,
-    creator: &UserId,
-    create: Event,
-    plan: Plan,
-    is_admin: bool,
-) -> Result<(), ActionError> {
-    let writer = staged(actions, creator, create, plan, None, is_admin).await?;
-    writer.ok_or_else(|| ActionError::internal("the room is here already"))?.commit().await?;
-    Ok(())
-}
-
-/// The whole room, ready to be committed; none: it exists already.
-async fn staged(
-    actions: &Actions,
-    creator: &UserId,
-    create: Event,
-    plan: Plan,
-    wished_alias: Option<&str>,
-    is_admin: bool,
-) -> Result<Option<Writer>, ActionError> {
-    let room_id = create.room_id().clone();
-    let room = actions.room(&room_id);
-    if room.view().await?.is_some() {
-        return Ok(None);
-    }
-    if purge::is_purged(actions, &room_id).await? {
-        return Err(ActionError::RoomNotFound);
-    }
-    let wish = match wished_alias {
-        Some(alias) => aliases::Wish::Exactly(alias),
-        None => {
-            aliases::Wish::From { name: plan.name.as_deref(), is_listed: kind::is_listed(plan.kind, plan.is_public) }
-        }
-    };
-    let reserved = match plan.kind {
-        RoomKind::Workspace => None,
-        _ => Some(aliases::reserve(actions, &room.store, wish, &room_id, is_admin).await?),
-    };
-    let Some(mut writer) = Writer::begin(actions, &plan.version, create).await? else { return Ok(None) };
-    stage_all(actions, &mut writer, creator, &plan, reserved.as_ref().map(|reserved| reserved.alias.as_str())).await?;
-    Ok(Some(writer))
-}
-
-/// Everything behind the create event.
-async fn stage_all(
-    actions: &Actions,
-    writer: &mut Writer,
-    creator: &UserId,
-    plan: &Plan,
-    alias: Option<&str>,
-) -> Result<(), ActionError> {
-    let joins = members::profile_of(actions, creator).await?;
-    writer.stage(creator, Draft::member(creator, "join", joins)).await?;
-    let levels = match &plan.inherits {
-        Some(inherits) => inherits.levels.clone(),
-        None => kind::initial_power_levels(&plan.version, plan.kind, creator, plan.partner.as_deref()),
-    };
-    writer.stage(creator, Draft::state("m.room.power_levels", "", levels)).await?;
-    let via = actions.server_name.as_str();
-    let (join_rule, visibility) = match &plan.inherits {
-        Some(inherits) => (inherits.join_rule.as_str(), inherits.history_visibility.as_str()),
-        None => (kind::join_rule(plan.kind, plan.is_public), kind::history_visibility(plan.kind)),
-    };
-    let mut state = vec![
-        ("m.room.join_rules", "", json!({ "join_rule": join_rule })),
-        ("m.room.history_visibility", "", json!({ "history_visibility": visibility })),
-        ("m.room.guest_access", "", json!({ "guest_access": "forbidden" })),
-    ];
-    if let Some(alias) = alias {
-        state.push(("m.room.canonical_alias", "", json!({ "alias": alias })));
-    }
-    if let Some(name) = &plan.name {
-        state.push(("m.room.name", "", json!({ "name": name })));
-    }
-    if let Some(topic) = &plan.topic {
-        state.push(("m.room.topic", "", json!({ "topic": topic })));
-    }
-    if let Some(url) = &plan.avatar_url {
-        state.push(("m.room.avatar", "", json!({ "url": url })));
-    }
-    if let Some(text) = plan.inherits.as_ref().and_then(|inherits| inherits.announcement.as_ref()) {
-        state.push((kind::ANNOUNCEMENT, "", json!({ "announcement": text })));
-    }
-    if let Some(space) = &plan.workspace_id {
-        state.push(("m.space.parent", space.as_str(), json!({ "canonical": true, "via": [via] })));
-    }
-    for (event_type, key, content) in state {
-        writer.stage(creator, Draft::state(event_type, key, object(content)?)).await?;
-    }
-    // People of other servers are invited when the room is there: their servers look at it.
-    for user_id in plan.invite.iter().filter(|user_id| actions.is_local(user_id)) {
-        let invite = members::profile_of(actions, user_id).await?;
-        writer.stage(creator, Draft::member(user_id, "invite", invite)).await?;
-    }
-    if let Some(partner) = plan.partner.as_ref().filter(|partner| actions.is_local(partner)) {
-        members::stage_partner(actions, writer, creator, partner).await?;
-    }
-    if plan.settings != RoomSettings::default() {
-        writer.set_settings(plan.settings.clone());
-    }
-    if let Some(space) = &plan.workspace_id {
-        let row = (writer.room_id().clone(), space.clone());
-        let chore = Chore::LinkChild(creator.to_owned());
-        writer.commit_mut().effect(Effect::new(Home::server()).put(&CHORES, &row, &chore));
-    }
-    Ok(())
 }
 
 /// A JSON object as the canonical form that events are made of.

@@ -10,7 +10,7 @@ use std::{
 
 use federation::{
     Pdu, Refusal,
-    local::{Gap, LocalRooms, StateBefore},
+    local::{Gap, LocalRooms, StateStream},
 };
 use rules::{event::RawPdu, permission::Membership};
 use ruma::{EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, RoomId, ServerName, UserId};
@@ -34,6 +34,7 @@ pub(super) mod guests;
 pub(super) mod judging;
 pub(super) mod serving;
 mod staging;
+pub(super) mod states;
 
 pub use staging::{Staging, catch_up, resume};
 
@@ -57,7 +58,10 @@ impl LocalRooms for Actions {
         room_id: &RoomId,
         pdus: Vec<Pdu>,
     ) -> Vec<(OwnedEventId, Result<(), Refusal>)> {
-        if let Some(answers) = remote_join::queue(self, origin, room_id, &pdus) {
+        // A room that is here takes them as ever: that somebody else of ours is let in by another server may take long.
+        let view = self.room(room_id).view().await.ok().flatten();
+        let is_here = view.is_some_and(|view| view.summary.local_joined() > 0);
+        if !is_here && let Some(answers) = remote_join::queue(self, origin, room_id, &pdus) {
             return answers;
         }
         invites::withdrawn(self, origin, room_id, &pdus).await;
@@ -111,8 +115,8 @@ impl LocalRooms for Actions {
         origin: &ServerName,
         room_id: &RoomId,
         event_id: &EventId,
-    ) -> Result<StateBefore<Pdu>, Refusal> {
-        serving::state(self, origin, room_id, event_id).await
+    ) -> Result<StateStream<Pdu>, Refusal> {
+        states::state(self, origin, room_id, event_id).await
     }
 
     async fn state_ids_before(
@@ -120,8 +124,8 @@ impl LocalRooms for Actions {
         origin: &ServerName,
         room_id: &RoomId,
         event_id: &EventId,
-    ) -> Result<StateBefore<OwnedEventId>, Refusal> {
-        serving::state_ids(self, origin, room_id, event_id).await
+    ) -> Result<StateStream<OwnedEventId>, Refusal> {
+        states::state_ids(self, origin, room_id, event_id).await
     }
 
     async fn auth_chain(&self, origin: &ServerName, room_id: &RoomId, event_id: &EventId) -> Result<Vec<Pdu>, Refusal> {

@@ -430,12 +430,26 @@ pub(super) async fn stage_partner(
     inviter: &UserId,
     partner: &UserId,
 ) -> Result<(), ActionError> {
-    let profile = profile_of(actions, partner).await?;
+    stage_brought(actions, writer, inviter, partner, object(json!({ "is_direct": true }))?).await
+}
+
+/// Brings somebody into a room: the invite, which says this beside the profile, and for a local person the join, for whom this server signs.
+///
+/// # Errors
+/// When the rules of the room forbid it.
+pub(super) async fn stage_brought(
+    actions: &Actions,
+    writer: &mut Writer,
+    inviter: &UserId,
+    invited: &UserId,
+    says: CanonicalJsonObject,
+) -> Result<(), ActionError> {
+    let profile = profile_of(actions, invited).await?;
     let mut invite = profile.clone();
-    invite.extend(object(json!({ "is_direct": true }))?);
-    writer.stage(inviter, Draft::member(partner, "invite", invite)).await?;
-    if actions.is_local(partner) {
-        writer.stage(partner, Draft::member(partner, "join", profile)).await?;
+    invite.extend(says);
+    writer.stage(inviter, Draft::member(invited, "invite", invite)).await?;
+    if actions.is_local(invited) {
+        writer.stage(invited, Draft::member(invited, "join", profile)).await?;
     }
     Ok(())
 }

@@ -209,7 +209,7 @@ pub async fn redact(
     reason: Option<String>,
     transaction_id: Option<String>,
 ) -> Result<OwnedEventId, ActionError> {
-    let mut entered = rooms::enter(actions, caller, reference).await?;
+    let entered = rooms::enter(actions, caller, reference).await?;
     let event_id = &*timeline::parse_id(event_id)?;
     let view = entered.writer.view()?.clone();
     let rows = entered.writer.rows();
@@ -234,7 +234,7 @@ pub async fn redact(
     let mut content = CanonicalJsonObject::new();
     give_reason(&mut content, reason)?;
     let draft = Draft::redaction(event_id.to_owned(), content);
-    let event = entered.writer.stage_as(&caller.user_id, draft, transaction_id).await?;
+    let (entered, event) = policy_servers::stage(actions, caller, entered, draft, transaction_id).await?;
     entered.writer.commit().await?;
     Ok(event.event_id().clone())
 }

@@ -1,5 +1,5 @@
-//! Policy servers: a room may name a server that has to sign every event before it is shown. It is asked before one of ours is sent, and about events of
-//! others that lack its signature. What is not signed is kept, and not shown.
+//! Policy servers: a room may name a server that has to sign every event before it is shown. It is asked before a message, an entry of the state, a redaction or an
+//! invite of ours is sent, and about events of others that lack its signature. What is not signed is kept, and not shown.
 //!
 //! Source: <https://spec.matrix.org/v1.19/server-server-api/#policy-servers>
 
@@ -10,7 +10,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rules::{UnixMs, Version, authorization::Refusal, canonical, event::Event, signature};
+use rules::{UnixMs, Version, authorization::Refusal, canonical, draft::Draft, event::Event, signature};
 use ruma::{
     OwnedEventId, OwnedServerName,
     serde::{Base64, base64::Standard},
@@ -19,18 +19,19 @@ use serde_json::{Value, value::RawValue};
 use tokio::{sync::Semaphore, time::timeout};
 
 use super::{
-    ActionError, Actions,
+    ActionError, Actions, Caller,
     append::Writer,
     incoming::guests::Met,
     peers::{Errcode, PeerError},
+    rooms::{self, Entered},
     summary,
 };
 use crate::storage::keyspaces::SERVERS;
 
 /// How long a policy server may take for one event. Longer: as if it did not answer.
 const ASKING_MAX: Duration = Duration::from_secs(10);
-/// Events about which policy servers are asked at a time.
-const ASKED_AT_A_TIME: usize = 32;
+/// Events about which one policy server is asked at a time. A slow one takes no other's turns.
+const ASKED_AT_A_TIME: usize = 16;
 /// How long a policy server that did not answer is not asked again: what comes meanwhile does not wait for it.
 const SILENCE_MS: u64 = 30 * 1_000;
 /// Servers of which that is remembered.
@@ -50,20 +51,24 @@ pub(super) enum Said {
 }
 
 /// What is remembered of policy servers.
+#[derive(Default)]
 pub(super) struct PolicyServers {
-    turns: Semaphore,
+    /// Those that are being asked.
+    turns: Mutex<HashMap<OwnedServerName, Arc<Semaphore>>>,
     refused: Mutex<(HashMap<OwnedEventId, OwnedServerName>, VecDeque<OwnedEventId>)>,
     /// Who did not answer, and until when it is left alone.
     silent: Mutex<HashMap<OwnedServerName, UnixMs>>,
 }
 
-impl Default for PolicyServers {
-    fn default() -> Self {
-        Self { turns: Semaphore::new(ASKED_AT_A_TIME), refused: Mutex::default(), silent: Mutex::default() }
-    }
-}
-
 impl PolicyServers {
+    /// The turns of a server. Those of servers that nobody asks now are forgotten.
+    fn turns_of(&self, server: &OwnedServerName) -> Arc<Semaphore> {
+        let mut turns = self.turns.lock();
+        turns.retain(|_, turns| Arc::strong_count(turns) > 1);
+        let fresh = || Arc::new(Semaphore::new(ASKED_AT_A_TIME));
+        Arc::clone(turns.entry(server.clone()).or_insert_with(fresh))
+    }
+
     fn has_refused(&self, event_id: &OwnedEventId, server: &OwnedServerName) -> bool {
         self.refused.lock().0.get(event_id) == Some(server)
     }
@@ -123,8 +128,7 @@ fn read(event: &Event) -> Option<PolicyServer> {
 /// # Errors
 /// When storage cannot be read.
 pub(super) async fn look(actions: &Actions, met: &Met, event: &Arc<Event>) -> Result<Said, ActionError> {
-    // What names the policy server needs no signature of one, and none may be asked for.
-    if event.type_str() == "m.room.policy" && event.state_key() == Some("") {
+    if names_policy_server(event.type_str(), event.state_key()) {
         return Ok(Said::Fine(Arc::clone(event)));
     }
     let Some(policy) = of(met).await? else { return Ok(Said::Fine(Arc::clone(event))) };
@@ -148,8 +152,9 @@ async fn sign(
     if known.is_silent(&policy.server, actions.now()) {
         return Ok(Said::Nothing);
     }
+    let turns = known.turns_of(&policy.server);
     let asking = async {
-        let _turn = known.turns.acquire().await.map_err(|_closed| PeerError::Unreachable)?;
+        let _turn = turns.acquire().await.map_err(|_closed| PeerError::Unreachable)?;
         let pdu = RawValue::from_string(event.json().to_owned()).map_err(|_no_json| PeerError::Unreadable)?;
         actions.peers().policy_signature(&policy.server, pdu).await
     };
@@ -192,6 +197,41 @@ pub(super) async fn to_ask(actions: &Actions, writer: &mut Writer) -> Result<Opt
     let takes_part = actions.is_connected() && writer.view()?.admits(&named.server);
     let is_joined = writer.get(&SERVERS, &named.server).await?.is_some();
     Ok(Some(named).filter(|_| takes_part && is_joined))
+}
+
+/// Stages an event of the caller: with the signature of the policy server, where the room names one. No lane is held while that is asked; the room may be
+/// another one then, so its rules are asked again.
+///
+/// # Errors
+/// As [`signed`] and [`Writer::stage`].
+pub(super) async fn stage(
+    actions: &Actions,
+    caller: &Caller,
+    mut entered: Entered,
+    draft: Draft,
+    transaction_id: Option<String>,
+) -> Result<(Entered, Arc<Event>), ActionError> {
+    let policy = match names_policy_server(&draft.kind.to_string(), draft.state_key.as_deref()) {
+        true => None,
+        false => to_ask(actions, &mut entered.writer).await?,
+    };
+    let Some(policy) = policy else {
+        let event = entered.writer.stage_as(&caller.user_id, draft, transaction_id).await?;
+        return Ok((entered, event));
+    };
+    let (version, room_id) = (entered.writer.version()?, entered.writer.room_id().clone());
+    let event = entered.writer.build(&caller.user_id, draft).await?.0;
+    drop(entered);
+    let event = signed(actions, &version, &policy, &event).await?;
+    let mut entered = rooms::enter(actions, caller, room_id.as_str()).await?;
+    entered.writer.standing(caller, entered.member.as_ref())?.not_frozen()?;
+    entered.writer.stage_built(Arc::clone(&event), transaction_id).await?;
+    Ok((entered, event))
+}
+
+/// What names the policy server needs no signature of one, and none may be asked for.
+fn names_policy_server(event_type: &str, state_key: Option<&str>) -> bool {
+    event_type == "m.room.policy" && state_key == Some("")
 }
 
 /// An event of ours, with the signature of the room's policy server.

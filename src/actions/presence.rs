@@ -1,13 +1,25 @@
-//! Who is active: joined people with a live stream. Kept in memory only, and told only in small rooms.
+//! Who is active: joined people with a live stream, told only in small rooms; or, where somebody asks so, whoever has asked for anything of late.
 
-use rules::UnixMs;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use quick_cache::sync::Cache;
+use rules::{UnixMs, permission::Membership};
 use ruma::{OwnedUserId, RoomId, UserId};
 
 use super::{
-    ActionError, Actions, Caller, rooms,
+    ActionError, Actions, Caller, MadeThrough,
+    lane::Room,
+    members::membership,
+    rooms, sessions,
     stream::{FrameKind, Hub},
+    summary::is_listed,
+    view::RoomView,
+    visitors,
 };
-use crate::storage::{Home, keyspaces::MEMBERS};
+use crate::storage::{Direction, Home, KeyRange, Limit, keyspaces::MEMBERS};
 
 /// Joined members of a room in which presence is told. In larger rooms it can be asked for.
 pub const PRESENCE_MEMBERS_MAX: u64 = 200;
@@ -15,6 +27,41 @@ pub const PRESENCE_MEMBERS_MAX: u64 = 200;
 const PRESENCE_ROOMS_MAX: usize = 500;
 /// How long after the end of the last stream somebody is still active, in milliseconds: a reconnect is no news.
 pub const GRACE_MS: u64 = 5_000;
+/// The longest time of which somebody can ask who was active in it, in milliseconds: a year.
+pub const WITHIN_MS_MAX: u64 = 366 * 24 * 60 * 60 * 1_000;
+/// People of whom is kept in memory when they asked for anything last. Of others it is read from their sessions, where it is noted once an hour.
+const SEEN_MAX: usize = 100_000;
+/// Members that are looked at together.
+const MEMBERS_AT_A_TIME: usize = 500;
+
+/// When people asked for anything last.
+pub struct Seen(Cache<OwnedUserId, Arc<AtomicU64>>);
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self(Cache::new(SEEN_MAX))
+    }
+}
+
+impl Seen {
+    /// The person asks for something now.
+    pub fn note(&self, user_id: &UserId, now: UnixMs) {
+        match self.0.get(user_id) {
+            Some(seen) => drop(seen.fetch_max(now.0, Ordering::Relaxed)),
+            None => self.0.insert(user_id.to_owned(), Arc::new(AtomicU64::new(now.0))),
+        }
+    }
+}
+
+/// When a person of this server asked for anything last.
+async fn last_seen(actions: &Actions, user_id: &UserId) -> Result<UnixMs, ActionError> {
+    if let Some(seen) = actions.seen.0.get(user_id) {
+        return Ok(UnixMs(seen.load(Ordering::Relaxed)));
+    }
+    let noted = sessions::last_use(actions, user_id).await?;
+    actions.seen.note(user_id, noted);
+    Ok(noted)
+}
 
 /// A joined member who is active.
 #[derive(Clone, Debug)]
@@ -44,6 +91,69 @@ pub async fn active(actions: &Actions, caller: &Caller, reference: &str) -> Resu
         Some(ActiveMember { user_id, display_name: member.display_name, joined_at })
     };
     Ok(listening.into_iter().zip(rows).filter_map(seen).collect())
+}
+
+/// The joined members of this server who have asked for anything within that time, by id; `joined_at` is when they joined. What people of other servers do
+/// there, nobody tells.
+///
+/// # Errors
+/// Who is neither in the room nor may see its members. Of a listed room that was made through `/api/rooms` everybody may: that API says so.
+pub async fn active_within(
+    actions: &Actions,
+    visitor: Option<&Caller>,
+    reference: &str,
+    within_ms: u64,
+) -> Result<Vec<ActiveMember>, ActionError> {
+    if within_ms > WITHIN_MS_MAX {
+        return Err(ActionError::invalid("within_ms", format!("must be from 0 to {WITHIN_MS_MAX}")));
+    }
+    let sight = visitors::look(actions, visitor, reference).await?;
+    let is_open = sight.view.settings.made_through == MadeThrough::Ryos && is_listed(&sight.view.summary);
+    if !is_open {
+        let caller = visitor.ok_or(ActionError::RoomNotFound)?;
+        sight.view.standing(actions, caller, sight.member.as_ref()).joined()?;
+    }
+    let mut active = Vec::new();
+    seen_within(actions, &sight.room, within_ms, |member| active.push(member)).await?;
+    Ok(active)
+}
+
+/// How many joined members of this server have asked for anything within that time.
+///
+/// # Errors
+/// When storage cannot be read.
+pub async fn count_within(actions: &Actions, room: &Room, view: &RoomView, within_ms: u64) -> Result<u64, ActionError> {
+    let mut count = 0;
+    if view.summary.local_joined() > 0 {
+        seen_within(actions, room, within_ms, |_| count += 1).await?;
+    }
+    Ok(count)
+}
+
+async fn seen_within(
+    actions: &Actions,
+    room: &Room,
+    within_ms: u64,
+    mut found: impl FnMut(ActiveMember),
+) -> Result<(), ActionError> {
+    let since = actions.now().0.saturating_sub(within_ms);
+    let mut rest = KeyRange::all();
+    loop {
+        let limit = Limit::rows(MEMBERS_AT_A_TIME);
+        let page = room.store.scan(&MEMBERS, &room.home, rest.clone(), Direction::Up, limit).await?;
+        let Some(last) = page.rows.last().map(|(last, _)| last.clone()) else { return Ok(()) };
+        for (user_id, member) in page.rows {
+            let is_here = membership(Some(&member)) == Membership::Join && actions.is_local(&user_id);
+            if is_here && last_seen(actions, &user_id).await?.0 >= since {
+                let joined_at = member.joined_at.unwrap_or(UnixMs(0));
+                found(ActiveMember { user_id, display_name: member.display_name, joined_at });
+            }
+        }
+        if !page.more {
+            return Ok(());
+        }
+        rest = rest.after(&last);
+    }
 }
 
 /// Tells the others in the person's rooms that they have opened their first stream.

@@ -135,6 +135,14 @@ pub async fn preview(actions: &Actions, caller: &Caller, reference: &str) -> Res
 /// A caller who is no admin; [`ActionError::RoomNotFound`], for one that was purged as well; a workspace that has rooms or belongs to an account.
 pub async fn start(actions: &Actions, caller: &Caller, reference: &str) -> Result<String, ActionError> {
     must_be_admin(caller)?;
+    begin(actions, caller, reference).await
+}
+
+/// [`start`], for somebody of whom is known already that they may.
+///
+/// # Errors
+/// As [`start`].
+pub(super) async fn begin(actions: &Actions, caller: &Caller, reference: &str) -> Result<String, ActionError> {
     let room = find(actions, reference).await?;
     if actions.incognito_rooms.read().contains(&room.id) {
         incognito::end(actions, &room.id).await?;

@@ -20,7 +20,7 @@ use super::{
     incoming::guests::{self, Met},
     lane::Room,
     members::membership,
-    quotas,
+    policy_servers, quotas,
     remote_join::{CLIENT_WAIT_MAX, answer, pdu_of},
     remote_leave::told,
     rooms,
@@ -56,7 +56,9 @@ pub(super) async fn invite(
 ) -> Result<(), ActionError> {
     let met = federated(actions, room, target).await?;
     quotas::count(actions, caller, target.server_name())?;
-    send(actions, &met, &caller.user_id, target, content, None).await
+    let (working, sender, target) = (actions.clone(), caller.user_id.clone(), target.to_owned());
+    let sending = async move { send(&working, &met, &sender, &target, content, None).await };
+    actions.jobs.finish(sending).await.ok_or(ActionError::Busy)?
 }
 
 /// The room takes part in federation, and so does this server.
@@ -130,8 +132,13 @@ pub async fn as_admin(
     };
     quotas::count(actions, caller, target.server_name())?;
     let details = vec![("participant_id", target.to_string()), ("as", sender.to_string())];
-    let act = Act { actor: Actor::Admin(&caller.user_id), action: "room.invite", target: room.id.to_string(), details };
-    send(actions, &met, &sender, target, CanonicalJsonObject::new(), Some(act)).await?;
+    let (working, admin, by, target) = (actions.clone(), caller.user_id.clone(), sender.clone(), target.to_owned());
+    let sending = async move {
+        let target_room = met.room.id.to_string();
+        let act = Act { actor: Actor::Admin(&admin), action: "room.invite", target: target_room, details };
+        send(&working, &met, &by, &target, CanonicalJsonObject::new(), Some(act)).await
+    };
+    actions.jobs.finish(sending).await.ok_or(ActionError::Busy)??;
     Ok(Sent { room_id: room.id.clone(), sender: Some(sender), membership: Membership::Invite })
 }
 
@@ -145,7 +152,8 @@ async fn may_invite(
     Ok(view.standing(actions, &Caller::local(user_id, false), member.as_ref()).may(permission::Act::Invite))
 }
 
-/// Has the other server sign the invite, and takes it into the room.
+/// Has the other server sign the invite, and takes it into the room. Where that server knows of the invite, the room does too: whoever calls this lets it go on
+/// to its end.
 async fn send(
     actions: &Actions,
     met: &Met,
@@ -155,9 +163,14 @@ async fn send(
     act: Option<Act<'_>>,
 ) -> Result<(), ActionError> {
     let (room, peer) = (&met.room, target.server_name());
-    let event = {
+    let (event, policy) = {
         let mut writer = Writer::enter(actions, room).await?.ok_or(ActionError::RoomNotFound)?;
-        writer.build(sender, Draft::member(target, "invite", content)).await?.0
+        let event = writer.build(sender, Draft::member(target, "invite", content)).await?.0;
+        (event, policy_servers::to_ask(actions, &mut writer).await?)
+    };
+    let event = match policy {
+        Some(policy) => policy_servers::signed(actions, &met.version(), &policy, &event).await?,
+        None => event,
     };
     let mut room_state = room_state(met).await?;
     let rows = met.rows();
@@ -197,8 +210,7 @@ pub(super) async fn invite_all(actions: &Actions, caller: &Caller, room_id: &Roo
         return;
     }
     let (working, caller, room) = (actions.clone(), caller.clone(), actions.room(room_id));
-    let (done, is_done) = tokio::sync::oneshot::channel();
-    actions.jobs.spawn(async move {
+    let inviting = async move {
         let inviting = people.into_iter().map(|target| {
             let (actions, caller, room) = (working.clone(), caller.clone(), Arc::clone(&room));
             async move {
@@ -208,11 +220,9 @@ pub(super) async fn invite_all(actions: &Actions, caller: &Caller, room_id: &Roo
             }
         });
         stream::iter(inviting).buffer_unordered(INVITES_AT_ONCE).collect::<()>().await;
-        // Nobody waits any more, perhaps.
-        done.send(()).ok();
-    });
+    };
     // Past that the caller is answered; the work goes on.
-    tokio::time::timeout(CLIENT_WAIT_MAX, is_done).await.ok();
+    tokio::time::timeout(CLIENT_WAIT_MAX, actions.jobs.finish(inviting)).await.ok();
 }
 
 /// Somebody of another server can be asked at all.

@@ -84,6 +84,40 @@ struct Run {
 struct Queue {
     waiting: Vec<(OwnedServerName, Pdu)>,
     bytes: usize,
+    /// What waited was taken out: nothing is put in any more.
+    is_closed: bool,
+}
+
+/// Ends a run, also when its task panics: nobody waits for it for ever, and the room can be entered again. A server that stops says nothing: jobs go on at the
+/// next start.
+struct Ending {
+    actions: Actions,
+    room_id: OwnedRoomId,
+    run: Arc<Run>,
+}
+
+impl Ending {
+    /// The run is over. Answers what has come meanwhile.
+    fn with(self, outcome: Result<(), Failed>) -> Vec<(OwnedServerName, Pdu)> {
+        self.actions.entering.runs.lock().remove(&self.room_id);
+        let waiting = {
+            let mut queue = self.run.queue.lock();
+            queue.is_closed = true;
+            std::mem::take(&mut queue.waiting)
+        };
+        self.run.outcome.send_replace(Some(outcome));
+        waiting
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if std::thread::panicking() && self.run.outcome.borrow().is_none() {
+            self.actions.entering.runs.lock().remove(&self.room_id);
+            self.run.queue.lock().is_closed = true;
+            self.run.outcome.send_replace(Some(Err(Failed::Busy)));
+        }
+    }
 }
 
 /// Why a room was not entered.
@@ -236,7 +270,9 @@ fn start(
         outcome: watch::Sender::new(None),
     });
     runs.insert(room_id.clone(), Arc::clone(&run));
+    drop(runs);
     let (running, actions, room_id, servers) = (Arc::clone(&run), actions.clone(), room_id.clone(), servers.to_vec());
+    let ending = Ending { actions: actions.clone(), room_id: room_id.clone(), run: Arc::clone(&run) };
     actions.clone().jobs.spawn(async move {
         let outcome = match actions.entering.turns.acquire().await {
             Ok(_turn) => match actions.gates.enter(ELSEWHERE, room_id.as_str()).await {
@@ -245,10 +281,7 @@ fn start(
             },
             Err(_closed) => Err(Failed::Busy),
         };
-        actions.entering.runs.lock().remove(&room_id);
-        let waiting = std::mem::take(&mut running.queue.lock().waiting);
-        running.outcome.send_replace(Some(outcome));
-        for (origin, pdu) in waiting {
+        for (origin, pdu) in ending.with(outcome) {
             actions.receive(&origin, &room_id, vec![pdu]).await;
         }
     });
@@ -354,7 +387,8 @@ pub(super) fn pdu_of(event: &rules::Event) -> Result<Pdu, ActionError> {
     RawValue::from_string(event.json().to_owned()).map_err(ActionError::internal)
 }
 
-/// Keeps events of a room that is being entered until it is, and answers for those whose ids are known; none: nobody enters the room now.
+/// Keeps events of a room that is being entered, and that nobody of this server is in, until it is; answers for those whose ids are known; none: nobody enters
+/// the room now.
 pub(super) fn queue(
     actions: &Actions,
     origin: &ServerName,
@@ -364,6 +398,9 @@ pub(super) fn queue(
     let run = actions.entering.runs.lock().get(room_id).cloned()?;
     let mut answers = Vec::with_capacity(pdus.len());
     let mut queue = run.queue.lock();
+    if queue.is_closed {
+        return None;
+    }
     for pdu in pdus {
         let raw = RawPdu(pdu.clone());
         let shape = run.version.get().and_then(|version| judging::shape(&raw, version, Purpose::Timeline));

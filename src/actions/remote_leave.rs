@@ -11,7 +11,11 @@ use super::{
     members::profile_of,
     peers::{Errcode, PeerError},
     quotas,
-    remote_join::{ELSEWHERE, candidates, pdu_of, template, versions},
+    remote_join::{
+        CLIENT_WAIT_MAX, ELSEWHERE,
+        candidates::{self, Found},
+        pdu_of, template, versions,
+    },
     rooms::RoomDetails,
     texts::give_reason,
 };
@@ -82,7 +86,7 @@ async fn tell(actions: &Actions, peer: &ServerName, room_id: &RoomId, user_id: &
 /// Knocks at a room that nobody of this server is in.
 ///
 /// # Errors
-/// No server that could help is named, was reached, or takes the knock.
+/// No server that could help is named, was reached, or takes the knock. One that takes longer than a client waits may still take it.
 pub(super) async fn knock(
     actions: &Actions,
     caller: &Caller,
@@ -91,15 +95,27 @@ pub(super) async fn knock(
     reason: Option<String>,
 ) -> Result<RoomDetails, ActionError> {
     let found = candidates::find(actions, caller, reference, via).await?;
-    let (user_id, room_id) = (&caller.user_id, &found.room_id);
+    let (working, user_id) = (actions.clone(), caller.user_id.clone());
+    // What another server has taken is noted here, also when nobody waits any more.
+    let knocking = actions.jobs.finish(async move { knock_at_one_of(&working, &user_id, &found, reason).await });
+    let knocked = tokio::time::timeout(CLIENT_WAIT_MAX, knocking).await.map_err(|_late| ActionError::unreachable())?;
+    knocked.ok_or(ActionError::Busy)?
+}
+
+async fn knock_at_one_of(
+    actions: &Actions,
+    user_id: &UserId,
+    found: &Found,
+    reason: Option<String>,
+) -> Result<RoomDetails, ActionError> {
     let mut outcome = ActionError::unreachable();
     for peer in &found.servers {
         let mut content = profile_of(actions, user_id).await?;
         give_reason(&mut content, reason.clone())?;
-        match knock_at(actions, peer, room_id, user_id, content).await {
+        match knock_at(actions, peer, &found.room_id, user_id, content).await {
             Ok(invited) => {
-                invites::keep(actions, user_id, room_id, &invited).await?;
-                return invites::describe(room_id, &invited);
+                invites::keep(actions, user_id, &found.room_id, &invited).await?;
+                return invites::describe(&found.room_id, &invited);
             }
             Err(error @ ActionError::PeerRefused { .. }) => outcome = error,
             Err(ActionError::PeerUnreachable(_)) => {}

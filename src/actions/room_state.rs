@@ -17,6 +17,7 @@ use super::{
     media,
     members::membership,
     messages::names_media,
+    policy_servers,
     rooms::{self, Opened},
     rows::Rows,
     texts::{NAME_CHARACTERS_MAX, TOPIC_CHARACTERS_MAX, at_most},
@@ -152,15 +153,15 @@ pub async fn set(
         }
         None => false,
     };
-    let event_id = match present.filter(|_| same) {
-        Some(event) => event.event_id().clone(),
+    let (entered, event) = match present.filter(|_| same) {
+        Some(event) => (entered, event),
         None => {
             let draft = Draft::state(event_type, state_key, content);
-            entered.writer.stage(&caller.user_id, draft).await?.event_id().clone()
+            policy_servers::stage(actions, caller, entered, draft, None).await?
         }
     };
     entered.writer.commit().await?;
-    Ok(event_id)
+    Ok(event.event_id().clone())
 }
 
 /// A room's aliases are those that were reserved for it.

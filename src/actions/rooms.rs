@@ -346,7 +346,7 @@ pub async fn own(actions: &Actions, caller: &Caller, window: Window) -> Result<P
     let invited = invites::of(actions, &caller.user_id).await?;
     for (room_id, row) in personal::rooms_of(actions, &caller.user_id).await? {
         let is_invited = invited.iter().any(|(invited, _)| *invited == room_id);
-        if row.is_workspace || is_invited || !row.membership.is_involved() {
+        if row.is_workspace || is_invited || !row.membership.is_involved() || actions.is_purging(&room_id) {
             continue;
         }
         let room = actions.room(&room_id);
@@ -395,7 +395,7 @@ enum Listed {
 pub async fn archived(actions: &Actions, caller: &Caller, window: Window) -> Result<Page<RoomDetails>, ActionError> {
     let mut rooms = Vec::new();
     for (room_id, row) in personal::rooms_of(actions, &caller.user_id).await? {
-        if row.is_workspace || !row.was_joined {
+        if row.is_workspace || !row.was_joined || actions.is_purging(&room_id) {
             continue;
         }
         let room = actions.room(&room_id);

@@ -183,6 +183,7 @@ pub async fn caller(actions: &Actions, token: &str) -> Result<Caller, ActionErro
         return Err(ActionError::ExpiredToken);
     }
     note_use(actions, &known, hash);
+    actions.seen.note(&known.user_id, actions.now());
     Ok(Caller { user_id: known.user_id.clone(), is_admin: known.is_admin, session: Some(hash), request: None })
 }
 
@@ -216,6 +217,15 @@ fn note_use(actions: &Actions, known: &Known, hash: [u8; 32]) {
         }
         drop(place);
     });
+}
+
+/// When one of a person's sessions was used last, as far as that is written down; the beginning of time for who has none.
+///
+/// # Errors
+/// When storage cannot be read.
+pub(super) async fn last_use(actions: &Actions, user_id: &UserId) -> Result<UnixMs, ActionError> {
+    let sessions = of(actions, user_id).await?;
+    Ok(sessions.into_iter().map(|(_, session)| session.last_used_at).max().unwrap_or(UnixMs(0)))
 }
 
 /// A session that has ended meanwhile stays ended.

@@ -2,7 +2,7 @@
 
 use axum::{
     extract::{FromRequestParts, MatchedPath},
-    http::{HeaderMap, Method, header, request::Parts, uri::Authority},
+    http::{HeaderMap, Method, Uri, header, request::Parts, uri::Authority},
 };
 
 use super::{
@@ -66,7 +66,7 @@ impl<D: Dialect> FromRequestParts<D> for Signed {
         let state = dialect.state();
         let (actions, mut caller) = match parts.extensions.remove::<Checked>() {
             Some(Checked(actions, caller)) => (actions, caller),
-            None => of_request(parts, state).await?,
+            None => of_request(parts, dialect).await?,
         };
         caller.request = parts.extensions.get::<RequestKey>().cloned();
         Ok(Self { actions, caller, is_loopback: is_local(parts, state) })
@@ -83,10 +83,26 @@ impl<D: Dialect> FromRequestParts<D> for Anyone {
     }
 }
 
+/// What a request brings to say who asks.
+#[derive(Clone, Copy)]
+pub(crate) enum Credential<'a> {
+    /// A token in a header.
+    Header(&'a str),
+    /// A token in a cookie, which a browser sends by itself.
+    Cookie(&'a str),
+}
+
+/// The token of `Authorization: Bearer`, else that of the session cookie.
+pub(crate) fn bearer_or_cookie<'a>(parts: &'a Parts, state: &ApiState) -> Option<Credential<'a>> {
+    let header = bearer(&parts.headers).map(Credential::Header);
+    header.or_else(|| cookie(parts, state).map(Credential::Cookie))
+}
+
 /// The tenant and the caller of a request.
-pub(crate) async fn of_request(parts: &Parts, state: &ApiState) -> Result<(Actions, Caller), Problem> {
-    let bearer = bearer(&parts.headers);
-    let token = bearer.or_else(|| cookie(parts, state));
+pub(crate) async fn of_request<D: Dialect>(parts: &Parts, dialect: &D) -> Result<(Actions, Caller), Problem> {
+    let state = dialect.state();
+    let credential = D::credential(parts, state);
+    let token = credential.map(|(Credential::Header(token) | Credential::Cookie(token))| token);
     let actions = tenant(state, token, host(parts, state)).await?;
     let caller = match token {
         Some(token) => sessions::caller(&actions, token).await,
@@ -102,7 +118,7 @@ pub(crate) async fn of_request(parts: &Parts, state: &ApiState) -> Result<(Actio
         }
     };
     let only_reads = matches!(parts.method, Method::GET | Method::HEAD) && !is_upgrade(&parts.headers);
-    if bearer.is_none() && !only_reads {
+    if matches!(credential, Some(Credential::Cookie(_))) && !only_reads {
         check_origin(parts, state)?;
     }
     let span = tracing::Span::current();
@@ -142,7 +158,8 @@ async fn tenant(state: &ApiState, token: Option<&str>, host: Option<&str>) -> Re
     Ok(tenant.actions().await?)
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+/// The token of `Authorization: Bearer`.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim())
@@ -165,11 +182,15 @@ fn cookie<'a>(parts: &'a Parts, state: &ApiState) -> Option<&'a str> {
     pairs.find(|(name, _)| *name == ours).map(|(_, token)| token)
 }
 
-/// The host that the caller asked for; what a proxy says counts only from a trusted one.
 fn host<'a>(parts: &'a Parts, state: &ApiState) -> Option<&'a str> {
-    let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
-    let forwarded = if state.is_proxied(parts) { text("x-forwarded-host") } else { None };
-    forwarded.or_else(|| text("host")).or_else(|| parts.uri.authority().map(Authority::as_str))
+    host_of(&parts.headers, &parts.uri, state.is_proxied(parts))
+}
+
+/// The host that the caller asked for; what a proxy says counts only from a trusted one.
+pub(crate) fn host_of<'a>(headers: &'a HeaderMap, uri: &'a Uri, is_proxied: bool) -> Option<&'a str> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let forwarded = if is_proxied { text("x-forwarded-host") } else { None };
+    forwarded.or_else(|| text("host")).or_else(|| uri.authority().map(Authority::as_str))
 }
 
 /// A browser sends the cookie with requests that other sites make: those are refused.

@@ -53,6 +53,9 @@ const DEEDS: &[(Method, &str, Deed)] = &[
     (Method::POST, "/v1/media", Deed::Upload),
     (Method::PUT, "/v1/rooms/{room_id}/avatar", Deed::Upload),
     (Method::POST, "/v1/rooms/import", Deed::Upload),
+    (Method::POST, "/api/rooms", Deed::Room),
+    (Method::DELETE, "/api/rooms/{id}", Deed::Message),
+    (Method::POST, "/api/rooms/{id}/join", Deed::Join),
     (Method::GET, "/v1/stream", Deed::Stream),
     (Method::PUT, "/v1/me/password", Deed::Password),
 ];
@@ -85,12 +88,13 @@ pub(crate) fn is_upload(method: &Method, route: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::v1;
+    use crate::api::{ryos, v1};
 
     #[test]
     fn each_deed_is_done_on_a_route_that_exists() {
+        let routes: Vec<_> = v1::routes().into_iter().chain(ryos::routes()).collect();
         for (method, path, _) in DEEDS {
-            assert!(v1::routes().contains(&(method.as_str(), path)), "{method} {path}");
+            assert!(routes.contains(&(method.as_str(), path)), "{method} {path}");
         }
     }
 

@@ -4,7 +4,7 @@ use std::{any::Any, time::Duration};
 
 use axum::{
     extract::rejection::{BytesRejection, QueryRejection},
-    http::StatusCode,
+    http::{HeaderValue, StatusCode},
 };
 
 use crate::actions::{ActionError, ErrorKind, peers::Errcode};
@@ -88,9 +88,23 @@ impl Problem {
         ActionError::Internal(format!("a handler panicked: {}", text.unwrap_or_default())).into()
     }
 
+    /// When a repeat may work, as `Retry-After` says it: whole seconds, at least one.
+    pub(crate) fn retry_after_header(&self) -> Option<HeaderValue> {
+        let seconds = self.retry_after?.as_secs_f64().ceil().max(1.0);
+        HeaderValue::from_str(&format!("{seconds:.0}")).ok()
+    }
+
     /// The caller has to say who they are.
     pub(crate) fn is_unauthenticated(&self) -> bool {
         self.status() == StatusCode::UNAUTHORIZED
+    }
+
+    /// The status of the answer where the API knows no conflicts: they are forbidden there.
+    pub(crate) fn status_without_conflict(&self) -> StatusCode {
+        match self.status() {
+            StatusCode::CONFLICT => StatusCode::FORBIDDEN,
+            status => status,
+        }
     }
 
     /// The status of the answer.

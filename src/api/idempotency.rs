@@ -11,7 +11,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use sha2::{Digest, Sha256};
 
 use super::{
-    ApiState, Dialect,
+    Dialect,
     caller::{self, Checked},
     error,
     error::Problem,
@@ -45,20 +45,25 @@ pub(crate) async fn layer<D: Dialect>(State(dialect): State<D>, request: Request
     else {
         return next.run(request).await;
     };
-    match answered(dialect.state(), request, &key, next).await {
+    match answered(&dialect, request, &key, next).await {
         Ok(response) => response,
         Err(problem) => D::Refusal::from(problem).into_response(),
     }
 }
 
-async fn answered(state: &ApiState, request: Request, key: &HeaderValue, next: Next) -> Result<Response, Problem> {
+async fn answered<D: Dialect>(
+    dialect: &D,
+    request: Request,
+    key: &HeaderValue,
+    next: Next,
+) -> Result<Response, Problem> {
     let key = key.to_str().ok().filter(|key| !key.is_empty() && key.len() <= KEY_CHARACTERS_MAX);
     let wrong = || ActionError::invalid("Idempotency-Key", format!("1 to {KEY_CHARACTERS_MAX} ASCII characters"));
     let key = key.ok_or_else(wrong)?.to_owned();
     let (parts, body) = request.into_parts();
-    let (actions, caller) = caller::of_request(&parts, state).await?;
+    let (actions, caller) = caller::of_request(&parts, dialect).await?;
     let rebuilt = |body: Body| Request::from_parts(parts.clone(), body);
-    let bytes = Bytes::from_request(rebuilt(body), state).await?;
+    let bytes = Bytes::from_request(rebuilt(body), dialect).await?;
     let named = format!("{} {} {key}", parts.method, parts.uri.path());
     // The key stands in no row: with it in the hash, nobody who reads the rows can guess a password that a body held. A query changes what a call does, as
     // `?dry_run=true` does: with another one it is another request.

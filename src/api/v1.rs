@@ -3,11 +3,14 @@
 use axum::{
     Router,
     extract::{FromRef, MatchedPath, Request},
-    http::Method,
+    http::{Method, request::Parts},
     routing::{MethodRouter, delete, get, patch, post, put},
 };
 
-use super::{ApiState, Dialect};
+use super::{
+    ApiState, Dialect,
+    caller::{self, Credential},
+};
 
 mod accounts;
 mod admin;
@@ -163,6 +166,10 @@ impl Dialect for V1 {
     fn takes_a_file(request: &Request) -> bool {
         let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
         FILES.iter().any(|(method, file)| method == request.method() && Some(*file) == path)
+    }
+
+    fn credential<'a>(parts: &'a Parts, state: &ApiState) -> Option<Credential<'a>> {
+        caller::bearer_or_cookie(parts, state)
     }
 }
 

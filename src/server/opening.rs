@@ -10,7 +10,7 @@ use rules::{
 use super::{ServerError, federation::Federation};
 use crate::{
     actions::{
-        ActionError, Actions, FederationMode, Parts, Registration, Settings,
+        ActionError, Actions, Dialects, FederationMode, Parts, Registration, Settings,
         images::Images,
         media::{Media, Uploading},
         passwords::Passwords,
@@ -194,6 +194,7 @@ pub(super) fn settings(config: &Config, tenant: &config::Tenant) -> Settings {
             .filter(|seconds| *seconds > 0)
             .map(|seconds| seconds.saturating_mul(1_000)),
         reserved_aliases: config.accounts.reserved_aliases.clone(),
+        dialects: Dialects { ryos_admins: config.dialects.ryos.admins.clone() },
         room_federation: match config.federation.default_room_mode {
             config::RoomMode::Open => FederationMode::Open,
             config::RoomMode::Off => FederationMode::Off,

@@ -14,6 +14,37 @@ pub struct RoomSettings {
     pub federation: FederationMode,
     /// Argon2id in PHC form of the word that lets people of this server in; none: there is no such word.
     pub password_hash: Option<String>,
+    /// Which API it was made through; some rules hold only for rooms that were made through theirs.
+    pub made_through: MadeThrough,
+    /// It is removed, with everything said in it, as soon as somebody leaves and at most one member remains.
+    pub is_transient: bool,
+}
+
+/// The API that a room was made through. Stored: new ones are added at the end.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum MadeThrough {
+    /// The native one; or the room came from another server.
+    #[default]
+    Native,
+    /// `/api/rooms`.
+    Ryos,
+    /// `/{org}/{app}/chatrooms`.
+    Agora,
+    /// `/api/create_room`.
+    Mirage,
+}
+
+impl MadeThrough {
+    /// The word for it in answers.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Native => "v1",
+            Self::Ryos => "ryos",
+            Self::Agora => "agora",
+            Self::Mirage => "mirage",
+        }
+    }
 }
 
 /// Which other servers may take part in a room. For all others the room does not exist. Stored: new modes are added at the end.
@@ -51,12 +82,13 @@ impl FederationMode {
 }
 
 impl Value for RoomSettings {
-    const VERSION: u8 = 3;
+    const VERSION: u8 = 4;
 
     fn upgrade(version: u8, bytes: &[u8]) -> Result<Self, BadValue> {
         match version {
-            1 => fields::<RoomSettingsV1>(bytes).map(|old| RoomSettingsV2::from(old).into()),
-            2 => fields::<RoomSettingsV2>(bytes).map(Self::from),
+            1 => fields::<RoomSettingsV1>(bytes).map(|old| RoomSettingsV3::from(RoomSettingsV2::from(old)).into()),
+            2 => fields::<RoomSettingsV2>(bytes).map(|old| RoomSettingsV3::from(old).into()),
+            3 => fields::<RoomSettingsV3>(bytes).map(Self::from),
             other => Err(BadValue::Version(other)),
         }
     }
@@ -77,13 +109,27 @@ struct RoomSettingsV2 {
     password_hash: Option<String>,
 }
 
+/// Before there were other APIs.
+#[derive(Serialize, Deserialize)]
+struct RoomSettingsV3 {
+    max_members: Option<u64>,
+    federation: FederationMode,
+    password_hash: Option<String>,
+}
+
+impl From<RoomSettingsV3> for RoomSettings {
+    fn from(RoomSettingsV3 { max_members, federation, password_hash }: RoomSettingsV3) -> Self {
+        Self { max_members, federation, password_hash, ..Self::default() }
+    }
+}
+
 impl From<RoomSettingsV1> for RoomSettingsV2 {
     fn from(RoomSettingsV1 { max_members, federation_off }: RoomSettingsV1) -> Self {
         Self { max_members, federation_off, password_hash: None }
     }
 }
 
-impl From<RoomSettingsV2> for RoomSettings {
+impl From<RoomSettingsV2> for RoomSettingsV3 {
     fn from(RoomSettingsV2 { max_members, federation_off, password_hash }: RoomSettingsV2) -> Self {
         let federation = if federation_off { FederationMode::Off } else { FederationMode::Open };
         Self { max_members, federation, password_hash }
@@ -99,16 +145,24 @@ mod tests {
     impl Value for RoomSettingsV2 {
         const VERSION: u8 = 2;
     }
+    impl Value for RoomSettingsV3 {
+        const VERSION: u8 = 3;
+    }
 
     #[test]
     fn settings_of_older_versions_are_read() {
         let first = to_bytes(&RoomSettingsV1 { max_members: Some(3), federation_off: true }).unwrap();
-        let expected = RoomSettings { max_members: Some(3), federation: FederationMode::Off, password_hash: None };
+        let expected =
+            RoomSettings { max_members: Some(3), federation: FederationMode::Off, ..RoomSettings::default() };
         assert_eq!(from_bytes::<RoomSettings>(&first).unwrap(), expected);
         let hash = Some("hash".to_owned());
         let second = RoomSettingsV2 { max_members: None, federation_off: false, password_hash: hash.clone() };
-        let expected = RoomSettings { max_members: None, federation: FederationMode::Open, password_hash: hash };
+        let expected = RoomSettings { password_hash: hash.clone(), ..RoomSettings::default() };
         assert_eq!(from_bytes::<RoomSettings>(&to_bytes(&second).unwrap()).unwrap(), expected);
+        let listed = FederationMode::Listed(vec!["b.example".try_into().unwrap()]);
+        let third = RoomSettingsV3 { max_members: None, federation: listed.clone(), password_hash: hash.clone() };
+        let expected = RoomSettings { federation: listed, password_hash: hash, ..RoomSettings::default() };
+        assert_eq!(from_bytes::<RoomSettings>(&to_bytes(&third).unwrap()).unwrap(), expected);
     }
 
     #[test]

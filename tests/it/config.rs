@@ -11,10 +11,12 @@ fn shipped() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("config.toml")
 }
 
-/// The defaults, and the tenant that the shipped file adds.
+/// The defaults, the tenant that the shipped file adds, and the dialects that it switches on.
 fn expected() -> Config {
     let tenant = vec![Tenant::new("main", owned_server_name!("localhost"))];
-    Config { tenant, ..Config::default() }
+    let mut config = Config { tenant, ..Config::default() };
+    config.dialects.ryos.enabled = true;
+    config
 }
 
 /// `section.key` for every key of a configuration.
@@ -37,7 +39,7 @@ fn keys(table: &Table, prefix: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_shipped_file_says_the_defaults_but_for_its_tenant() {
+fn the_shipped_file_says_the_defaults_but_for_its_tenant_and_its_dialects() {
     assert_eq!(Config::load(&shipped(), []).unwrap(), expected());
 }
 

@@ -5,6 +5,7 @@ mod cli;
 mod client;
 mod config;
 mod crash;
+mod dialects;
 mod edge;
 mod engine;
 mod faults;

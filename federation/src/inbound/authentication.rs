@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     PeerStore,
+    limits::REQUEST_BYTES_MAX,
     local::Local,
     request_signature::{self, Unverified, XMatrix},
     server_keys::ServerKeys,
@@ -81,7 +82,7 @@ impl<S: PeerStore> RequestKeys for ServerKeys<S> {
 #[error("the keys of the server cannot be had")]
 pub struct KeysUnavailable;
 
-/// The server that asks, proven by its signature, and the body that it signed.
+/// The server that asks, proven by its signature, and the body that it signed. A handler that waits for long lets go of it first.
 #[derive(Clone)]
 pub(crate) struct Peer {
     pub(crate) origin: OwnedServerName,
@@ -136,11 +137,12 @@ async fn peer_of<L: Local, S: PeerStore, K: RequestKeys>(
     }
     let has_content = matches!(*request.method(), Method::PUT | Method::POST);
     if has_content {
-        body::check_head(request.headers())?;
+        body::check_head(request.headers(), REQUEST_BYTES_MAX)?;
     }
     let key_ids: Vec<OwnedServerSigningKeyId> = signatures.iter().map(|signature| signature.key_id.clone()).collect();
     let keys = door.keys.for_request(&origin, &key_ids).await.map_err(|KeysUnavailable| NO_KEY)?;
-    let (content, bytes) = if has_content { body::read(request, &door.bodies).await? } else { (None, 0) };
+    let (content, bytes) =
+        if has_content { body::read(request, &door.bodies, REQUEST_BYTES_MAX).await? } else { (None, 0) };
     let (content, text) = content.unzip();
     let target = target(request);
     verify(&signatures, request.method(), &target, &door.us.name, text.as_deref(), &keys)?;

@@ -26,17 +26,25 @@ use super::{
 };
 use crate::{
     Refusal,
-    limits::{JSON_INLINE_BYTES_MAX, REQUEST_BODY_TIME_MAX, REQUEST_BYTES_IN_FLIGHT_MAX, REQUEST_BYTES_MAX},
+    limits::{JSON_INLINE_BYTES_MAX, LARGE_PARSES_MAX, REQUEST_BODY_TIME_MAX, REQUEST_BYTES_IN_FLIGHT_MAX},
     quotas::Running,
 };
 
-/// How many bytes of bodies are being read, of all requests together. A permit stands for a KiB.
+/// How many bytes of bodies are being read, of all requests together, and how many large ones are parsed.
 #[derive(Clone)]
-pub(crate) struct Bodies(Arc<Semaphore>);
+pub(crate) struct Bodies {
+    /// A permit stands for a KiB.
+    read: Arc<Semaphore>,
+    parses: Arc<Semaphore>,
+}
 
 impl Bodies {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(REQUEST_BYTES_IN_FLIGHT_MAX / 1024)))
+        Self::of(REQUEST_BYTES_IN_FLIGHT_MAX / 1024)
+    }
+
+    fn of(kib: usize) -> Self {
+        Self { read: Arc::new(Semaphore::new(kib)), parses: Arc::new(Semaphore::new(LARGE_PARSES_MAX)) }
     }
 }
 
@@ -44,9 +52,9 @@ impl Bodies {
 pub(crate) type Content = (Object, Box<RawValue>);
 
 /// Refuses by its headers a body that is too large, compressed, or not JSON. A body without a type is taken for JSON.
-pub(crate) fn check_head(headers: &HeaderMap) -> Result<(), Failure> {
+pub(crate) fn check_head(headers: &HeaderMap, bytes_max: usize) -> Result<(), Failure> {
     let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    if length.is_some_and(|length| length > REQUEST_BYTES_MAX) {
+    if length.is_some_and(|length| length > bytes_max) {
         return Err(TOO_LARGE);
     }
     let has_body = length.unwrap_or(0) > 0 || headers.contains_key(TRANSFER_ENCODING);
@@ -62,15 +70,22 @@ pub(crate) fn check_head(headers: &HeaderMap) -> Result<(), Failure> {
 const TOO_LARGE: Failure = Failure::TooLarge("the body is too large");
 
 /// Reads and parses the body, and tells its length in bytes. An empty body is `None`.
-pub(crate) async fn read(request: &mut Request, bodies: &Bodies) -> Result<(Option<Content>, usize), Failure> {
+pub(crate) async fn read(
+    request: &mut Request,
+    bodies: &Bodies,
+    bytes_max: usize,
+) -> Result<(Option<Content>, usize), Failure> {
     let body = std::mem::take(request.body_mut());
-    let (bytes, _permit) =
-        timeout(REQUEST_BODY_TIME_MAX, collect(body, bodies)).await.map_err(|_elapsed| Failure::TooSlow)??;
+    let (bytes, _permit) = timeout(REQUEST_BODY_TIME_MAX, collect(body, bodies, bytes_max))
+        .await
+        .map_err(|_elapsed| Failure::TooSlow)??;
     let length = bytes.len();
     let content = match length {
         0 => None,
         1..=JSON_INLINE_BYTES_MAX => Some(parse(&bytes)?),
         _ => {
+            // What is parsed may take twenty times the room of its text.
+            let _turn = bodies.parses.acquire().await.map_err(|_closed| Refusal::Unavailable)?;
             let parsed = tokio::task::spawn_blocking(move || parse(&bytes)).await;
             Some(parsed.map_err(|_stopped| Refusal::Unavailable)??)
         }
@@ -78,18 +93,22 @@ pub(crate) async fn read(request: &mut Request, bodies: &Bodies) -> Result<(Opti
     Ok((content, length))
 }
 
-async fn collect(mut body: Body, bodies: &Bodies) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Failure> {
+async fn collect(
+    mut body: Body,
+    bodies: &Bodies,
+    bytes_max: usize,
+) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Failure> {
     let mut bytes = BytesMut::new();
     let mut permit: Option<OwnedSemaphorePermit> = None;
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_broken| Failure::NotJson("the body broke off"))?.into_data() else { continue };
-        if bytes.len() + data.len() > REQUEST_BYTES_MAX {
+        if bytes.len() + data.len() > bytes_max {
             return Err(TOO_LARGE);
         }
         bytes.extend_from_slice(&data);
         let held = permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let more = u32::try_from(bytes.len().div_ceil(1024).saturating_sub(held)).unwrap_or(u32::MAX);
-        let got = Arc::clone(&bodies.0).try_acquire_many_owned(more).map_err(|_busy| Refusal::Unavailable)?;
+        let got = Arc::clone(&bodies.read).try_acquire_many_owned(more).map_err(|_busy| Refusal::Unavailable)?;
         match &mut permit {
             Some(permit) => permit.merge(got),
             None => permit = Some(got),
@@ -142,11 +161,11 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
+    use crate::limits::REQUEST_BYTES_MAX;
 
     fn head(pairs: &[(&'static str, &'static str)]) -> Result<(), Failure> {
-        check_head(
-            &pairs.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect(),
-        )
+        let pairs = pairs.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)));
+        check_head(&pairs.collect(), REQUEST_BYTES_MAX)
     }
 
     /// Hard case 52. S2S 2 bodies are JSON objects.
@@ -172,11 +191,12 @@ mod tests {
     /// S2S 2 bodies are bounded before they are read whole.
     #[tokio::test]
     async fn bodies_of_all_requests_together_are_bounded() {
-        let bodies = Bodies(Arc::new(Semaphore::new(2)));
+        let bodies = Bodies::of(2);
+        let max = REQUEST_BYTES_MAX;
         let body = |bytes: usize| Body::from(vec![b' '; bytes]);
-        let (_, held) = collect(body(2048), &bodies).await.unwrap();
-        assert_eq!(collect(body(1), &bodies).await.err(), Some(Refusal::Unavailable.into()));
+        let (_, held) = collect(body(2048), &bodies, max).await.unwrap();
+        assert_eq!(collect(body(1), &bodies, max).await.err(), Some(Refusal::Unavailable.into()));
         drop(held);
-        assert!(collect(body(1), &bodies).await.is_ok());
+        assert!(collect(body(1), &bodies, max).await.is_ok());
     }
 }

@@ -7,7 +7,7 @@ use ruma::{OwnedEventId, OwnedRoomId};
 
 use super::{
     OurServer,
-    answer::LargeObject,
+    answer::{LargeObject, quoted, text_of},
     authentication::Peer,
     error::Failure,
     json::{Json, Object},
@@ -39,7 +39,7 @@ pub(crate) async fn state<L: Local>(
 ) -> Result<impl IntoResponse, Failure> {
     let event_id: OwnedEventId = id(query.required("event_id")?, "event_id")?;
     let before = local.state_before(&peer.origin, &room_id, &event_id).await?;
-    Ok(LargeObject::default().pdus("auth_chain", before.auth_chain).pdus("pdus", before.state))
+    Ok(LargeObject::default().state(["pdus", "auth_chain"], before, text_of))
 }
 
 /// Source: <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1state_idsroomid>
@@ -51,7 +51,7 @@ pub(crate) async fn state_ids<L: Local>(
 ) -> Result<impl IntoResponse, Failure> {
     let event_id: OwnedEventId = id(query.required("event_id")?, "event_id")?;
     let before = local.state_ids_before(&peer.origin, &room_id, &event_id).await?;
-    Ok(LargeObject::default().ids("auth_chain_ids", before.auth_chain).ids("pdu_ids", before.state))
+    Ok(LargeObject::default().state(["pdu_ids", "auth_chain_ids"], before, quoted))
 }
 
 /// Source: <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1event_authroomideventid>

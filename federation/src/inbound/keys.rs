@@ -22,7 +22,7 @@ use super::{
 use crate::{
     Refusal,
     key_document::key_document,
-    limits::{KEY_QUERY_SERVERS_MAX, KEYS_PUBLISHED_FOR, KEYS_VALID_FOR_MIN, NOTARY_FETCHES_MAX},
+    limits::{KEY_QUERY_BYTES_MAX, KEY_QUERY_SERVERS_MAX, KEYS_PUBLISHED_FOR, KEYS_VALID_FOR_MIN, NOTARY_FETCHES_MAX},
     our_keys::{RetiredKeys, SigningKeys},
     request_signature::server_name,
 };
@@ -98,8 +98,8 @@ pub(crate) async fn query_batch<L, S, K: RequestKeys>(
 
 /// Which servers' keys are asked for, and until when they are to be good.
 async fn asked<L, S, K>(door: &Door<L, S, K>, request: &mut Request) -> Result<Vec<Question>, Failure> {
-    body::check_head(request.headers())?;
-    let (content, _) = body::read(request, &door.bodies).await?;
+    body::check_head(request.headers(), KEY_QUERY_BYTES_MAX)?;
+    let (content, _) = body::read(request, &door.bodies, KEY_QUERY_BYTES_MAX).await?;
     let (content, _) = content.ok_or(Failure::NotJson("the body is missing"))?;
     let servers = content.object("server_keys").ok_or(Failure::BadJson("`server_keys` is not an object"))?;
     let too_many = |length: usize| length > KEY_QUERY_SERVERS_MAX;

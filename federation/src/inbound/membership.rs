@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{
     OurServer,
-    answer::{self, LargeObject},
+    answer::{self, LargeObject, text_of},
     authentication::Peer,
     error::Failure,
     pdu::membership_event,
@@ -96,8 +96,7 @@ pub(crate) async fn send_join<L: Local>(
         .value("members_omitted", &accepted.members_omitted)
         .value("servers_in_room", &accepted.servers)
         .value("event", &accepted.event)
-        .pdus("auth_chain", accepted.before.auth_chain)
-        .pdus("state", accepted.before.state))
+        .state(["state", "auth_chain"], accepted.before, text_of))
 }
 
 /// Source: <https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv2send_leaveroomideventid>
@@ -117,7 +116,8 @@ pub(crate) async fn send_knock<L: Local>(
     Path(path): Path<(OwnedRoomId, OwnedEventId)>,
 ) -> Result<impl IntoResponse, Failure> {
     let accepted = accept(&*local, &peer, path, Wish::Knock, "knock").await?;
-    Ok(LargeObject::default().pdus("knock_room_state", accepted.before.state))
+    let shown = accepted.before.gathered().await?;
+    Ok(LargeObject::default().pdus("knock_room_state", shown.state))
 }
 
 /// That the event hashes to the id in the path, and what the room's rules say, is checked behind the port.

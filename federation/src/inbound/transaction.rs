@@ -47,6 +47,8 @@ pub(crate) async fn send<L: Local, S: PeerStore, K: RequestKeys>(
     }
     let transaction = Transaction::read(peer.content()?, &peer.origin)?;
     let origin = peer.origin.clone();
+    // The body is as large as a request may be, and the answer may take minutes.
+    drop(peer);
     let running = door.transactions.join(&origin, &transaction_id, |turn| {
         run(door.clone(), origin.clone(), transaction_id.clone(), transaction, turn)
     })?;

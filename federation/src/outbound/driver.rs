@@ -10,14 +10,15 @@ use tokio::{
     task::{Id, JoinSet},
 };
 
-use super::{Shared, transaction::InFlight};
+use super::{Lanes, Shared, transaction::InFlight};
 use crate::{
     Outbox, PeerStore, StorageUnavailable,
     clock::later,
     error::FederationError,
     limits::{
-        BACK_OFF_MIN, IN_FLIGHT_DESTINATIONS_MAX, OUTBOX_LOOK_INTERVAL, OUTBOX_PAUSE, REFUSAL_PAUSE_MAX,
-        TRANSACTION_EDUS_MAX, TRANSACTION_PDUS_MAX, TRANSACTIONS_PER_TURN_MAX, WORKERS_MAX,
+        ALL_WORKERS_MAX, BACK_OFF_MIN, IN_FLIGHT_DESTINATIONS_MAX, OUTBOX_LOOK_INTERVAL, OUTBOX_PAUSE,
+        REFUSAL_PAUSE_MAX, SLOW_DESTINATIONS_MAX, SLOW_TRANSACTION, SLOW_WORKERS_MAX, TRANSACTION_EDUS_MAX,
+        TRANSACTION_PDUS_MAX, TRANSACTIONS_PER_TURN_MAX, WORKERS_MAX,
     },
 };
 
@@ -41,7 +42,7 @@ pub(super) async fn run<S: PeerStore, O: Outbox>(shared: Arc<Shared<S, O>>, mut 
             let look = shared.look().await;
             next_look = later(shared.now(), look);
         }
-        while let Some(server) = shared.next_ready(workers.len()) {
+        while let Some(server) = shared.next_ready() {
             let worker = workers.spawn(Arc::clone(&shared).work(server.clone()));
             servers.insert(worker.id(), server);
         }
@@ -69,6 +70,14 @@ pub(super) async fn run<S: PeerStore, O: Outbox>(shared: Arc<Shared<S, O>>, mut 
     workers.shutdown().await;
 }
 
+impl<Cursor> Lanes<Cursor> {
+    /// When the transactions began of those that have a turn among the others.
+    fn quick(&self, now: MilliSecondsSinceUnixEpoch) -> impl Iterator<Item = MilliSecondsSinceUnixEpoch> {
+        let running = self.running.iter().filter(|(server, _)| !self.slow.contains(*server)).map(|(_, began)| *began);
+        running.filter(move |began| later(*began, SLOW_TRANSACTION) > now)
+    }
+}
+
 impl<S: PeerStore, O: Outbox> Shared<S, O> {
     fn now(&self) -> MilliSecondsSinceUnixEpoch {
         self.connections.ambient.now()
@@ -91,7 +100,7 @@ impl<S: PeerStore, O: Outbox> Shared<S, O> {
     }
 
     /// The next destination to work on, if a worker is free.
-    fn next_ready(&self, running: usize) -> Option<OwnedServerName> {
+    fn next_ready(&self) -> Option<OwnedServerName> {
         let now = self.now();
         let mut lanes = self.lanes.lock();
         let due: Vec<_> =
@@ -100,18 +109,52 @@ impl<S: PeerStore, O: Outbox> Shared<S, O> {
             lanes.waiting.remove(&server);
             lanes.ready.insert(server);
         }
-        if running >= WORKERS_MAX {
+        let quick = lanes.quick(now).count();
+        let slow = lanes.running.len().saturating_sub(quick);
+        if lanes.running.len() >= ALL_WORKERS_MAX {
             return None;
         }
-        let free = |server: &&OwnedServerName| !lanes.running.contains(*server) && !lanes.waiting.contains_key(*server);
-        let server = lanes.ready.iter().find(free)?.clone();
+        let has_turn = |server: &OwnedServerName| match lanes.slow.contains(server) {
+            true => slow < SLOW_WORKERS_MAX,
+            false => quick < WORKERS_MAX,
+        };
+        let is_free = |server: &OwnedServerName| {
+            !lanes.running.contains_key(server) && !lanes.waiting.contains_key(server) && has_turn(server)
+        };
+        let server = lanes.ready.iter().find(|server| is_free(server))?.clone();
         lanes.ready.remove(&server);
-        lanes.running.insert(server.clone());
+        lanes.running.insert(server.clone(), now);
         Some(server)
     }
 
+    /// When somebody's time to be sent to comes, or somebody who has a turn becomes slow and leaves it to others.
     fn next_due(&self) -> Option<MilliSecondsSinceUnixEpoch> {
-        self.lanes.lock().waiting.values().min().copied()
+        let lanes = self.lanes.lock();
+        let becomes_slow = lanes.quick(self.now()).min().filter(|_| !lanes.ready.is_empty());
+        lanes.waiting.values().copied().chain(becomes_slow.map(|began| later(began, SLOW_TRANSACTION))).min()
+    }
+
+    /// A transaction to the server begins.
+    fn begins(&self, server: &ServerName) -> MilliSecondsSinceUnixEpoch {
+        let now = self.now();
+        if let Some(began) = self.lanes.lock().running.get_mut(server) {
+            *began = now;
+        }
+        now
+    }
+
+    /// A transaction to the server was answered or not: the next one gets its turn accordingly.
+    fn ends(&self, server: &ServerName, began: MilliSecondsSinceUnixEpoch) {
+        let is_slow = later(began, SLOW_TRANSACTION) <= self.now();
+        let mut lanes = self.lanes.lock();
+        if !is_slow {
+            lanes.slow.remove(server);
+            return;
+        }
+        if lanes.slow.len() >= SLOW_DESTINATIONS_MAX {
+            lanes.slow.clear();
+        }
+        lanes.slow.insert(server.to_owned());
     }
 
     /// Some server is no longer left alone: those that are not may be sent to.
@@ -178,7 +221,9 @@ impl<S: PeerStore, O: Outbox> Shared<S, O> {
         let Some(mut in_flight) = self.in_flight(server).await? else { return Ok(false) };
         if let Some(part) = in_flight.parts.front() {
             let content = part.content(self.connections.own());
+            let began = self.begins(server);
             let sent = self.connections.peer(server).send_transaction(&part.transaction_id, &content).await;
+            self.ends(server, began);
             match sent {
                 Ok(refused) => {
                     self.lanes.lock().refusals.remove(server);

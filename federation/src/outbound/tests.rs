@@ -1,14 +1,18 @@
 //! Sending to servers of this process whose answers are a script. The clock is moved; what happens at once is waited for.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, time::Duration};
 
+use axum::body::Body;
+use futures_util::stream;
+use http::Response;
 use ruma::{event_id, room_id, server_name, user_id};
 use serde_json::{Value, json, value::RawValue};
 
 use super::*;
 use crate::{
     Batch, Pdu, StorageUnavailable,
-    testing::{Hands, Kept, Names, Seen, Web, ambient, connections, hands, scripted},
+    limits::{SLOW_TRANSACTION, SLOW_WORKERS_MAX, WORKERS_MAX},
+    testing::{Hands, Kept, Names, Scripted, Seen, Web, ambient, connections, hands, scripted},
 };
 
 /// A feed of numbered events for each peer.
@@ -58,6 +62,10 @@ fn world(answer: impl Fn(&Seen) -> u16 + Send + 'static) -> World {
     let answer: Answer = Arc::new(Mutex::new(Box::new(answer)));
     let script = Arc::clone(&answer);
     let peers = scripted(move |seen| (script.lock()(seen), r#"{"pdus":{"$x":{"error":"no"}}}"#.to_owned()));
+    world_of(peers, answer)
+}
+
+fn world_of(peers: Scripted, answer: Answer) -> World {
     let (hands, seen, feed) = (hands(), Arc::clone(&peers.seen), Arc::<Feed>::default());
     let ambient = ambient(&hands);
     let discovery = Web::new().discovery(Names::default(), &[], ambient.clone());
@@ -134,6 +142,53 @@ async fn what_is_owed_is_sent_in_order_in_transactions_of_fifty() {
     let ids: BTreeSet<_> = seen.iter().map(|seen| seen.target().to_owned()).collect();
     assert_eq!(ids.len(), 3);
     assert_eq!(body(&seen[0])["origin"], "us.test");
+}
+
+/// S2S 16 queues of dead servers.
+#[tokio::test]
+async fn servers_that_take_long_to_answer_keep_no_turns_from_others() {
+    let open = Arc::new(watch::Sender::new(false));
+    let gate = Arc::clone(&open);
+    let peers = Scripted::exactly(move |seen| {
+        let mut gate = gate.subscribe();
+        let is_slow = seen.header("host").unwrap().starts_with("slow");
+        let text = async move {
+            if is_slow {
+                gate.wait_for(|is_open| *is_open).await.unwrap();
+            }
+            Ok::<_, Infallible>("{}")
+        };
+        Response::new(Body::from_stream(stream::once(text)))
+    });
+    let world = world_of(peers, Arc::new(Mutex::new(Box::new(|_| 200))));
+    let server = |name: &str| ServerName::parse(name).unwrap();
+    let slow: Vec<_> =
+        (0..WORKERS_MAX + SLOW_WORKERS_MAX).map(|number| server(&format!("slow{number}.test"))).collect();
+    let running = |world: &World| world.outbound.shared.lanes.lock().running.len();
+    let other = server("z.test");
+    let has_got = |world: &World| world.feed.events.lock()[&other].is_empty();
+
+    slow.iter().for_each(|server| world.owe(server, [1]));
+    world.until(|world| world.seen.lock().len() == WORKERS_MAX).await;
+    world.owe(&other, [1]);
+    world.hands.advance(SLOW_TRANSACTION);
+    world.until(has_got).await;
+
+    open.send_replace(true);
+    world.delivered().await;
+    open.send_replace(false);
+    // Those that were asked after the clock was moved were quick.
+    let slow = world.outbound.shared.lanes.lock().slow.clone();
+    assert_eq!(slow.len(), WORKERS_MAX);
+    slow.iter().for_each(|server| world.owe(server, [2]));
+    world.until(|world| running(world) == SLOW_WORKERS_MAX).await;
+    world.owe(&other, [2]);
+    world.until(has_got).await;
+    assert!(running(&world) <= SLOW_WORKERS_MAX + 1);
+    // Who is no longer slow is one of the others again.
+    open.send_replace(true);
+    world.delivered().await;
+    assert!(world.outbound.shared.lanes.lock().slow.is_empty());
 }
 
 /// S2S 16: ids of transactions are never used again, also after a restart.

@@ -9,14 +9,14 @@ use http::{
     header::{CONTENT_DISPOSITION, CONTENT_TYPE, LOCATION},
 };
 use ruma::http_headers::ContentDisposition;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Peer, V1, escape, query};
 use crate::{
     PeerStore, body,
     connection::{Answer, Call},
     error::FederationError,
-    limits::{MEDIA_IDLE_TIMEOUT, MEDIA_PART_HEAD_BYTES_MAX, WELL_KNOWN_REDIRECTS_MAX},
+    limits::{MEDIA_IDLE_TIMEOUT, MEDIA_PART_HEAD_BYTES_MAX, SLOW_REQUEST_TIMEOUT, WELL_KNOWN_REDIRECTS_MAX},
     local::ThumbnailSize,
 };
 
@@ -42,7 +42,8 @@ pub struct RemoteMedium {
 
 enum Source {
     Answer(Answer),
-    Outside(body::Body),
+    /// What lies elsewhere, and until when it has to be here.
+    Outside(body::Body, Instant),
     Ended,
 }
 
@@ -103,7 +104,9 @@ impl Source {
         let next = async {
             match self {
                 Self::Answer(answer) => answer.next().await,
-                Self::Outside(body) => body::next(body).await,
+                Self::Outside(body, until) => {
+                    timeout_at(*until, body::next(body)).await.unwrap_or(Err(FederationError::TimedOut))
+                }
                 Self::Ended => Ok(None),
             }
         };
@@ -192,7 +195,8 @@ impl<S: PeerStore> Peer<'_, S> {
                 return Err(FederationError::BadAnswer("a file that does not lie where it should"));
             }
             let (head, body) = answer.into_parts();
-            return Ok(RemoteMedium::new(Source::Outside(body), &head.headers, bytes_max));
+            let until = Instant::now() + SLOW_REQUEST_TIMEOUT;
+            return Ok(RemoteMedium::new(Source::Outside(body, until), &head.headers, bytes_max));
         }
         let medium = RemoteMedium::new(reader.source, &headers, bytes_max);
         Ok(RemoteMedium { buffer: reader.buffer, delimiter: Some(delimiter), ..medium })
@@ -265,4 +269,35 @@ fn boundary(content_type: &HeaderValue) -> Option<String> {
 
 fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     bytes.windows(wanted.len()).position(|window| window == wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::{StreamExt as _, stream};
+
+    use super::*;
+
+    /// Hard case 58.
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_trickles_is_given_up() {
+        let drops = stream::repeat(()).then(|()| async {
+            tokio::time::sleep(MEDIA_IDLE_TIMEOUT / 2).await;
+            Ok::<_, Infallible>(Bytes::from_static(b"x"))
+        });
+        let body = body::boxed(axum::body::Body::from_stream(drops));
+        let until = Instant::now() + SLOW_REQUEST_TIMEOUT;
+        let mut medium = RemoteMedium::new(Source::Outside(body, until), &HeaderMap::new(), u64::MAX);
+        let mut bytes = 0;
+        let end = loop {
+            match medium.next().await {
+                Ok(Some(some)) => bytes += some.len(),
+                end => break end,
+            }
+            assert!(bytes < 100, "it goes on for ever");
+        };
+        assert!(matches!(end, Err(FederationError::TimedOut)), "{end:?}");
+        assert!(bytes > 10);
+    }
 }

@@ -92,11 +92,11 @@ impl<S: PeerStore> ServerKeys<S> {
         key_ids: &BTreeSet<OwnedServerSigningKeyId>,
     ) -> Result<BTreeMap<OwnedServerSigningKeyId, [u8; 32]>, FederationError> {
         let wanted = Use::Request(self.ambient().now());
-        let entry = self.entry(notary);
-        let mut entry = entry.lock().await;
+        let remembered = self.remembered(notary);
+        let mut entry = remembered.entry.lock().await;
         self.load(notary, &mut entry).await?;
         if entry.is_worth_a_fetch(key_ids, wanted, self.ambient().now()) {
-            self.fetch(notary, &mut entry).await?;
+            self.fetch(notary, &mut entry, &self.fetches).await?;
             entry.note_missed(key_ids, wanted, self.ambient());
         }
         let keys = entry.known(key_ids).into_iter().filter(|(_, key)| wanted.is_served_by(key.validity));
@@ -113,16 +113,17 @@ impl<S: PeerStore> ServerKeys<S> {
         server: &ServerName,
         minimum: MilliSecondsSinceUnixEpoch,
     ) -> Result<Option<CanonicalJsonObject>, FederationError> {
-        let entry = self.entry(server);
-        let mut entry = entry.lock().await;
+        let remembered = self.remembered(server);
+        let mut entry = remembered.entry.lock().await;
         self.load(server, &mut entry).await?;
         let now = self.ambient().now();
         let is_due = entry.document.as_ref().is_none_or(|kept| kept.valid_until < minimum || is_half_over(kept, now));
         let is_left_alone = entry.next_fetch.is_some_and(|at| at > now);
         if is_due
             && !is_left_alone
-            && let Ok(_turn) = self.notary_fetches.try_acquire()
-            && let Ok(fetched) = timeout(NOTARY_WAIT_MAX, self.fetch(server, &mut entry)).await
+            // More than that are not fetched for who asks us: the last one has to do.
+            && self.notary_fetches.available_permits() > 0
+            && let Ok(fetched) = timeout(NOTARY_WAIT_MAX, self.fetch(server, &mut entry, &self.notary_fetches)).await
         {
             fetched?;
         }

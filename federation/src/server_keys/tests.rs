@@ -1,5 +1,6 @@
 //! Keys of servers in this process, whose answers are a script. The clock is moved.
 
+use futures_util::FutureExt as _;
 use ruma::{server_name, signatures::sign_json};
 use serde_json::{Value, json};
 
@@ -136,6 +137,46 @@ async fn many_who_ask_together_cause_one_fetch() {
     let (one, two, three) = tokio::join!(world.for_request(1), world.for_request(1), world.for_request(1));
     assert!([one, two, three].iter().all(Option::is_some));
     assert_eq!(world.fetches(), 1);
+}
+
+/// S2S 4 keys are fetched only when needed.
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_a_fetch_of_keys_that_somebody_else_has_named() {
+    let world = world();
+    world.publish(document(&[1], START + DAY, json!({})));
+    assert_eq!(world.for_request(1).await, Some(key(1).public_key()));
+    let remembered = world.keys.remembered(server_name!("peer.test"));
+    let _fetch = remembered.entry.lock().await;
+    assert_eq!(world.for_request(1).now_or_never(), Some(Some(key(1).public_key())));
+}
+
+/// S2S 4 keys are fetched only when needed.
+#[tokio::test(start_paused = true)]
+async fn requests_in_the_name_of_slow_servers_hold_up_no_events() {
+    let world = world();
+    world.publish(document(&[1], START + DAY, json!({})));
+    let turns = u32::try_from(KEY_FETCHES_MAX).unwrap();
+    let _all = world.keys.request_fetches.acquire_many(turns).await.unwrap();
+    assert_eq!(world.for_request(1).await, None, "it waits for its turn, and not for ever");
+    world.hands.advance(KEY_FETCH_PAUSE_MAX * 2);
+    assert!(world.for_event(1, START).await.is_some());
+}
+
+/// S2S 4 keys are kept for ever and their bytes never change.
+#[tokio::test]
+async fn of_a_server_that_shows_ever_new_keys_only_so_many_are_kept() {
+    let world = world();
+    let old = |from: usize| {
+        let key = |number: usize| (format!("ed25519:o{number}"), json!({ "key": unpadded(&[7; 32]), "expired_ts": 1 }));
+        Value::Object((from..from + 60).map(key).collect())
+    };
+    for round in 0..KEYS_KEPT_MAX / 60 + 3 {
+        world.publish(document(&[1], START + 30 * DAY, old(round * 60)));
+        world.for_request(2).await;
+        world.hands.advance(KEY_FETCH_PAUSE_MAX * 2);
+    }
+    assert_eq!(world.store.server_keys(server_name!("peer.test")).await.unwrap().len(), KEYS_KEPT_MAX);
+    assert_eq!(world.for_request(1).await, Some(key(1).public_key()));
 }
 
 /// S2S 4 keys are fetched only when needed.

@@ -162,6 +162,7 @@ impl Writer {
         {
             changed.kind = kind;
         }
+        self.note_end(&user_id, (was, after.membership), &changed)?;
         self.commit.put(&MEMBERS, &user_id, &after);
         if is_foreign {
             self.count_server(&user_id, was, after.membership).await?;

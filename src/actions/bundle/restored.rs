@@ -207,8 +207,11 @@ async fn finish(
     }
     let media = media_in::take_in(actions, opened, room).await?;
     let local = reading::local(opened).await?;
-    let settings =
-        RoomSettings { max_members: local.max_members, federation: federation(actions, &local), password_hash: None };
+    let settings = RoomSettings {
+        max_members: local.max_members,
+        federation: federation(actions, &local),
+        ..RoomSettings::default()
+    };
     if settings != RoomSettings::default() {
         append::set_settings(actions, room, settings).await?;
     }

@@ -323,7 +323,7 @@ async fn plan(
     let max_members = local.max_members.filter(|_| wish.is_admin);
     let max_members = max_members.filter(|max| settings::check_max_members(Some(*max)).is_ok());
     let federation = actions.settings.room_federation.clone();
-    plan.settings = RoomSettings { max_members, federation, password_hash: None };
+    plan.settings = RoomSettings { max_members, federation, ..RoomSettings::default() };
     let join_rule = match view.summary.join_rule.as_str() {
         "public" => "public",
         "knock" | "knock_restricted" => "knock",

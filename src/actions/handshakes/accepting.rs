@@ -2,7 +2,7 @@
 
 use federation::{
     Pdu, Refusal,
-    local::{Accepted, StateBefore, Wish},
+    local::{Accepted, StateBefore, StateStream, Wish},
 };
 use rules::{
     WellFormedPdu, canonical,
@@ -24,7 +24,7 @@ use crate::{
         incoming::{
             guests::{Met, failed},
             judging::{self, First, Purpose},
-            serving,
+            states,
         },
         members::membership,
         policy_servers::{self, Said},
@@ -64,8 +64,8 @@ pub(super) async fn accept(
     let raw = RawPdu(event);
     let pdu = format::parse(&raw, &version, Caps::Enforced).map_err(|_problem| Refusal::Invalid("it is no event"))?;
     let user_id = subject(&pdu, origin, room_id, event_id, wish)?;
-    if let Some(known) = known(&met, event_id).await? {
-        if !known {
+    if let Some(is_accepted) = known(&met, event_id).await? {
+        if !is_accepted || !still_is(&met, &user_id, wish).await? {
             return Err(Refusal::Forbidden);
         }
         return answer(actions, &met, origin, event_id, wish, omitted).await;
@@ -154,6 +154,16 @@ async fn known(met: &Met, event_id: &EventId) -> Result<Option<bool>, Refusal> {
     let Some(arrival) = rows.arrival_of(event_id).await.map_err(failed)? else { return Ok(None) };
     let stored = rows.get(&EVENTS, &arrival).await.map_err(failed)?;
     Ok(stored.filter(|stored| stored.standing.is_in_room()).map(|stored| stored.standing == EventStanding::Accepted))
+}
+
+/// The event has not been overtaken: who has left or was banned since learns no more of the room by an old join or knock.
+async fn still_is(met: &Met, user_id: &OwnedUserId, wish: Wish) -> Result<bool, Refusal> {
+    let present = membership(met.rows().get(&MEMBERS, user_id).await.map_err(failed)?.as_ref());
+    Ok(match wish {
+        Wish::Join => present == Membership::Join,
+        Wish::Knock => present == Membership::Knock || present.is_in(),
+        Wish::Leave => true,
+    })
 }
 
 /// The member who vouches for the join, as the event says.
@@ -259,12 +269,12 @@ async fn answer(
     let (stored, _) = rows.event(&met.version(), arrival).await.map_err(failed)?;
     let event = RawValue::from_string(stored.json).map_err(|error| failed(ActionError::internal(error)))?;
     let before = match wish {
-        Wish::Join if members_omitted => serving::state_without_members(met, event_id).await?,
-        Wish::Join => serving::state(actions, origin, &met.room.id, event_id).await?,
-        Wish::Leave => StateBefore { state: Vec::new(), auth_chain: Vec::new() },
+        Wish::Join if members_omitted => states::state_without_members(met, event_id).await?,
+        Wish::Join => states::state(actions, origin, &met.room.id, event_id).await?,
+        Wish::Leave => StateStream::of(StateBefore { state: Vec::new(), auth_chain: Vec::new() }),
         Wish::Knock => {
             let state = remote_invite::room_state(met).await.map_err(failed)?;
-            StateBefore { state, auth_chain: Vec::new() }
+            StateStream::of(StateBefore { state, auth_chain: Vec::new() })
         }
     };
     let servers = match wish {

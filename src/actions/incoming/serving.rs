@@ -9,7 +9,7 @@ use std::{
 use federation::{
     Pdu, Refusal,
     limits::{BACKFILL_EVENTS_MAX, BACKFILL_FROM_MAX, GAP_ENDS_MAX, MISSING_EVENTS_MAX},
-    local::{Gap, StateBefore},
+    local::Gap,
 };
 use rules::{
     authorization::needed_auth_events,
@@ -18,25 +18,20 @@ use rules::{
     visibility::{self, HistoryVisibility},
 };
 use ruma::{EventId, OwnedEventId, OwnedUserId, RoomId, ServerName, UserId};
-use serde_json::value::RawValue;
 
 use super::{
     guests::{Met, failed, guest},
     oldest_first,
 };
 use crate::{
-    actions::{ActionError, Actions, rows, summary},
+    actions::{ActionError, Actions, remote_join::pdu_of, rows},
     storage::{
-        Arrival, Home, KeyRange, StateRoot, StateTree,
+        Arrival, Home, KeyRange, StateRoot,
         history::{EventStanding, StoredEvent},
-        keyspaces::{EVENT_IDS, EVENTS, MEMBERS, REDACTIONS, STATE_KEYS},
+        keyspaces::{EVENT_IDS, EVENTS, MEMBERS, REDACTIONS},
     },
 };
 
-/// People that a room without a name is called by.
-const HEROES_MAX: usize = 5;
-/// State entries that are read at a time.
-const ENTRIES_AT_A_TIME: usize = 1_000;
 /// Events that one walk back looks at for each that it may give: rejected ones and those beyond its bounds are looked at too.
 const LOOKED_AT_PER_EVENT: usize = 10;
 
@@ -146,129 +141,6 @@ pub(super) async fn backfill(
     if found.is_empty() { Err(Refusal::NotFound) } else { Ok(found) }
 }
 
-/// The state before an event and what authorises it.
-pub(in crate::actions) async fn state(
-    actions: &Actions,
-    origin: &ServerName,
-    room_id: &RoomId,
-    event_id: &EventId,
-) -> Result<StateBefore<Pdu>, Refusal> {
-    let (state, auth_chain) = state_events(actions, origin, room_id, event_id).await?;
-    let pdus = |events: Vec<Arc<Event>>| events.iter().map(|event| pdu_of(event)).collect::<Result<Vec<_>, _>>();
-    let answer = pdus(state).and_then(|state| Ok(StateBefore { state, auth_chain: pdus(auth_chain)? }));
-    answer.map_err(failed)
-}
-
-/// The same, by id.
-pub(super) async fn state_ids(
-    actions: &Actions,
-    origin: &ServerName,
-    room_id: &RoomId,
-    event_id: &EventId,
-) -> Result<StateBefore<OwnedEventId>, Refusal> {
-    let (state, auth_chain) = state_events(actions, origin, room_id, event_id).await?;
-    let ids = |events: Vec<Arc<Event>>| events.iter().map(|event| event.event_id().clone()).collect();
-    Ok(StateBefore { state: ids(state), auth_chain: ids(auth_chain) })
-}
-
-/// The state before a join for a peer that can do without most members: the members that a room without name and alias is called by, and everything that is no
-/// member. The auth chain is what these and the join lean on, but for what the state has.
-pub(in crate::actions) async fn state_without_members(
-    met: &Met,
-    event_id: &EventId,
-) -> Result<StateBefore<Pdu>, Refusal> {
-    let give = async {
-        let Some((stored, join)) = held(met, event_id).await?.filter(|(stored, _)| !stored.standing.is_rejected())
-        else {
-            return Ok(None);
-        };
-        let (rows, version, root) = (met.rows(), met.version(), stored.state_before);
-        let tree = StateTree::new(&met.room.store, met.room.home.clone());
-        let mut state = Vec::new();
-        for (_, number) in keys_without_members(met).await? {
-            if let Some(arrival) = tree.get(root, number).await? {
-                state.push(rows.event(&version, arrival).await?.1);
-            }
-        }
-        if !state.iter().any(|event| is_name(event)) {
-            for user_id in heroes(met, join.sender()).await? {
-                state.extend(rows.state_event(&version, root, "m.room.member", user_id.as_str()).await?);
-            }
-        }
-        let in_state: HashSet<&OwnedEventId> = state.iter().map(|event| event.event_id()).collect();
-        let mut leaning = state.clone();
-        leaning.push(join);
-        let mut auth_chain = chain_of(met, &leaning).await?;
-        auth_chain.retain(|event| !in_state.contains(event.event_id()));
-        Ok(Some((state, auth_chain)))
-    };
-    let (state, auth_chain) = give.await.map_err(failed)?.ok_or(Refusal::NotFound)?;
-    let pdus = |events: Vec<Arc<Event>>| events.iter().map(|event| pdu_of(event)).collect::<Result<Vec<_>, _>>();
-    let answer = pdus(state).and_then(|state| Ok(StateBefore { state, auth_chain: pdus(auth_chain)? }));
-    answer.map_err(failed)
-}
-
-/// The entries that the room's state ever had, members apart, with their numbers.
-async fn keys_without_members(met: &Met) -> Result<Vec<((String, String), u32)>, ActionError> {
-    let members = "m.room.member".to_owned();
-    let before = KeyRange::all().before(&(members.clone(), String::new()));
-    let after = KeyRange::all().from(&(members + "\u{0}", String::new()));
-    let mut keys = Vec::new();
-    for range in [before, after] {
-        keys.extend(rows::all(&met.room.store, &STATE_KEYS, &met.room.home, range).await?);
-    }
-    Ok(keys)
-}
-
-/// The event gives the room a name, or an alias that serves as one.
-fn is_name(event: &Event) -> bool {
-    let field = match event.type_str() {
-        "m.room.name" => "name",
-        "m.room.canonical_alias" => "alias",
-        _ => return false,
-    };
-    let text = summary::content(event).get(field).and_then(|text| text.as_str().map(str::trim).map(str::to_owned));
-    text.is_some_and(|text| !text.is_empty())
-}
-
-/// The people that a room without a name is called by, but for one: those who have been in it longest, or are invited longest.
-/// Source: <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync>
-async fn heroes(met: &Met, but: &UserId) -> Result<Vec<OwnedUserId>, ActionError> {
-    let members = rows::all(&met.room.store, &MEMBERS, &met.room.home, KeyRange::all()).await?;
-    let mut members: Vec<_> = members.into_iter().filter(|(user_id, _)| user_id != but).collect();
-    members.sort_by_key(|(_, member)| (!member.membership.is_in(), member.arrival));
-    Ok(members.into_iter().take(HEROES_MAX).map(|(user_id, _)| user_id).collect())
-}
-
-type Both = (Vec<Arc<Event>>, Vec<Arc<Event>>);
-
-async fn state_events(
-    actions: &Actions,
-    origin: &ServerName,
-    room_id: &RoomId,
-    event_id: &EventId,
-) -> Result<Both, Refusal> {
-    let met = guest(actions, origin, room_id).await?;
-    let give = async {
-        let Some((stored, _)) = held(&met, event_id).await?.filter(|(stored, _)| !stored.standing.is_rejected()) else {
-            return Ok(None);
-        };
-        let tree = StateTree::new(&met.room.store, met.room.home.clone());
-        let (mut state, mut from) = (Vec::new(), Some(0));
-        while let Some(start) = from {
-            let entries = tree.walk(stored.state_before, start, ENTRIES_AT_A_TIME).await?;
-            let is_full = entries.len() == ENTRIES_AT_A_TIME;
-            from = entries.last().filter(|_| is_full).and_then(|(last, _)| last.checked_add(1));
-            for (_, arrival) in entries {
-                state.push(met.rows().event(&met.version(), arrival).await?.1);
-            }
-        }
-        let auth_chain = chain_of(&met, &state).await?;
-        Ok(Some((state, auth_chain)))
-    };
-    give.await.map_err(failed)?.ok_or(Refusal::NotFound)
-}
-
 /// What authorises an event, down to the create event.
 pub(super) async fn auth_chain(
     actions: &Actions,
@@ -305,14 +177,10 @@ async fn chain_of(met: &Met, events: &[Arc<Event>]) -> Result<Vec<Arc<Event>>, A
 }
 
 /// An event of the room whose place in it is known.
-async fn held(met: &Met, id: &EventId) -> Result<Option<(StoredEvent, Arc<Event>)>, ActionError> {
+pub(super) async fn held(met: &Met, id: &EventId) -> Result<Option<(StoredEvent, Arc<Event>)>, ActionError> {
     let Some(arrival) = met.rows().arrival_of(id).await? else { return Ok(None) };
     let found = met.rows().event(&met.version(), arrival).await?;
     Ok(Some(found).filter(|(stored, _)| stored.standing.is_in_room()))
-}
-
-fn pdu_of(event: &Event) -> Result<Pdu, ActionError> {
-    RawValue::from_string(event.json().to_owned()).map_err(ActionError::internal)
 }
 
 /// What one peer may see of the events of a room.

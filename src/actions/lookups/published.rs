@@ -30,20 +30,33 @@ pub(super) async fn page(actions: &Actions, origin: &ServerName, search: PublicS
     };
     let wanted = Search { text: search.text.clone(), kind: None };
     let walked = actions.directory.walk(actions, &wanted, &from, LOOKED_AT_MAX).await;
-    let (positions, total) = walked.map_err(failed)?;
+    let (positions, _) = walked.map_err(failed)?;
     let is_cut = positions.len() == LOOKED_AT_MAX;
+    // How many there are is told where all of them are looked at: the number of those that the peer may not know of is not its business either.
+    let mut total = (from == Start::Beginning && !is_cut).then_some(0_u64);
     let mut found: Vec<(Position, PublicRoom)> = Vec::new();
     let (mut is_full, mut last) = (false, None);
     for position in positions {
         let Ok(met) = listed(actions, origin, &position.1).await else {
-            last = Some(position);
+            if !is_full {
+                last = Some(position);
+            }
             continue;
         };
+        if let Some(total) = &mut total {
+            *total += 1;
+        }
+        if is_full {
+            match total {
+                Some(_) => continue,
+                None => break,
+            }
+        }
         let room = describe(&met).await.map_err(failed)?;
         if search.room_types.as_ref().is_none_or(|types| types.contains(&room.room_type)) {
             if found.len() == search.rooms_max {
                 is_full = true;
-                break;
+                continue;
             }
             found.push((position.clone(), room));
         }
@@ -60,7 +73,7 @@ pub(super) async fn page(actions: &Actions, origin: &ServerName, search: PublicS
         rooms: found.into_iter().map(|(_, room)| room).collect(),
         next: next.as_ref().and_then(|position| write('f', position)),
         previous: previous.as_ref().and_then(|position| write('b', position)),
-        total: u64::try_from(total).ok(),
+        total,
     })
 }
 

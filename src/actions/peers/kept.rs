@@ -1,16 +1,14 @@
 //! What the crate `federation` needs kept, in the rows of each peer. Implements [`PeerStore`].
 
 use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
 };
 
 use federation::{BackOff, KeyDocument, PeerStore, ServerKey, StorageUnavailable, Validity};
+use parking_lot::Mutex;
 use rules::UnixMs;
-use ruma::{MilliSecondsSinceUnixEpoch, OwnedServerSigningKeyId, ServerName, UInt, serde::Base64};
+use ruma::{MilliSecondsSinceUnixEpoch, OwnedServerName, OwnedServerSigningKeyId, ServerName, UInt, serde::Base64};
 use serde_json::value::RawValue;
 
 use crate::{
@@ -27,8 +25,10 @@ use crate::{
 const ANSWERED_KEPT_MS: u64 = 3 * 24 * 60 * 60 * 1_000;
 /// Answers that are kept of one peer.
 const ANSWERED_MAX: usize = 1_000;
-/// Answers after which is looked whether a peer has too many.
-const LOOK_EVERY: u64 = 64;
+/// Answers to a peer after which is looked whether there are too many.
+const LOOK_EVERY: u32 = 64;
+/// Peers whose answers are counted. More: all are counted anew.
+const COUNTED_MAX: usize = 10_000;
 /// Answers that one commit forgets.
 const FORGOTTEN_AT_A_TIME: usize = 200;
 
@@ -37,14 +37,15 @@ pub struct PeerRows {
     store: Store,
     clock: Arc<dyn Clock>,
     outgoing: Arc<Outgoing>,
-    answered: AtomicU64,
+    /// Answers to each peer since it was last looked.
+    answered: Mutex<HashMap<OwnedServerName, u32>>,
 }
 
 impl Actions {
     /// What is kept of other servers.
     pub fn peer_rows(&self) -> PeerRows {
         let (store, clock) = (self.store.clone(), Arc::clone(&self.clock));
-        PeerRows { store, clock, outgoing: Arc::clone(&self.outgoing), answered: AtomicU64::new(0) }
+        PeerRows { store, clock, outgoing: Arc::clone(&self.outgoing), answered: Mutex::default() }
     }
 }
 
@@ -158,7 +159,7 @@ impl PeerStore for PeerRows {
     ) -> Result<(), StorageUnavailable> {
         let (home, at, id) = (Home::peer(origin), self.clock.now(), transaction_id.to_owned());
         let mut commit = Commit::new(home.clone());
-        let is_crowded = self.answered.fetch_add(1, Ordering::Relaxed) % LOOK_EVERY == LOOK_EVERY - 1;
+        let is_crowded = self.is_time_to_look(origin);
         for (at, id) in self.superfluous(&home, at, is_crowded).await.map_err(unread)? {
             commit.delete(&ANSWERED, &id).delete(&ANSWERED_AT, &(at, id));
         }
@@ -170,6 +171,21 @@ impl PeerStore for PeerRows {
 }
 
 impl PeerRows {
+    /// It is looked whether this peer has too many answers: how often others ask does not matter.
+    fn is_time_to_look(&self, origin: &ServerName) -> bool {
+        let mut counts = self.answered.lock();
+        if counts.len() >= COUNTED_MAX {
+            counts.clear();
+        }
+        let count = counts.entry(origin.to_owned()).or_default();
+        *count += 1;
+        let is_time = *count >= LOOK_EVERY;
+        if is_time {
+            *count = 0;
+        }
+        is_time
+    }
+
     /// Answers that are too old; where it is looked, also those that are too many.
     async fn superfluous(
         &self,
@@ -207,7 +223,7 @@ mod tests {
     async fn rows(clock: &Arc<Manual>) -> PeerRows {
         let store = Store::open(Arc::new(MemoryEngine::strict()), StoreOptions::default()).await.unwrap();
         let clock: Arc<dyn Clock> = Arc::<Manual>::clone(clock);
-        PeerRows { store, clock, outgoing: Arc::default(), answered: AtomicU64::new(0) }
+        PeerRows { store, clock, outgoing: Arc::default(), answered: Mutex::default() }
     }
 
     fn key(bytes: u8, until: u32) -> ServerKey {
@@ -252,9 +268,14 @@ mod tests {
         rows.keep_answer(peer, "third", answer()).await.unwrap();
         assert!(rows.answered(peer, "first").await.unwrap().is_none());
         assert!(rows.answered(peer, "second").await.unwrap().is_some());
+        let other = server_name!("c.example");
         for number in 0..ANSWERED_MAX + 200 {
             clock.advance(Duration::from_millis(1));
             rows.keep_answer(peer, &number.to_string(), answer()).await.unwrap();
+            // Another one asks so often that one look in so many answers is always its own.
+            if number % 63 == 62 {
+                rows.keep_answer(other, &number.to_string(), answer()).await.unwrap();
+            }
         }
         assert!(rows.answered(peer, "second").await.unwrap().is_none());
         assert!(rows.answered(peer, "1199").await.unwrap().is_some());

@@ -41,7 +41,7 @@ impl IntoResponse for V1Error {
     fn into_response(self) -> Response {
         let status = self.0.status();
         let is_unauthenticated = self.0.is_unauthenticated();
-        let retry_after = self.0.retry_after.map(|wait| wait.as_secs_f64().ceil().max(1.0));
+        let retry_after = self.0.retry_after_header();
         let Problem { kind, message, reason, errcode, cause, .. } = self.0;
         let mut response =
             (status, Json(Body { error: Inner { code: code(kind), message, reason, errcode } })).into_response();
@@ -55,7 +55,7 @@ impl IntoResponse for V1Error {
         if is_unauthenticated {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if let Some(Ok(seconds)) = retry_after.map(|seconds| HeaderValue::from_str(&format!("{seconds:.0}"))) {
+        if let Some(seconds) = retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, seconds);
         }
         response

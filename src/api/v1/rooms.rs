@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     actions::{
-        ActionError, Actions,
+        ActionError, Actions, MadeThrough,
         creation::{self, NewRoom},
         direct,
         directory::{self, Search},
@@ -39,11 +39,13 @@ pub(super) struct Create {
     workspace_id: Option<String>,
     scope_kind: Option<Scope>,
     invite: Option<Vec<String>>,
+    members: Option<Vec<String>>,
     password: Option<String>,
     max_members: Option<u64>,
     federate: Option<bool>,
     room_version: Option<String>,
     avatar_url: Option<String>,
+    transient: Option<bool>,
 }
 
 #[derive(Copy, Clone, Deserialize)]
@@ -75,7 +77,9 @@ enum Scope {
 impl Create {
     fn read(self, actions: &Actions) -> Result<NewRoom, ActionError> {
         let kind = RoomKind::from(self.room_type);
-        let invite = self.invite.unwrap_or_default();
+        let people = |field: &str, names: Option<Vec<String>>| -> Result<Vec<_>, ActionError> {
+            names.unwrap_or_default().iter().map(|name| actions.parse_participant(field, name)).collect()
+        };
         Ok(NewRoom {
             kind: Some(kind),
             is_incognito: kind == RoomKind::Incognito || self.scope_kind.is_some(),
@@ -84,12 +88,15 @@ impl Create {
             alias: self.alias,
             is_public: self.is_public,
             workspace_id: self.workspace_id.map(|id| workspaces::parse_id(&id)).transpose()?,
-            invite: invite.iter().map(|name| actions.parse_participant("invite", name)).collect::<Result<_, _>>()?,
+            invite: people("invite", self.invite)?,
+            members: people("members", self.members)?,
             password: self.password,
             max_members: self.max_members,
             federate: self.federate,
             version: self.room_version,
             avatar_url: self.avatar_url,
+            is_transient: self.transient.unwrap_or(false),
+            made_through: MadeThrough::Native,
         })
     }
 }
@@ -101,7 +108,7 @@ pub(super) async fn create(
     body: Json<Create>,
 ) -> Result<RoomAnswer, V1Error> {
     let new = body.value.read(&actions)?;
-    state.limits.deeds_of(&caller.user_id, Deed::Invite, new.invite.len())?;
+    state.limits.deeds_of(&caller.user_id, Deed::Invite, new.invite.len() + new.members.len())?;
     let room_id = creation::create(&actions, &caller, new).await?;
     Ok(RoomAnswer(rooms::details(&actions, &caller, room_id.as_str()).await?, StatusCode::CREATED))
 }

@@ -27,7 +27,7 @@ use crate::{
         body::{Json, Parameters},
         caller::{self, Anyone, Signed},
         error::Problem,
-        page::Paging,
+        page,
     },
 };
 
@@ -62,7 +62,7 @@ pub(super) async fn open(State(v1): State<V1>, request: Request) -> Result<Respo
     if is_upgrade && !caller::has_token(&parts, state) {
         return nameless(v1, parts).await;
     }
-    let (actions, caller) = caller::of_request(&parts, state).await?;
+    let (actions, caller) = caller::of_request(&parts, &v1).await?;
     let from = asked(&mut parts, &v1).await?.read(&actions)?;
     let upgrade = if is_upgrade { Some(upgrade(&mut parts).await?) } else { None };
     let stream = stream::open(&actions, caller, from).await?;
@@ -151,12 +151,24 @@ pub(super) async fn set_typing(
     Ok(Data::json(Nothing {}).into_response())
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ActiveQuery {
+    limit: Option<i64>,
+    offset: Option<i64>,
+    within_ms: Option<u64>,
+}
+
 /// `GET /v1/rooms/{room_id}/active`
 pub(super) async fn active(
     Signed { actions, caller, .. }: Signed,
     Ids(room): Ids<String>,
-    Parameters(paging): Parameters<Paging>,
+    Parameters(query): Parameters<ActiveQuery>,
 ) -> Result<Answer<List<Active>>, V1Error> {
-    let window = paging.read()?;
-    Ok(List::json(Page::of(presence::active(&actions, &caller, &room).await?, window)))
+    let window = page::window(query.offset, query.limit)?;
+    let active = match query.within_ms {
+        Some(within_ms) => presence::active_within(&actions, Some(&caller), &room, within_ms).await?,
+        None => presence::active(&actions, &caller, &room).await?,
+    };
+    Ok(List::json(Page::of(active, window)))
 }

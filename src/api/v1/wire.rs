@@ -81,6 +81,8 @@ pub(super) struct Room {
     successor_id: Option<OwnedRoomId>,
     created_at: String,
     room_version: Option<String>,
+    transient: bool,
+    made_through: &'static str,
     federation: Federation,
     me: Me,
 }
@@ -146,6 +148,8 @@ impl From<RoomDetails> for Room {
             successor_id: summary.successor_id.clone(),
             created_at: time::text(summary.created_at),
             room_version: room.is_known.then(|| summary.version.clone()),
+            transient: room.view.settings.is_transient,
+            made_through: room.view.settings.made_through.as_str(),
             federation: room.federation.into(),
             me,
         }

@@ -89,7 +89,8 @@ async fn a_zip_of_tricks_is_refused_by_its_list_of_entries() {
     for name in ["events/000001.ndjson", "local.json", "manifest.json"] {
         // The two headers of an entry tell different things.
         let mut bytes = bundle.to_vec();
-        let at = (0..bytes.len()).find(|at| bytes[*at..].starts_with(b"PK\x03\x04") && bytes[at + 30..].starts_with(name.as_bytes()));
+        let at = (0..bytes.len())
+            .find(|at| bytes[*at..].starts_with(b"PK\x03\x04") && bytes[at + 30..].starts_with(name.as_bytes()));
         bytes[at.unwrap() + 30] ^= 1;
         says(&bytes.into(), &["cannot be read", "not where the list says", "no ZIP file"]);
     }

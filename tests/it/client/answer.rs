@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::contract::{Observed, contract};
+use super::contract::{Contract, Observed, contract};
 
 /// An answer of the server. It exists only after the contract was found to allow it.
 #[derive(Clone, Debug)]
@@ -29,9 +29,20 @@ impl Answer {
         headers: BTreeMap<String, String>,
         body: Vec<u8>,
     ) -> Self {
+        Self::judged_by(contract(), method, target, (status, headers, body))
+    }
+
+    /// [`Answer::judged`], by the contract of another API.
+    #[track_caller]
+    pub(crate) fn judged_by(
+        contract: &Contract,
+        method: &str,
+        target: &str,
+        (status, headers, body): (u16, BTreeMap<String, String>, Vec<u8>),
+    ) -> Self {
         let answer = Self { request: format!("{method} {target}"), status, headers, body };
         let observed = Observed { method, target, status, headers: &answer.headers, body: &answer.body };
-        if let Err(fault) = contract().judge(&observed) {
+        if let Err(fault) = contract.judge(&observed) {
             panic!("outside the contract: {fault}\n{}", answer.shown());
         }
         assert_ne!(status, 500, "the server failed\n{}", answer.shown());

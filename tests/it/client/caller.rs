@@ -78,6 +78,17 @@ impl Caller {
 
     /// Sends and judges. A body goes as JSON unless the caller's headers name a content type.
     pub(crate) async fn send(&self, method: &str, path: &str, body: Option<Vec<u8>>) -> Answer {
+        let (status, headers, body) = self.exchange(method, path, body).await;
+        Answer::judged(method, path, status, headers, body)
+    }
+
+    /// Sends, and answers status, headers and body as they come.
+    pub(crate) async fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> (u16, BTreeMap<String, String>, Vec<u8>) {
         let address = *self.link.address.read().expect("nobody panics with the address");
         let method_name = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
         let mut request = self.link.http.request(method_name, format!("http://{address}{path}"));
@@ -101,7 +112,7 @@ impl Caller {
             .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
             .collect();
         let body = response.bytes().await.expect("the answer arrives whole").to_vec();
-        Answer::judged(method, path, status, headers, body)
+        (status, headers, body)
     }
 
     /// Waits until a job is over, and answers it.

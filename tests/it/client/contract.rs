@@ -1,16 +1,35 @@
-//! schemas/v1.openapi.yaml as the tests use it: which operation a request is, and whether an answer is one of its documented answers.
+//! The descriptions of the APIs as the tests use them: which operation a request is, and whether an answer is one of its documented answers.
 
 use std::{collections::BTreeMap, sync::OnceLock};
 
 use jsonschema::{Draft, Validator};
 use serde_json::{Map, Value, json};
 
-const OPENAPI: &str = include_str!("../../../schemas/v1.openapi.yaml");
+/// The APIs of the server, each with a description of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Api {
+    Native,
+    Ryos,
+}
 
-/// The contract, read and compiled once for all tests.
+/// All of them, with their descriptions and what the server says its routes are.
+pub(crate) const APIS: [(Api, &str, Routes); 2] = [
+    (Api::Native, include_str!("../../../schemas/v1.openapi.yaml"), yurt::api::v1::routes),
+    (Api::Ryos, include_str!("../../../schemas/ryos.openapi.yaml"), yurt::api::ryos::routes),
+];
+
+type Routes = fn() -> Vec<(&'static str, &'static str)>;
+
+/// The contract of the native API, read and compiled once for all tests.
 pub(crate) fn contract() -> &'static Contract {
-    static CONTRACT: OnceLock<Contract> = OnceLock::new();
-    CONTRACT.get_or_init(Contract::read)
+    contract_of(Api::Native)
+}
+
+/// The contract of an API, read and compiled once for all tests.
+pub(crate) fn contract_of(api: Api) -> &'static Contract {
+    static CONTRACTS: [OnceLock<Contract>; APIS.len()] = [const { OnceLock::new() }; APIS.len()];
+    let number = APIS.iter().position(|(known, ..)| *known == api).expect("every API is listed");
+    CONTRACTS[number].get_or_init(|| Contract::read(APIS[number].1))
 }
 
 /// The OpenAPI document with a compiled schema for each of its answers.
@@ -38,8 +57,8 @@ pub(crate) struct Observed<'a> {
 }
 
 impl Contract {
-    fn read() -> Self {
-        let document: Value = serde_saphyr::from_str(OPENAPI).expect("the contract is YAML");
+    fn read(text: &str) -> Self {
+        let document: Value = serde_saphyr::from_str(text).expect("the contract is YAML");
         let answers = object(&document["components"]["responses"])
             .iter()
             .map(|(name, answer)| {

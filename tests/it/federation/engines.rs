@@ -43,7 +43,7 @@ pub(crate) struct Net {
     pub(crate) down: Mutex<HashSet<OwnedServerName>>,
     /// Whose answers to joins leave everything out.
     pub(crate) spoilt: Mutex<HashSet<OwnedServerName>>,
-    /// Whoever writes it keeps all answers to joins back.
+    /// Whoever writes it keeps all answers to joins and knocks back.
     pub(crate) joins: tokio::sync::RwLock<()>,
     delivered: Mutex<HashMap<(OwnedServerName, OwnedRoomId), u64>>,
 }
@@ -200,6 +200,16 @@ macro_rules! asked {
     };
 }
 
+macro_rules! asked_state {
+    ($self:ident, $peer:ident, |$actions:ident, $from:ident| $call:expr) => {
+        Box::pin(async move {
+            let $actions = $self.net.ask($peer)?;
+            let $from = &$self.from;
+            told(told($call.await)?.gathered().await)
+        })
+    };
+}
+
 impl Peers for Line {
     fn event<'a>(&'a self, peer: &'a ServerName, event_id: &'a EventId) -> Asking<'a, Pdu> {
         asked!(self, peer, |actions, from| LocalRooms::event(&actions, from, event_id))
@@ -215,7 +225,7 @@ impl Peers for Line {
         room_id: &'a RoomId,
         event_id: &'a EventId,
     ) -> Asking<'a, StateBefore<OwnedEventId>> {
-        asked!(self, peer, |actions, from| actions.state_ids_before(from, room_id, event_id))
+        asked_state!(self, peer, |actions, from| actions.state_ids_before(from, room_id, event_id))
     }
 
     fn state<'a>(
@@ -224,7 +234,7 @@ impl Peers for Line {
         room_id: &'a RoomId,
         event_id: &'a EventId,
     ) -> Asking<'a, StateBefore<Pdu>> {
-        asked!(self, peer, |actions, from| actions.state_before(from, room_id, event_id))
+        asked_state!(self, peer, |actions, from| actions.state_before(from, room_id, event_id))
     }
 
     fn backfill<'a>(
@@ -284,7 +294,7 @@ impl Peers for Line {
             if self.net.spoilt.lock().contains(peer) {
                 return Ok(Joined::of(None, StateBefore { state: Vec::new(), auth_chain: Vec::new() }));
             }
-            Ok(Joined::of(Some(accepted.event), accepted.before))
+            Ok(Joined::of(Some(accepted.event), told(accepted.before.gathered().await)?))
         })
     }
 
@@ -311,7 +321,8 @@ impl Peers for Line {
         Box::pin(async move {
             let actions = self.net.ask(peer)?;
             let accepted = told(actions.accept_membership(&self.from, room_id, event_id, Wish::Knock, event).await)?;
-            Ok(accepted.before.state)
+            let _answers = self.net.joins.read().await;
+            Ok(told(accepted.before.gathered().await)?.state)
         })
     }
 

@@ -140,7 +140,10 @@ async fn public_rooms_are_filtered_and_shown_only_to_servers_that_may_know_of_th
     let denied = format!("localhost:{}", scene.stranger.name.port().unwrap());
     assert_eq!(denied, scene.stranger.name.as_str());
     scene.set(&tents, "m.room.server_acl", "", acl).await;
-    assert_eq!(names(&scene.get("publicRooms").await), ["Boats"]);
+    let seen = scene.get("publicRooms").await;
+    assert_eq!((names(&seen), &seen["total_room_count_estimate"]), (vec!["Boats"], &json!(1)));
+    let sought = scene.search(json!({ "filter": { "generic_search_term": "tent" } })).await;
+    assert_eq!(sought, json!({ "chunk": [], "total_room_count_estimate": 0 }), "nor is it counted");
     scene.end().await;
 }
 

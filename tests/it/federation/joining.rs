@@ -2,10 +2,17 @@
 
 use std::{net::TcpListener, sync::Arc};
 
-use rules::kind::RoomKind;
+use rules::{draft::Draft, kind::RoomKind, permission::Membership};
 use ruma::OwnedRoomId;
 use serde_json::json;
-use yurt::actions::creation::{self, NewRoom};
+use yurt::{
+    actions::{
+        append::Writer,
+        creation::{self, NewRoom},
+        knocks, members,
+    },
+    storage::keyspaces::MEMBERS,
+};
 
 use super::{
     engines::{Engine, Net, engine},
@@ -55,6 +62,77 @@ async fn a_join_through_a_slow_server_goes_on_as_a_job_that_the_room_shows() {
     assert_eq!(shown["name"], "Far tents");
     assert_eq!(bob.state(&room_id).await, alice.state(&room_id).await);
     client.post(&join, json!({})).await.expect_status(200);
+}
+
+#[tokio::test]
+async fn while_another_server_lets_somebody_in_slowly_the_others_go_on_talking_in_the_room() {
+    let net = Arc::new(Net::default());
+    let (alice, bob) = (engine(&net, "a.example", "alice").await, engine(&net, "b.example", "bob").await);
+    let carol = super::engines::caller(&bob.actions, "carol").await;
+    let via = [alice.name.to_string()];
+    let (club, room_id) = (public(&alice).await, public(&alice).await);
+    members::join(&bob.actions, &carol, club.as_str(), &via, None).await.unwrap();
+    members::join(&bob.actions, &bob.person, room_id.as_str(), &via, None).await.unwrap();
+    net.pass_over(&alice, &room_id).await;
+    // Only a member of Alice's server can vouch for who enters.
+    let allow = json!([{ "type": "m.room_membership", "room_id": club }]);
+    for (event_type, content) in [
+        ("m.room.join_rules", json!({ "join_rule": "restricted", "allow": allow })),
+        ("m.room.power_levels", json!({ "invite": 50 })),
+    ] {
+        let mut writer = Writer::enter(&alice.actions, &alice.actions.room(&room_id)).await.unwrap().unwrap();
+        let draft = Draft::state(event_type, "", super::object(content));
+        writer.stage(&alice.person.user_id, draft).await.unwrap();
+        writer.commit().await.unwrap();
+    }
+    net.deliver(&alice, &room_id, &[&bob]).await;
+
+    let kept_back = net.joins.write().await;
+    let joins = tokio::spawn({
+        let (actions, carol, room_id) = (bob.actions.clone(), carol.clone(), room_id.clone());
+        async move { members::join(&actions, &carol, room_id.as_str(), &via, None).await.map(|room| room.membership) }
+    });
+    eventually("the other server has let her in", async || {
+        alice.actions.room(&room_id).view().await.unwrap().unwrap().summary.joined == 3
+    })
+    .await;
+    let said = alice.say(&room_id, "who is at the door?").await;
+    net.deliver(&alice, &room_id, &[&bob]).await;
+    assert!(bob.holds(&room_id, &said).await, "it waits for no answer to a join");
+    drop(kept_back);
+    assert_eq!(joins.await.unwrap().unwrap(), Membership::Join);
+}
+
+#[tokio::test]
+async fn a_knock_that_another_server_has_taken_is_known_here_though_its_client_is_gone() {
+    let net = Arc::new(Net::default());
+    let (alice, bob) = (engine(&net, "a.example", "alice").await, engine(&net, "b.example", "bob").await);
+    let room_id = public(&alice).await;
+    let mut writer = Writer::enter(&alice.actions, &alice.actions.room(&room_id)).await.unwrap().unwrap();
+    let rule = Draft::state("m.room.join_rules", "", super::object(json!({ "join_rule": "knock" })));
+    writer.stage(&alice.person.user_id, rule).await.unwrap();
+    writer.commit().await.unwrap();
+    let client = bob.client().await;
+    let kept_back = net.joins.write().await;
+    let knocks = tokio::spawn({
+        let (actions, bob, room_id) = (bob.actions.clone(), bob.person.clone(), room_id.clone());
+        async move { knocks::knock(&actions, &bob, room_id.as_str(), &["a.example".to_owned()], None).await.map(drop) }
+    });
+    eventually("the other server has taken it", async || {
+        let room = alice.actions.room(&room_id);
+        let member = room.store.get(&MEMBERS, &room.home, &bob.person.user_id).await.unwrap();
+        member.is_some_and(|member| member.membership == Membership::Knock)
+    })
+    .await;
+    knocks.abort();
+    knocks.await.unwrap_err();
+    drop(kept_back);
+    let room = encoded(room_id.as_str());
+    eventually("he sees that he has knocked", async || {
+        let shown = client.get(&format!("/v1/rooms/{room}")).await;
+        shown.status == 200 && shown.data()["me"]["membership"] == "knock"
+    })
+    .await;
 }
 
 #[tokio::test]

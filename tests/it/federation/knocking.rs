@@ -132,6 +132,28 @@ async fn a_knock_that_may_not_be_or_is_something_else_is_refused() {
 }
 
 #[tokio::test]
+async fn an_old_knock_tells_a_banned_user_nothing_of_the_room() {
+    let authority = Authority::new();
+    let (mut server, stranger) = (Server::new(&authority).await, Stranger::new(&authority).await);
+    {
+        let actions = server.actions().await;
+        let alice = account(&actions, "alice").await;
+        let room_id = room(&actions, &alice, "12", json!({ "join_rule": "knock" })).await;
+        let rose = stranger.user("rose");
+        let (_, template) = stranger.template(&server, "knock", room_id.as_str(), &rose).await;
+        let (event_id, event) = stranger.completed("12", &template["event"]);
+        let target = format!("{F1}/send_knock/{}/{}", escaped(room_id.as_str()), escaped(&event_id));
+        for _ in 0..2 {
+            assert_eq!(stranger.put(&server, &target, &event).await.0, 200, "a repeat has the same answer");
+        }
+        members::take_measure(&actions, &alice, room_id.as_str(), members::Measure::Ban, &rose, None).await.unwrap();
+        let (status, answer) = stranger.put(&server, &target, &event).await;
+        assert_eq!((status, &answer["errcode"]), (403, &json!("M_FORBIDDEN")), "{answer}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn who_knocks_at_another_server_is_let_in_or_sent_away_or_goes() {
     let authority = Authority::new();
     let (mut ours, mut theirs) = (Server::new(&authority).await, Server::new(&authority).await);

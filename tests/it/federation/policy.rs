@@ -10,7 +10,7 @@ use yurt::actions::{
     accounts::{self, NewAccount},
     append::Writer,
     creation::{self, NewRoom},
-    messages, timeline,
+    members, messages, room_state, timeline,
 };
 
 use super::{
@@ -194,6 +194,32 @@ async fn a_message_goes_out_with_the_signature_of_the_policy_server_or_not_at_al
 }
 
 #[tokio::test]
+async fn entries_of_the_state_redactions_and_invites_need_the_signature_as_well() {
+    let scene = Scene::new().await;
+    let room = scene.room_id.as_str();
+    let signs = |event: &Value| event["signatures"][scene.policy.name.as_str()]["ed25519:policy_server"].is_string();
+    let set = async |topic: &str| {
+        let content = json!({ "topic": topic, "body": topic });
+        let set = room_state::set(&scene.actions, &scene.alice, room, "m.room.topic", "", content).await;
+        set.map_err(|error| error.kind())
+    };
+    let topic = set("tents").await.unwrap();
+    assert!(signs(&scene.held(topic.as_str()).await));
+    assert_eq!(set("spam").await.unwrap_err(), ErrorKind::PeerRefused);
+    assert_eq!(set("tents").await.unwrap(), topic, "the other one was not set");
+    let said = scene.say("hello").await.unwrap();
+    let redaction = messages::redact(&scene.actions, &scene.alice, room, &said, None, None).await.unwrap();
+    assert!(signs(&scene.held(redaction.as_str()).await));
+    assert!(!scene.bodies().await.contains(&"hello".to_owned()));
+    // The other server does not take the invite. What it was shown is signed.
+    let target = scene.other.user("molly");
+    members::invite(&scene.actions, &scene.alice, room, &target, None).await.unwrap_err();
+    let shown = scene.other.seen().into_iter().find(|seen| seen.target.contains("/invite/")).unwrap();
+    assert!(signs(&shown.body["event"]), "{}", shown.body);
+    scene.end().await;
+}
+
+#[tokio::test]
 async fn what_others_send_is_shown_when_the_policy_server_signs_it() {
     let scene = Scene::new().await;
     let (mallory, other) = (&scene.mallory, &scene.other);
@@ -243,7 +269,8 @@ async fn the_signature_of_a_policy_server_stands_beside_that_of_the_sender() {
 #[tokio::test]
 async fn a_policy_server_that_is_silent_hides_what_it_would_have_signed_and_holds_up_nothing_else() {
     let scene = Scene::new().await;
-    scene.policy.answers(|_| Some((503, json!({}))));
+    // What the room's events are answered with is another matter: for that it would be left alone.
+    scene.policy.answers(|seen| (seen.target == "/_matrix/policy/v1/sign").then(|| (503, json!({}))));
     for number in 0..5 {
         let message = scene.message(&scene.mallory, &scene.other, &format!("unsigned {number}"));
         assert_eq!(scene.hand_over(&scene.other, &number.to_string(), &message).await, json!({}));

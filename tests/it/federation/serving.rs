@@ -163,6 +163,7 @@ async fn a_state_is_given_as_it_was_before_the_event_with_all_that_authorises_it
         let rita = peer("peer.example");
         let given =
             LocalRooms::state_ids_before(&scene.actions, &rita, &scene.room_id, second.event_id()).await.unwrap();
+        let given = given.gathered().await.unwrap();
         let mut expected: Vec<OwnedEventId> = scene.world.lock().before[second.event_id()].values().cloned().collect();
         let mut state = given.state.clone();
         expected.sort();
@@ -172,6 +173,7 @@ async fn a_state_is_given_as_it_was_before_the_event_with_all_that_authorises_it
         chain.sort();
         assert_eq!(chain, scene.world.lock().chain(expected));
         let pdus = LocalRooms::state_before(&scene.actions, &rita, &scene.room_id, second.event_id()).await.unwrap();
+        let pdus = pdus.gathered().await.unwrap();
         assert_eq!(ids_of(&scene.version, &pdus.state), given.state);
         assert_eq!(ids_of(&scene.version, &pdus.auth_chain), given.auth_chain);
         let chain = LocalRooms::auth_chain(&scene.actions, &rita, &scene.room_id, second.event_id()).await.unwrap();

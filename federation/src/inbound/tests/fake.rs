@@ -21,7 +21,7 @@ use crate::{
     key_document::key_document,
     local::{
         Accepted, AliasAnswer, Child, Directory, Gap, Handshakes, Hierarchy, Invite, LocalRooms, Medium, Parent,
-        PublicRoom, PublicRooms, PublicSearch, StateBefore, Template, ThumbnailSize, Wish,
+        PublicRoom, PublicRooms, PublicSearch, StateBefore, StateStream, Template, ThumbnailSize, Wish,
     },
     our_keys::{RetiredKeys, SigningKeys},
 };
@@ -110,10 +110,11 @@ impl LocalRooms for Fake {
         origin: &ServerName,
         room_id: &RoomId,
         event_id: &EventId,
-    ) -> Result<StateBefore<Pdu>, Refusal> {
+    ) -> Result<StateStream<Pdu>, Refusal> {
         self.note(origin, format!("state_before {room_id} {event_id}"));
         let of = |what: &str| vec![raw(&json!({ "of": what }))];
-        verdict(room_id.as_str()).map(|()| StateBefore { state: of("state"), auth_chain: of("auth_chain") })
+        verdict(room_id.as_str())
+            .map(|()| StateStream::of(StateBefore { state: of("state"), auth_chain: of("auth_chain") }))
     }
 
     async fn state_ids_before(
@@ -121,10 +122,11 @@ impl LocalRooms for Fake {
         origin: &ServerName,
         room_id: &RoomId,
         event_id: &EventId,
-    ) -> Result<StateBefore<OwnedEventId>, Refusal> {
+    ) -> Result<StateStream<OwnedEventId>, Refusal> {
         self.note(origin, format!("state_ids_before {room_id} {event_id}"));
         let of = |what: &str| vec![what.try_into().unwrap()];
-        verdict(room_id.as_str()).map(|()| StateBefore { state: of("$state"), auth_chain: of("$auth_chain") })
+        verdict(room_id.as_str())
+            .map(|()| StateStream::of(StateBefore { state: of("$state"), auth_chain: of("$auth_chain") }))
     }
 
     async fn auth_chain(&self, origin: &ServerName, room_id: &RoomId, event_id: &EventId) -> Result<Vec<Pdu>, Refusal> {
@@ -176,7 +178,8 @@ impl Handshakes for Fake {
         verdict(room_id.as_str())?;
         let state = if wish == Wish::Leave { Vec::new() } else { vec![raw(&json!({ "of": "state" }))] };
         let auth_chain = if wish == Wish::Join { vec![raw(&json!({ "of": "auth_chain" }))] } else { Vec::new() };
-        Ok(Accepted { event, before: StateBefore { state, auth_chain }, servers: vec![us()], members_omitted: false })
+        let before = StateStream::of(StateBefore { state, auth_chain });
+        Ok(Accepted { event, before, servers: vec![us()], members_omitted: false })
     }
 
     async fn accept_join_without_members(

@@ -170,6 +170,9 @@ async fn as_a_notary_we_tell_documents_with_our_signature_added() {
     assert_eq!(batch(json!({})).await.error(), (400, "M_BAD_JSON".to_owned()));
     let many: serde_json::Map<_, _> = (0..101).map(|number| (format!("{number}.example"), json!({}))).collect();
     assert_eq!(batch(json!({ "server_keys": many })).await.error(), (400, "M_INVALID_PARAM".to_owned()));
+    // Anybody may ask: not with as much as a server that proves who it is.
+    let large = json!({ "server_keys": {}, "fill": "x".repeat(crate::limits::KEY_QUERY_BYTES_MAX) });
+    assert_eq!(batch(large).await.error(), (413, "M_TOO_LARGE".to_owned()));
 }
 
 /// Row `POST v1/user/keys/claim`: our users have no keys to claim.

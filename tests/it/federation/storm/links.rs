@@ -127,7 +127,7 @@ impl Peers for Line {
     ) -> Asking<'a, StateBefore<OwnedEventId>> {
         let (room, id) = (room_id.to_owned(), event_id.to_owned());
         let call = move |actions: Actions, from: OwnedServerName| async move {
-            actions.state_ids_before(&from, &room, &id).await
+            actions.state_ids_before(&from, &room, &id).await?.gathered().await
         };
         self.ask(peer, format!("state before {event_id}"), call, lies::state_ids)
     }
@@ -139,8 +139,9 @@ impl Peers for Line {
         event_id: &'a EventId,
     ) -> Asking<'a, StateBefore<Pdu>> {
         let (room, id) = (room_id.to_owned(), event_id.to_owned());
-        let call =
-            move |actions: Actions, from: OwnedServerName| async move { actions.state_before(&from, &room, &id).await };
+        let call = move |actions: Actions, from: OwnedServerName| async move {
+            actions.state_before(&from, &room, &id).await?.gathered().await
+        };
         self.ask(peer, format!("whole state before {event_id}"), call, lies::state)
     }
 
@@ -208,7 +209,7 @@ impl Peers for Line {
         let (room, id) = (room_id.to_owned(), event_id.to_owned());
         let call = move |actions: Actions, from: OwnedServerName| async move {
             let accepted = actions.accept_membership(&from, &room, &id, Wish::Join, event).await?;
-            Ok(Joined::of(Some(accepted.event), accepted.before))
+            Ok(Joined::of(Some(accepted.event), accepted.before.gathered().await?))
         };
         self.ask(peer, format!("join {event_id}"), call, |_, joined| Ok(joined))
     }
@@ -237,7 +238,7 @@ impl Peers for Line {
         let (room, id) = (room_id.to_owned(), event_id.to_owned());
         let call = move |actions: Actions, from: OwnedServerName| async move {
             let accepted = actions.accept_membership(&from, &room, &id, Wish::Knock, event).await?;
-            Ok(accepted.before.state)
+            Ok(accepted.before.gathered().await?.state)
         };
         self.ask(peer, format!("knock {event_id}"), call, |_, state| Ok(state))
     }

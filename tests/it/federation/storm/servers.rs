@@ -18,7 +18,7 @@ use ruma::{OwnedServerName, ServerName};
 use tokio::time::Instant;
 use yurt::{
     actions::{
-        Actions, Parts, Registration, Settings,
+        Actions, Dialects, Parts, Registration, Settings,
         images::Images,
         media::{Media, Uploading},
         passwords::Passwords,
@@ -185,6 +185,7 @@ impl Machine {
                 registration: Registration::Closed,
                 token_lifetime_ms: None,
                 reserved_aliases: Vec::new(),
+                dialects: Dialects::default(),
                 room_federation: FederationMode::Open,
                 resume_events_max: 10_000,
                 behind_rows_max: 10_000,

@@ -1,0 +1,75 @@
+//! How this dialect words a refusal: `{"error": "text"}`.
+
+use axum::{
+    Json,
+    http::{HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+use crate::{
+    actions::ErrorKind,
+    api::error::{Failure, Problem, ProblemKind},
+};
+
+/// A refusal of this dialect.
+#[derive(Debug)]
+pub(crate) struct RyosError(Problem);
+
+impl<P: Into<Problem>> From<P> for RyosError {
+    fn from(problem: P) -> Self {
+        Self(problem.into())
+    }
+}
+
+impl RyosError {
+    /// The request cannot be right, for this reason.
+    pub(super) fn invalid(message: &str) -> Self {
+        Self(Problem::new(ProblemKind::Action(ErrorKind::RequestInvalid), message))
+    }
+}
+
+#[derive(Serialize)]
+struct Body {
+    error: String,
+}
+
+impl IntoResponse for RyosError {
+    fn into_response(self) -> Response {
+        let status = self.0.status_without_conflict();
+        let retry_after = self.0.retry_after_header();
+        let Problem { kind, message, cause, .. } = self.0;
+        let error = match kind {
+            ProblemKind::Action(ErrorKind::RoomNotFound) => "Room not found".to_owned(),
+            ProblemKind::Action(ErrorKind::InvalidToken | ErrorKind::ExpiredToken) => {
+                "Authentication required".to_owned()
+            }
+            ProblemKind::Action(ErrorKind::RateLimited) => "Rate limit exceeded".to_owned(),
+            ProblemKind::Action(ErrorKind::RoomForbidden | ErrorKind::InsufficientPermission) => {
+                format!("Forbidden - {message}")
+            }
+            _ => message,
+        };
+        let mut response = (status, Json(Body { error })).into_response();
+        if let Some(cause) = cause {
+            response.extensions_mut().insert(Failure(cause));
+        }
+        if kind == ProblemKind::SlowBody {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
+        response
+    }
+}
+
+/// The answer to a path that does not exist.
+pub(super) async fn route_not_found() -> RyosError {
+    Problem::new(ProblemKind::RouteNotFound, "Not found").into()
+}
+
+/// The answer to a path that exists with other methods; they stand in `Allow`.
+pub(super) async fn method_not_allowed() -> RyosError {
+    Problem::new(ProblemKind::MethodNotAllowed, "Method not allowed").into()
+}

@@ -1,0 +1,88 @@
+//! The section `[dialects]`: the APIs that the server speaks beside its own, over the same rooms, and where each is found.
+//!
+//! May import: ruma (server names), serde.
+
+use serde::{Deserialize, Serialize};
+
+use super::Problem;
+
+/// The APIs beside the native one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Dialects {
+    /// Rooms at `/api/rooms`, with a token and `X-Username`.
+    pub ryos: Ryos,
+}
+
+impl Dialects {
+    /// Where each is found, by its name.
+    pub fn mounts(&self) -> [(&'static str, Mount<'_>); 1] {
+        let Ryos { enabled, prefix, hosts, admins: _ } = &self.ryos;
+        [("ryos", Mount { enabled: *enabled, prefix, hosts })]
+    }
+
+    pub(super) fn check(&self) -> Result<(), Problem> {
+        for (name, Mount { prefix, hosts, .. }) in self.mounts() {
+            if !is_prefix(prefix) {
+                let message = format!("`{prefix}` is no path; write one such as `/chat`, or nothing");
+                return Err(Problem::new(format!("dialects.{name}.prefix"), message));
+            }
+            if let Some(host) = hosts.iter().find(|host| ruma::ServerName::parse(host.as_str()).is_err()) {
+                let message = format!("`{host}` is not a host; write `chat.example.org` or `host:port`");
+                return Err(Problem::new(format!("dialects.{name}.hosts"), message));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where a dialect is found.
+#[derive(Debug, Clone, Copy)]
+pub struct Mount<'a> {
+    /// Whether it is spoken at all.
+    pub enabled: bool,
+    /// What its paths begin with.
+    pub prefix: &'a str,
+    /// The hosts at which it is found; none: at all that are no other dialect's.
+    pub hosts: &'a [String],
+}
+
+/// Rooms at `/api/rooms`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Ryos {
+    /// Whether it is spoken. Default: false.
+    pub enabled: bool,
+    /// What its paths begin with, such as `/chat`. Default: empty.
+    pub prefix: String,
+    /// Hosts, as they stand in the Host header, at which it is found and other dialects are not; none: at all others. Default: none.
+    pub hosts: Vec<String>,
+    /// User names that may make public rooms with it and remove them, beside the admins. Default: none.
+    pub admins: Vec<String>,
+}
+
+/// Nothing, or segments of a path that nothing has to be encoded in.
+fn is_prefix(text: &str) -> bool {
+    let is_segment = |segment: &str| {
+        let in_segment = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~' | b'.');
+        !matches!(segment, "" | "." | "..") && segment.bytes().all(in_segment)
+    };
+    text.is_empty() || text.strip_prefix('/').is_some_and(|path| path.split('/').all(is_segment))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_a_path_without_an_end() {
+        for good in ["", "/a", "/a/b-c", "/v2.0"] {
+            assert!(is_prefix(good), "{good}");
+        }
+        for bad in ["/", "a", "/a/", "//a", "/a b", "/{a}", "/a/../b", "/%41"] {
+            assert!(!is_prefix(bad), "{bad}");
+        }
+    }
+}

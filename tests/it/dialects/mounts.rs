@@ -1,0 +1,49 @@
+//! Where the dialects are found.
+
+use serde_json::json;
+use yurt::config::{Config, Tenant};
+
+use super::through::Through;
+use crate::client::{Setup, contract::Api, server, server_with};
+
+#[tokio::test]
+async fn a_dialect_is_off_until_the_configuration_switches_it_on() {
+    let server = server().await;
+    server.nameless().get("/api/rooms").await.refused(404, "SW_ROUTE_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn a_dialect_can_have_a_prefix() {
+    let more = "[dialects.ryos]\nenabled = true\nprefix = \"/old/chat\"";
+    let server = server_with(Setup { more, ..Setup::default() }).await;
+    server.nameless().get("/api/rooms").await.refused(404, "SW_ROUTE_NOT_FOUND");
+    let there = Through::new(server.nameless(), Api::Ryos).under("/old/chat");
+    assert_eq!(there.get("/api/rooms?username=alice").await.expect_status(200).json(), json!({"rooms": []}));
+    there.get("/api/rooms/%21a").await.expect_status(404);
+    server.nameless().get("/healthz").await.ok();
+}
+
+#[tokio::test]
+async fn a_dialect_can_have_hosts_of_its_own() {
+    let more = "[dialects.ryos]\nenabled = true\nhosts = [\"chat.example\"]";
+    let server = server_with(Setup { more, ..Setup::default() }).await;
+    server.nameless().get("/api/rooms").await.refused(404, "SW_ROUTE_NOT_FOUND");
+    for host in ["chat.example", "Chat.Example:8080"] {
+        let there = Through::new(server.nameless(), Api::Ryos).with_header("Host", host);
+        there.get("/api/rooms").await.expect_status(200);
+        server.nameless().with_header("Host", host).get("/healthz").await.ok();
+    }
+}
+
+#[test]
+fn what_is_no_prefix_or_no_host_is_refused() {
+    let mut config = Config { tenant: vec![Tenant::new("main", "a.example".try_into().unwrap())], ..Config::default() };
+    config.check().unwrap();
+    config.dialects.ryos.prefix = "chat".to_owned();
+    let refused = config.check().unwrap_err().to_string();
+    assert!(refused.starts_with("`dialects.ryos.prefix`: ") && refused.contains("/chat"), "{refused}");
+    config.dialects.ryos.prefix = String::new();
+    config.dialects.ryos.hosts = vec!["a b".to_owned()];
+    let refused = config.check().unwrap_err().to_string();
+    assert!(refused.starts_with("`dialects.ryos.hosts`: "), "{refused}");
+}
