@@ -58,13 +58,8 @@ pub struct Imported {
     /// Its people.
     pub participants: PeopleTold,
     /// A room is here that was not.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub created: bool,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
-fn is_false(value: &bool) -> bool {
-    !*value
 }
 
 /// What became of the events.

@@ -47,8 +47,8 @@ async fn a_server_that_moved_restores_its_rooms_and_a_synapse_in_them_notices_no
             assert_eq!(restored["outcome"], "restored");
             assert_eq!(restored["events"]["rejected"], json!([]));
             reach_each_other(&scene, room).await;
-            scene.theirs().sets(room, "m.room.topic", "", json!({ "topic": "moved" })).await;
-            scene.ours().finds(room, "m.room.topic", "", "topic", json!("moved")).await;
+            scene.host.sets(room, "m.room.topic", "", json!({ "topic": "moved" })).await;
+            scene.guest.finds(room, "m.room.topic", "", "topic", json!("moved")).await;
             scene.ends_in_agreement(room).await;
         })
         .await;
