@@ -142,7 +142,7 @@ async fn export(asking: &mut Asking<'_>, command: Command, out: &Path, json: boo
     if json {
         return say(&result.to_string());
     }
-    say(&format!("{}: {} events, {} bytes", out.display(), result["events"], result["bytes"]))
+    say(&format!("{}: {} events, {} bytes", out.display(), field(&result, "events"), field(&result, "bytes")))
 }
 
 async fn import(asking: &mut Asking<'_>, command: Command, json: bool) -> Result<(), CliError> {
@@ -150,15 +150,20 @@ async fn import(asking: &mut Asking<'_>, command: Command, json: bool) -> Result
     if json {
         return say(&result.to_string());
     }
-    let (events, room) = (&result["events"], text(&result["id"]));
+    let (events, room) = (field(&result, "events"), text(field(&result, "id")));
     say(&format!(
         "{} {room}: {} of {} events are new, {} were here, {} are refused",
-        text(&result["outcome"]),
-        events["stored"],
-        events["total"],
-        events["known"],
-        events["rejected"].as_array().map_or(0, Vec::len),
+        text(field(&result, "outcome")),
+        field(events, "stored"),
+        field(events, "total"),
+        field(events, "known"),
+        field(events, "rejected").as_array().map_or(0, Vec::len),
     ))
+}
+
+/// A field of an answer; null: there is none.
+fn field<'a>(value: &'a Value, name: &str) -> &'a Value {
+    value.get(name).unwrap_or(&Value::Null)
 }
 
 fn text(value: &Value) -> &str {

@@ -175,7 +175,7 @@ fn begin(
     };
     actions.jobs.spawn(async move {
         let room_id = making.room.id.clone();
-        match making.run().await {
+        match Box::pin(making.run()).await {
             Ok(()) | Err(Stopped::Gone) => {}
             Err(Stopped::Failed(error)) => {
                 tracing::error!(room.id = %room_id, %error, "The export of `{room_id}` broke off: {error}");
