@@ -53,6 +53,8 @@ pub mod media;
 pub mod members;
 pub mod merge;
 pub mod messages;
+pub mod mirage_rooms;
+pub mod numbers;
 pub mod outgoing;
 pub mod page;
 pub mod passwords;
@@ -138,6 +140,7 @@ pub struct Inner {
     live: stream::Live,
     typing: typing::Typing,
     seen: presence::Seen,
+    numbers: numbers::Numbers,
     network: peers::Network,
     /// What other servers are still to be told.
     pub outgoing: Arc<outgoing::Outgoing>,
@@ -184,6 +187,8 @@ pub struct Settings {
 pub struct Dialects {
     /// Local names of those who may make and remove public rooms through `/api/rooms`, beside the admins.
     pub ryos_admins: Vec<String>,
+    /// Public rooms of the tenant with which one more can be made through `/api/create_room`, and not with more.
+    pub mirage_public_rooms_max: u64,
 }
 
 /// Who may register.
@@ -266,6 +271,7 @@ impl Actions {
             live,
             typing: typing::Typing::default(),
             seen: presence::Seen::default(),
+            numbers: numbers::Numbers::default(),
             network: peers::Network::default(),
             outgoing: Arc::default(),
             server_acls: server_acl::ServerAcls::default(),

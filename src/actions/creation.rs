@@ -25,7 +25,7 @@ use crate::storage::{
     Effect, Home,
     accounts::Reservation,
     chores::Chore,
-    keyspaces::CHORES,
+    keyspaces::{CHORES, MIRAGE_NAMES},
     room_settings::{FederationMode, MadeThrough, RoomSettings},
 };
 
@@ -460,6 +460,12 @@ async fn stage_all(
     }
     if let Some(partner) = plan.partner.as_ref().filter(|partner| actions.is_local(partner)) {
         members::stage_partner(actions, writer, creator, partner).await?;
+    }
+    if plan.settings.made_through == MadeThrough::Mirage
+        && let Some(name) = &plan.name
+    {
+        let row = Effect::new(Home::server()).put(&MIRAGE_NAMES, name, writer.room_id());
+        writer.commit_mut().effect(row);
     }
     if plan.settings != RoomSettings::default() {
         writer.set_settings(plan.settings.clone());

@@ -94,7 +94,7 @@ fn is_named_admin(actions: &Actions, caller: &Caller) -> bool {
 /// What is said of a room that the caller does not see. This API tells a private room of its own from none; its ids cannot be guessed, so that only ids count
 /// here, and of rooms that were made otherwise nothing is told.
 async fn told_of_hidden(actions: &Actions, reference: &str) -> Result<ActionError, ActionError> {
-    if reference.starts_with('#') {
+    if !reference.starts_with('!') {
         return Ok(ActionError::RoomNotFound);
     }
     let view = match rooms::locate(actions, reference).await {

@@ -255,6 +255,8 @@ pub struct Summary {
     pub custom: Option<String>,
     /// Joined people of other servers.
     pub foreign_joined: u64,
+    /// When the room itself was changed last: its name, topic, picture, announcement, door or state. By the clock of whoever did it.
+    pub modified_at: UnixMs,
 }
 
 impl Summary {
@@ -272,12 +274,13 @@ impl Summary {
 }
 
 impl Value for Summary {
-    const VERSION: u8 = 3;
+    const VERSION: u8 = 4;
 
     fn upgrade(version: u8, bytes: &[u8]) -> Result<Self, BadValue> {
         match version {
             1 => fields::<SummaryV1>(bytes).map(|old| SummaryV2 { first: old, custom: None }.into()),
             2 => fields::<SummaryV2>(bytes).map(Self::from),
+            3 => fields::<SummaryV3>(bytes).map(Self::from),
             other => Err(BadValue::Version(other)),
         }
     }
@@ -316,6 +319,19 @@ struct SummaryV2 {
     custom: Option<String>,
 }
 
+/// A room before it was known when it was changed last.
+#[derive(Serialize, Deserialize)]
+struct SummaryV3 {
+    second: SummaryV2,
+    foreign_joined: u64,
+}
+
+impl From<SummaryV3> for Summary {
+    fn from(SummaryV3 { second, foreign_joined }: SummaryV3) -> Self {
+        Self { foreign_joined, ..second.into() }
+    }
+}
+
 impl From<SummaryV2> for Summary {
     fn from(SummaryV2 { first: old, custom }: SummaryV2) -> Self {
         Self {
@@ -342,6 +358,7 @@ impl From<SummaryV2> for Summary {
             foreign: old.foreign,
             custom,
             foreign_joined: 0,
+            modified_at: old.created_at,
         }
     }
 }
