@@ -58,7 +58,7 @@ lint: dependencies rust-components api-lint
 
 api-lint: python
 	@tools=$$(.ci/api-tools); \
-	PATH=$$tools/bin:$$PATH REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true $$tools/node_modules/.bin/redocly lint v1
+	PATH=$$tools/bin:$$PATH REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true $$tools/node_modules/.bin/redocly lint v1 ryos virola mirage
 
 api-test: dependencies python
 	$(CARGO) build --locked --bin yurt

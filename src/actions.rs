@@ -310,13 +310,16 @@ impl Actions {
         self.rooms.get(room_id, self.store_of(room_id))
     }
 
-    /// The id or alias is of a room that lives in memory only: nothing durable may name it.
+    /// The id, alias or number is of a room that lives in memory only: nothing durable may name it.
     ///
     /// # Errors
     /// When the store in memory is closed.
     pub async fn is_incognito(&self, reference: &str) -> Result<bool, ActionError> {
         if reference.starts_with('#') {
             return Ok(self.incognito.get(&ALIASES, &Home::name(reference), &()).await?.is_some());
+        }
+        if reference.parse().is_ok_and(|number: u64| number >= numbers::IN_MEMORY_FROM) {
+            return Ok(true);
         }
         Ok(RoomId::parse(reference).is_ok_and(|room_id| self.incognito_rooms.read().contains(&room_id)))
     }

@@ -12,7 +12,7 @@ use crate::storage::{
 };
 
 /// Rooms that live in memory are numbered from here on, in memory too: nothing durable names them. JSON readers hold numbers up to 2^53 exactly.
-const IN_MEMORY_FROM: u64 = 1 << 52;
+pub const IN_MEMORY_FROM: u64 = 1 << 52;
 /// Numbers that are kept in memory.
 const KNOWN_MAX: usize = 100_000;
 

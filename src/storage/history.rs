@@ -395,9 +395,12 @@ mod tests {
     impl Value for SummaryV1 {}
     impl Value for StoredEventV1 {}
 
-    #[test]
-    fn a_summary_of_the_first_version_has_no_custom_text() {
-        let old = SummaryV1 {
+    impl Value for SummaryV3 {
+        const VERSION: u8 = 3;
+    }
+
+    fn first() -> SummaryV1 {
+        SummaryV1 {
             version: "12".to_owned(),
             create_event_id: owned_event_id!("$one"),
             creator: owned_user_id!("@alice:yurt.test"),
@@ -419,10 +422,21 @@ mod tests {
             joined: 2,
             invited: 3,
             foreign: 4,
-        };
-        let read: Summary = from_bytes(&to_bytes(&old).unwrap()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_summary_of_the_first_version_has_no_custom_text() {
+        let read: Summary = from_bytes(&to_bytes(&first()).unwrap()).unwrap();
         assert_eq!((read.name.as_deref(), read.foreign, &read.custom), (Some("Tents"), 4, &None));
-        assert_eq!(read, Summary::from(SummaryV2 { first: old, custom: None }));
+        assert_eq!(read, Summary::from(SummaryV2 { first: first(), custom: None }));
+    }
+
+    #[test]
+    fn a_summary_of_the_third_version_was_changed_last_when_its_room_was_made() {
+        let second = SummaryV2 { first: first(), custom: Some("felt".to_owned()) };
+        let read: Summary = from_bytes(&to_bytes(&SummaryV3 { second, foreign_joined: 2 }).unwrap()).unwrap();
+        assert_eq!((read.custom.as_deref(), read.foreign_joined, read.modified_at), (Some("felt"), 2, UnixMs(5)));
     }
 
     #[test]
