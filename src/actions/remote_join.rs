@@ -88,7 +88,8 @@ struct Queue {
     is_closed: bool,
 }
 
-/// Ends a run however its task ends: nobody waits for it for ever, and the room can be entered again.
+/// Ends a run, also when its task panics: nobody waits for it for ever, and the room can be entered again. A server that stops says nothing: jobs go on at the
+/// next start.
 struct Ending {
     actions: Actions,
     room_id: OwnedRoomId,
@@ -111,7 +112,7 @@ impl Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        if self.run.outcome.borrow().is_none() {
+        if std::thread::panicking() && self.run.outcome.borrow().is_none() {
             self.actions.entering.runs.lock().remove(&self.room_id);
             self.run.queue.lock().is_closed = true;
             self.run.outcome.send_replace(Some(Err(Failed::Busy)));

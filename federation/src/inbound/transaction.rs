@@ -46,8 +46,9 @@ pub(crate) async fn send<L: Local, S: PeerStore, K: RequestKeys>(
         return Err(Refusal::Invalid("txnId").into());
     }
     let transaction = Transaction::read(peer.content()?, &peer.origin)?;
+    let origin = peer.origin.clone();
     // The body is as large as a request may be, and the answer may take minutes.
-    let Peer { origin, .. } = peer;
+    drop(peer);
     let running = door.transactions.join(&origin, &transaction_id, |turn| {
         run(door.clone(), origin.clone(), transaction_id.clone(), transaction, turn)
     })?;
