@@ -76,7 +76,8 @@ pub async fn remove(actions: &Actions, caller: &Caller, reference: &str) -> Resu
     if !sight.is_listed() {
         return members::leave(actions, caller, reference).await;
     }
-    if !caller.is_admin && !(is_named_admin(actions, caller) && is_made_here(&sight)) {
+    let may = caller.is_admin || (is_named_admin(actions, caller) && is_made_here(&sight));
+    if !may {
         return Err(ActionError::InsufficientPermission("Only admin can delete public rooms".to_owned()));
     }
     purge::begin(actions, caller, reference).await.map(drop)

@@ -73,7 +73,7 @@ pub(super) async fn create(
 
 /// The id in a path. What is no text names no room.
 fn id(path: Result<Path<String>, axum::extract::rejection::PathRejection>) -> Result<String, RyosError> {
-    path.map(|Path(id)| id).map_err(|_| ActionError::RoomNotFound.into())
+    path.map(|Path(id)| id).map_err(|_no_text| ActionError::RoomNotFound.into())
 }
 
 type Id = Result<Path<String>, axum::extract::rejection::PathRejection>;
