@@ -60,8 +60,9 @@ api-lint: python
 	@tools=$$(.ci/api-tools); \
 	PATH=$$tools/bin:$$PATH REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true $$tools/node_modules/.bin/redocly lint v1 ryos virola mirage
 
+# The binary that the tests run, so that nothing is built a second time.
 api-test: dependencies python
-	$(CARGO) build --locked --bin yurt
+	$(CARGO) test --locked --workspace --no-run
 	@tools=$$(.ci/api-tools); $$tools/bin/python tests/api/run.py "$${CARGO_TARGET_DIR:-target}/debug/yurt" $(API_TEST)
 
 # The targets are built with other flags than Yurt, in a folder of their own; RocksDB's C++ is the one that Yurt's build made.

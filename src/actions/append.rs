@@ -3,7 +3,10 @@
 //! Local events are built on the present heads; an event of a peer keeps its own previous events, and where that leaves several heads, their states are
 //! resolved ([`super::merge`]). Readers and the feed learn of a commit when it is on disk, by the hook that travels with it.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use rules::{
     authorization,
@@ -41,6 +44,7 @@ mod enter;
 mod erase;
 mod held;
 mod holes;
+mod judging;
 mod owed;
 mod references;
 mod remote;
@@ -67,6 +71,7 @@ pub struct Writer {
     summary: Option<Summary>,
     commit: Commit,
     own: HashMap<OwnedUserId, u64>,
+    merged: HashMap<BTreeSet<StateRoot>, StateRoot>,
     changed: StateMap<Option<Arc<Event>>>,
     last_place: Option<Place>,
     /// The number of the first event that is sent to other servers.
@@ -105,6 +110,7 @@ impl Writer {
             summary: None,
             commit: Commit::new(room.home.clone()),
             own: HashMap::new(),
+            merged: HashMap::new(),
             changed: StateMap::new(),
             last_place: None,
             owed_from: None,
@@ -399,6 +405,7 @@ impl Writer {
             self.working.keep(key, event);
         }
         self.working.keep_own(self.own);
+        self.working.keep_merged(self.merged);
         let number = self.working.pending.push(&self.commit);
         self.working.view = Some(Arc::clone(&view));
         let (published, reset_at) = (Arc::clone(&view), self.working.reset_at());

@@ -4,7 +4,7 @@
 //! yet durable is remembered in the lane ([`Underway`]), so that the next writer builds on it; readers see only what is durable ([`Room::view`]).
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -18,7 +18,9 @@ use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
 use tokio::sync::OwnedMutexGuard;
 
 use super::{error::ActionError, view::RoomView};
-use crate::storage::{Commit, Home, Keyspace, StorageError, Store, key::Key, keyspace::RowKey, value::Value};
+use crate::storage::{
+    Commit, Home, Keyspace, StateRoot, StorageError, Store, key::Key, keyspace::RowKey, value::Value,
+};
 
 /// Writers that may wait for one room. More: the next one is told that the server is busy.
 pub const LANE_WAITERS_MAX: usize = 1_024;
@@ -28,6 +30,8 @@ pub const LANE_WAIT_MAX: Duration = Duration::from_secs(10);
 pub const ROOMS_MAX: usize = 20_000;
 /// Events of the current state that a lane keeps at hand.
 const KNOWN_STATE_MAX: usize = 1_024;
+/// Merged states that a lane keeps at hand.
+const MERGED_MAX: usize = 64;
 
 /// One room in memory.
 pub struct Room {
@@ -64,6 +68,8 @@ pub struct Working {
     known: HashMap<StateKey, Option<Arc<Event>>>,
     /// How many messages of their own people have sent.
     own: HashMap<OwnedUserId, u64>,
+    /// States that were merged, and what they make together.
+    merged: HashMap<BTreeSet<StateRoot>, StateRoot>,
     /// Rows that are not durable yet.
     pub pending: Underway,
     /// The last commit before the lane started anew: what becomes of those up to it no longer matters here.
@@ -93,6 +99,19 @@ impl Working {
             self.known.clear();
         }
         self.known.insert(key, event);
+    }
+
+    /// What these states make together, if the lane has it at hand.
+    pub fn merged(&self, states: &BTreeSet<StateRoot>) -> Option<StateRoot> {
+        self.merged.get(states).copied()
+    }
+
+    /// Keeps at hand what states make together. Its nodes are on disk or under way.
+    pub fn keep_merged(&mut self, merged: HashMap<BTreeSet<StateRoot>, StateRoot>) {
+        if self.merged.len() + merged.len() > MERGED_MAX {
+            self.merged.clear();
+        }
+        self.merged.extend(merged.into_iter().take(MERGED_MAX));
     }
 
     /// How many messages of their own a person has sent, if the lane has it at hand.
@@ -336,4 +355,41 @@ fn forget_unused(rooms: &mut HashMap<OwnedRoomId, Arc<Room>>) {
     used.sort_unstable();
     let middle = used.get(used.len() / 2).copied().unwrap_or(0);
     rooms.retain(|_, room| room.used.load(Ordering::Relaxed) > middle || Arc::strong_count(room) > 1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// S2S 14 merged states are kept.
+    #[test]
+    fn a_merged_state_is_at_hand_whatever_the_order_until_the_lane_starts_anew() {
+        let roots: Vec<StateRoot> = (1..=3_u64)
+            .map(|row| {
+                serde_json::from_value(serde_json::json!({"node": {"row": row, "index": 0}, "height": 1})).unwrap()
+            })
+            .collect();
+        let states = |numbers: [usize; 2]| numbers.map(|number| roots[number]).into_iter().collect::<BTreeSet<_>>();
+        let mut working = Working::default();
+        working.keep_merged([(states([0, 1]), roots[2])].into());
+        assert_eq!(working.merged(&states([1, 0])), Some(roots[2]));
+        assert_eq!(working.merged(&states([0, 2])), None);
+        working.start_anew();
+        assert_eq!(working.merged(&states([0, 1])), None);
+    }
+
+    #[test]
+    fn no_more_merged_states_are_kept_than_a_lane_may_hold() {
+        let root = |row: usize| -> StateRoot {
+            serde_json::from_value(serde_json::json!({"node": {"row": row, "index": 0}, "height": 1})).unwrap()
+        };
+        let mut working = Working::default();
+        for row in 0..3 * MERGED_MAX {
+            working.keep_merged([([root(row), root(row + 1)].into(), root(0))].into());
+            assert!(working.merged.len() <= MERGED_MAX && working.merged(&[root(row), root(row + 1)].into()).is_some());
+        }
+        let many = (0..2 * MERGED_MAX).map(|row| ([root(row), root(row + 1)].into(), root(0))).collect();
+        working.keep_merged(many);
+        assert!(working.merged.len() <= MERGED_MAX);
+    }
 }

@@ -37,7 +37,7 @@ const NODE_BYTES_MAX: usize = 1 + FAN * 12;
 const _: () = assert!(ROW_NODES_MAX * NODE_BYTES_MAX + 16 <= 64 * 1024 && 64 * 1024 <= VALUE_BYTES_MAX);
 
 /// Names one node; row 0 names none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 struct NodeRef {
     row: u64,
     index: u8,
@@ -48,7 +48,7 @@ impl NodeRef {
 }
 
 /// Names one state of a room. Takes 3 to 12 bytes in a stored value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct StateRoot {
     node: NodeRef,
     #[serde(deserialize_with = "height")]

@@ -85,6 +85,10 @@ fn describe() {
     describe_counter!("yurt_federation_pdus_received_total", "Events in transactions of other servers by outcome");
     describe_counter!("yurt_federation_transactions_sent_total", "Batches of events that other servers took");
     describe_counter!("yurt_federation_pdus_sent_total", "Events handed out for other servers");
+    describe_counter!(
+        "yurt_state_resolutions_total",
+        "Times that states of a room were merged and the answer was not at hand"
+    );
     describe_counter!("yurt_federation_back_offs_total", "Times that another server did not answer and was left alone");
     describe_gauge!("yurt_federation_peers_behind", "Other servers that lack events of ours");
     describe_gauge!("process_resident_memory_bytes", "Memory of the process that is in RAM");

@@ -56,7 +56,7 @@ fn section(heading: &str) -> Vec<Step> {
 
 /// Runs the blocks in one shell, and answers what each printed. The page finds the program in the build folder and servers at fixed addresses: those are replaced.
 fn run(home: &Home, steps: &[Step], replaced: &[(&str, &str)]) -> Vec<String> {
-    let program = format!("yurt() {{ '{}' \"$@\" 2>/dev/null; }}", env!("CARGO_BIN_EXE_yurt"));
+    let program = format!("yurt() {{ '{}' \"$@\" 2>>complaints; }}", env!("CARGO_BIN_EXE_yurt"));
     let mut script = String::from("exec 2>&1\n");
     for step in steps {
         for line in step.commands.lines() {
@@ -87,7 +87,8 @@ fn the_tour_of_the_readme_shows_what_the_program_answers() {
     let server = home.serve();
     let outputs = run(&home, &steps, &[("http://127.0.0.1:8080", &server.api)]);
     for (number, (step, output)) in steps.iter().zip(outputs).enumerate() {
-        assert_eq!(normalised(&output), step.shown, "block {number} of the tour:\n{}", step.commands);
+        let complaints = fs::read_to_string(home.path().join("complaints")).unwrap_or_default();
+        assert_eq!(normalised(&output), step.shown, "block {number} of the tour:\n{}\n{complaints}", step.commands);
     }
 }
 

@@ -1,15 +1,18 @@
 //! Taking an event of a peer into the room: judged by its own auth events, by the state before it and by the present state, then stored beside the heads that
 //! are there. Signatures and hashes were checked before ([`rules::intake`]); what is missing before it was fetched before.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use rules::{
-    authorization::{self, Refusal},
+    authorization::Refusal,
     event::Event,
     state::{StateKey, change_of},
     version::Version,
 };
-use ruma::{EventId, OwnedEventId, OwnedServerName, events::TimelineEventType};
+use ruma::{OwnedEventId, OwnedServerName, events::TimelineEventType};
 
 use super::{ActionError, Actions, Slot, Storing, Writer};
 use crate::{
@@ -177,8 +180,6 @@ pub async fn outliers(
     Ok(())
 }
 
-type Held<T> = Result<T, Vec<OwnedEventId>>;
-
 impl Writer {
     /// Where the event is shown depends on what is shown already.
     pub(super) async fn looks_back(&self, arriving: &Arriving) -> Result<bool, ActionError> {
@@ -198,10 +199,11 @@ impl Writer {
             return Ok(Remote::Known);
         }
         let mut missing = self.missing_parents(&arriving).await?;
+        let present = self.present(&arriving.event).await?;
         if arriving.refused.is_none() {
-            arriving.refused = self.leans_on_another_room(&arriving.event).await?;
+            arriving.refused = self.leans_on_another_room(&arriving.event, &present).await?;
         }
-        let auth_events = match self.auth_events(&arriving.event).await? {
+        let auth_events = match self.auth_events(&arriving.event, &present).await? {
             _ if arriving.refused.is_some() => HashMap::new(),
             Ok(events) => events,
             Err(among_auth) => {
@@ -213,50 +215,6 @@ impl Writer {
             return Ok(Remote::Missing(missing));
         }
         self.take_in(arriving, &auth_events, former.map(|(arrival, _)| arrival)).await
-    }
-
-    /// The previous events that have to be held and are not. An outlier does not count: the state after it is not known.
-    async fn missing_parents(&self, arriving: &Arriving) -> Result<Vec<OwnedEventId>, ActionError> {
-        match arriving.before {
-            Before::Claimed(_) => Ok(Vec::new()),
-            Before::Parents => self.not_in_room(arriving.event.prev_events()).await,
-        }
-    }
-
-    async fn not_in_room(&self, ids: &[OwnedEventId]) -> Result<Vec<OwnedEventId>, ActionError> {
-        let mut missing = Vec::new();
-        for id in ids {
-            if !self.held(id).await?.is_some_and(|(_, stored)| stored.standing.is_in_room()) {
-                missing.push(id.clone());
-            }
-        }
-        Ok(missing)
-    }
-
-    /// An auth event that is known to be of another room.
-    async fn leans_on_another_room(&self, event: &Event) -> Result<Option<Refusal>, ActionError> {
-        for id in event.auth_events() {
-            let room = self.rows().room_of(id).await?;
-            if room.is_some_and(|room| room != self.room.id) {
-                return Ok(Some(Refusal::new(format!("the auth event `{id}` is of another room"))));
-            }
-        }
-        Ok(None)
-    }
-
-    pub(super) async fn auth_events(
-        &self,
-        event: &Event,
-    ) -> Result<Held<HashMap<OwnedEventId, Arc<Event>>>, ActionError> {
-        let version = self.version()?;
-        let (mut events, mut missing) = (HashMap::new(), Vec::new());
-        for id in authorization::needed_auth_events(&version, event) {
-            match self.rows().arrival_of(&id).await? {
-                Some(arrival) => drop(events.insert(id, self.rows().event(&version, arrival).await?.1)),
-                None => missing.push(id),
-            }
-        }
-        Ok(if missing.is_empty() { Ok(events) } else { Err(missing) })
     }
 
     /// Judges the event (steps 4 to 6 of the checks on receipt) and stages what follows.
@@ -297,6 +255,8 @@ impl Writer {
         let refusal = match (hidden, present) {
             _ if slot != Slot::End => None,
             (Some(hidden), _) => Some(hidden),
+            // It was just judged by this very state.
+            (None, Present::Decides) if before == now && *event.kind() != TimelineEventType::RoomCreate => None,
             (None, Present::Decides) => self.refused(&version, &event, now).await?,
             (None, Present::WasAsked) => None,
         };
@@ -338,55 +298,6 @@ impl Writer {
         self.place_ours(event, before, transaction_id).await
     }
 
-    async fn state_before(&mut self, event: &Event, before: Before) -> Result<StateRoot, ActionError> {
-        let version = self.version()?;
-        match before {
-            Before::Claimed(claims) => {
-                let mut states = Vec::with_capacity(claims.len());
-                for entries in claims {
-                    states.push(self.state_of(entries).await?);
-                }
-                self.merged(&version, &states).await
-            }
-            Before::Parents => {
-                let mut states = Vec::with_capacity(event.prev_events().len());
-                for id in event.prev_events() {
-                    states.extend(self.held(id).await?.map(|(_, stored)| stored.state_after));
-                }
-                states.dedup();
-                self.merged(&version, &states).await
-            }
-        }
-    }
-
-    /// Steps 4 and 5.
-    async fn against_the_rules(
-        &self,
-        event: &Event,
-        before: StateRoot,
-        auth_events: &HashMap<OwnedEventId, Arc<Event>>,
-    ) -> Result<Option<Refusal>, ActionError> {
-        let view = self.view()?;
-        let version = view.basis.version;
-        if *event.kind() == TimelineEventType::RoomCreate && *event.event_id() != view.summary.create_event_id {
-            return Ok(Some(Refusal::new("the room was created by another event")));
-        }
-        match authorization::check_auth_events(&version, event, |id: &EventId| auth_events.get(id).cloned()) {
-            Err(refusal) => Ok(Some(refusal)),
-            Ok(()) if *event.kind() == TimelineEventType::RoomCreate => Ok(None),
-            Ok(()) => self.refused(&version, event, before).await,
-        }
-    }
-
-    async fn refused(&self, version: &Version, event: &Event, root: StateRoot) -> Result<Option<Refusal>, ActionError> {
-        let needed = match authorization::needed_state_of(version, event) {
-            Ok(needed) => needed,
-            Err(refusal) => return Ok(Some(refusal)),
-        };
-        let state = self.rows().state_events(version, root, &needed).await?;
-        Ok(authorization::check(version, event, &state).err())
-    }
-
     /// Where an event is shown that comes after the shown event behind it.
     async fn slot_before(&self, child: Place) -> Result<Slot, ActionError> {
         let range = KeyRange::all().before(&child);
@@ -397,6 +308,21 @@ impl Writer {
 
     /// The state that several states make together, its nodes staged.
     pub(super) async fn merged(&mut self, version: &Version, roots: &[StateRoot]) -> Result<StateRoot, ActionError> {
+        let different: BTreeSet<StateRoot> = roots.iter().copied().collect();
+        let at_hand = self.merged.get(&different).copied().or_else(|| self.working.merged(&different));
+        match at_hand {
+            Some(merged) => Ok(merged),
+            None if different.len() <= 1 => Ok(different.into_iter().next().unwrap_or(StateRoot::EMPTY)),
+            None => {
+                metrics::counter!("yurt_state_resolutions_total").increment(1);
+                let merged = self.resolved(version, roots).await?;
+                self.merged.insert(different, merged);
+                Ok(merged)
+            }
+        }
+    }
+
+    async fn resolved(&mut self, version: &Version, roots: &[StateRoot]) -> Result<StateRoot, ActionError> {
         let changes = merge::merge(&self.rows(), version, roots).await?;
         let first = roots.first().copied().unwrap_or(StateRoot::EMPTY);
         let mut numbered = Vec::with_capacity(changes.len());

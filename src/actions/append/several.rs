@@ -115,7 +115,8 @@ impl Writer {
         if self.rows().arrival_of(checked.event.event_id()).await?.is_some() {
             return Ok(Remote::Known);
         }
-        let auth_events: HashMap<OwnedEventId, Arc<Event>> = match self.auth_events(&checked.event).await? {
+        let present = self.present(&checked.event).await?;
+        let auth_events: HashMap<OwnedEventId, Arc<Event>> = match self.auth_events(&checked.event, &present).await? {
             Ok(events) => events,
             Err(missing) => return Ok(Remote::Missing(missing)),
         };

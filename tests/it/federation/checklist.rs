@@ -9,6 +9,7 @@ use super::named;
 mod endpoints;
 mod events;
 mod taking_part;
+mod wanted;
 mod wire;
 
 /// One row.
@@ -84,6 +85,17 @@ fn complaints<'a>(rows: impl Iterator<Item = &'a Row>, sections: &[(&str, usize)
 #[test]
 fn every_row_has_a_test_that_exists() {
     let complaints = complaints(rows(), SECTIONS);
+    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+}
+
+#[test]
+fn every_row_that_is_wanted_soon_has_a_test_that_exists() {
+    let known = named::tests();
+    let complaints = |row: &Row| match (row.tests, row.open) {
+        ([], None) => vec![format!("{} {}: neither a test nor a reason why there is none", row.section, row.words)],
+        (tests, _) => named::complaints(&known, tests, |_| true),
+    };
+    let complaints: Vec<String> = wanted::ROWS.iter().flat_map(complaints).collect();
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
 }
 

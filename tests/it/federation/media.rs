@@ -7,13 +7,16 @@ use futures_util::{StreamExt as _, future::join_all};
 use ruma::OwnedServerName;
 use serde_json::json;
 use tokio::sync::Notify;
-use yurt::actions::{
-    ErrorKind,
-    media::{self, Found},
-    members, messages,
-    peers::PeerError,
-    profile::{self, NewProfile},
-    quotas,
+use yurt::{
+    actions::{
+        ErrorKind,
+        media::{self, Found},
+        members, messages,
+        peers::PeerError,
+        profile::{self, NewProfile},
+        quotas,
+    },
+    storage::room_settings::FederationMode,
 };
 
 use super::{
@@ -359,4 +362,20 @@ async fn files_and_pictures_travel_between_servers() {
     assert_eq!(bob.get(&path_of(&felt["mxc"])).await.expect_status(200).body, FELT, "it is kept");
     bob.get(&path_of(&later["mxc"])).await.refused(502, "SW_FED_PEER_UNREACHABLE");
     theirs.stop().await;
+}
+
+#[tokio::test]
+async fn a_room_that_is_switched_off_opens_no_medium_until_it_is_on_again() {
+    let scene = Scene::new("12").await;
+    let felt = scene.uploads(FELT).await;
+    scene.shows(&felt.mxc).await;
+    let all = Ok(u64::try_from(FELT.len()).unwrap());
+    for (mode, given) in [
+        (FederationMode::Off, Err(Refusal::NotFound)),
+        (FederationMode::Listed(vec!["other.example".try_into().unwrap()]), Err(Refusal::NotFound)),
+        (FederationMode::Open, all.clone()),
+    ] {
+        scene.switches(mode).await;
+        assert_eq!(scene.gives("peer.example", &felt).await, given);
+    }
 }

@@ -2,7 +2,10 @@
 
 use ruma::{EventId, MilliSecondsSinceUnixEpoch, OwnedServerName, UserId, uint};
 use serde_json::{Value, json};
-use yurt::control::{Answer, Command};
+use yurt::{
+    control::{Answer, Command},
+    storage::room_settings::FederationMode,
+};
 
 use super::{
     LocalRooms, Scene, id_of, message,
@@ -77,6 +80,24 @@ async fn receipts_of_peers_are_heard_of_the_room_and_of_threads() {
     of_thread["thread_id"] = json!(event.event_id());
     assert_eq!(ear.until_type("read_marker").await, of_thread);
     assert_eq!(ear.until_type("read_marker").await, rita);
+}
+
+#[tokio::test]
+async fn nobody_elsewhere_is_heard_to_type_or_read_in_a_room_that_is_switched_off() {
+    let scene = Scene::new("12").await;
+    let alice = scene.caller().await;
+    let mut ear = alice.listens(Way::Events).await;
+    let event = scene.make(&scene.rita, &scene.heads().await, message("hello"));
+    assert_eq!(scene.receive(&[&event]).await, [Ok(())]);
+    scene.switches(FederationMode::Off).await;
+    scene.types("peer.example", "@rita:peer.example", true).await;
+    scene.reads("@rita:peer.example", event.event_id(), None).await;
+    let said = alice.says(scene.room_id.as_str(), "are we alone?").await;
+    let heard = ear.until_event(&said).await;
+    assert!(heard.iter().all(|row| row["type"] != "typing" && row["type"] != "read_marker"), "{heard:?}");
+    scene.switches(FederationMode::Open).await;
+    scene.types("peer.example", "@rita:peer.example", true).await;
+    assert_eq!(typing(&mut ear).await, json!(["@rita:peer.example"]));
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -42,6 +43,9 @@ const REPLAYED: u64 = 3;
 /// How often is looked whether the servers agree, and the time between, in milliseconds.
 const LOOKS: usize = 20;
 const BETWEEN_LOOKS_MS: u64 = 10 * 60 * 1_000;
+
+/// Longer than any deed takes, however bad the weather.
+const DEED_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +138,14 @@ impl Storm {
             let person = world.pick(&self.people).clone();
             let Some(actions) = world.actions(&person.server) else { continue };
             let (world, people) = (Arc::clone(&world), self.people.clone());
-            self.tasks.spawn(async move { deed(&world, &actions, &person, &people, number).await });
+            let Some(life) = world.life(&person.server) else { continue };
+            self.tasks.spawn(async move {
+                let done = tokio::time::timeout(DEED_MAX, deed(&world, &actions, &person, &people, number));
+                tokio::select! {
+                    done = done => assert!(done.is_ok(), "deed {number} of {} never ends", person.caller.user_id),
+                    () = life.ended() => {}
+                }
+            });
         }
     }
 
@@ -159,7 +170,7 @@ impl Storm {
         }
         if world.chance(8) {
             let name = world.pick(&names);
-            let life = world.running.lock().get(name).map(|running| Arc::clone(&running.life));
+            let life = world.life(name);
             if let Some(life) = life {
                 life.end_after(world.below(12), world.chance(50));
             }
@@ -179,7 +190,7 @@ impl Storm {
         *self.world.weather.lock() = Weather { delay_max: 100, is_calm: true, ..Weather::default() };
         let names: Vec<OwnedServerName> = self.world.signers.keys().cloned().collect();
         for name in &names {
-            let life = self.world.running.lock().get(name).map(|running| Arc::clone(&running.life));
+            let life = self.world.life(name);
             match life {
                 Some(life) if !life.is_over() => life.end_after(servers::FOR_EVER, false),
                 Some(_) => {
@@ -190,7 +201,9 @@ impl Storm {
             }
         }
         self.world.log(|| "it is calm".to_owned());
-        while self.tasks.join_next().await.is_some() {}
+        while let Some(done) = self.tasks.join_next().await {
+            done.unwrap();
+        }
     }
 
     fn honest(&self) -> Vec<OwnedServerName> {

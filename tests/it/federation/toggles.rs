@@ -8,7 +8,7 @@ use ruma::{OwnedRoomId, RoomAliasId};
 use serde_json::json;
 use yurt::{
     actions::{
-        ErrorKind, PolicyMode,
+        Caller, ErrorKind, PolicyMode,
         audit::{self, Filter},
         creation::{self, NewRoom},
         federate::{self, Switch},
@@ -20,6 +20,7 @@ use yurt::{
 };
 
 use super::{
+    Scene,
     party::{Party, agree, caller, to},
     servers::{Authority, Server, eventually},
 };
@@ -42,6 +43,14 @@ async fn gathered(authority: &Authority, version: &str) -> (Party, Party, OwnedR
     bob.joins(&room_id, &alice).await;
     agree(&alice, &bob, &room_id).await;
     (alice, bob, room_id)
+}
+
+impl Scene {
+    /// An administrator says which servers take part in the room.
+    pub(super) async fn switches(&self, mode: FederationMode) {
+        let admin = Caller::local(&self.alice.user_id, true);
+        federate::switch(&self.actions, &admin, self.room_id.as_str(), to(mode)).await.unwrap();
+    }
 }
 
 async fn alias_of(party: &Party, room_id: &OwnedRoomId) -> ruma::OwnedRoomAliasId {

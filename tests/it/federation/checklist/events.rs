@@ -219,10 +219,7 @@ pub(super) const ROWS: &[Row] = &[
     row(
         "11",
         "one writer for each room, and one write",
-        &[
-            "it::tidy::room_history_has_one_writer",
-            "it::crash::a_killed_server_starts_by_itself_and_has_lost_nothing",
-        ],
+        &["it::tidy::room_history_has_one_writer", "it::crash::a_killed_server_starts_by_itself_and_has_lost_nothing"],
     ),
     row(
         "11",
@@ -309,9 +306,9 @@ pub(super) const ROWS: &[Row] = &[
         &[
             "yurt::storage::state::tests::a_change_writes_little_however_large_the_state_is",
             "yurt::storage::state::tests::a_tree_is_a_map_also_when_it_forks",
+            "yurt::actions::lane::tests::a_merged_state_is_at_hand_whatever_the_order_until_the_lane_starts_anew",
         ],
-    )
-    .but("what states make together is kept with each event that names them, not by the set of these states: a second event behind the same heads merges them again"),
+    ),
     row(
         "14",
         "the same on every server",

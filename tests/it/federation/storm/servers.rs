@@ -43,6 +43,9 @@ pub(super) const START: u64 = 1_767_225_600_000;
 /// Longer than any storm: a process that lives until it is ended.
 pub(super) const FOR_EVER: u64 = u64::MAX;
 
+/// How often is looked whether a process is still there.
+const LOOK_MS: u64 = 1_000;
+
 /// The runtime's time, as one server's clock shows it.
 pub(super) struct Watch {
     start: Instant,
@@ -70,6 +73,13 @@ pub(super) struct Life {
 impl Life {
     pub(super) fn is_over(&self) -> bool {
         self.is_over.load(Ordering::SeqCst)
+    }
+
+    /// Whoever waits for an answer that this process was to get waits in vain from then on.
+    pub(super) async fn ended(&self) {
+        while !self.is_over() {
+            pass(LOOK_MS).await;
+        }
     }
 
     pub(super) fn end(&self) {

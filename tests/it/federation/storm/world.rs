@@ -168,6 +168,10 @@ impl World {
         running.get(name).filter(|running| !running.life.is_over()).map(|running| running.actions.clone())
     }
 
+    pub(super) fn life(&self, name: &ServerName) -> Option<Arc<Life>> {
+        self.running.lock().get(name).map(|running| Arc::clone(&running.life))
+    }
+
     /// One way from one server to another.
     pub(super) async fn travel(&self, from: &ServerName, to: &ServerName) -> Result<(), PeerError> {
         let weather = self.weather.lock().clone();
