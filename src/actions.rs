@@ -79,6 +79,7 @@ pub mod room_state;
 pub mod rooms;
 pub mod rows;
 pub mod ryos_rooms;
+pub mod seam;
 pub mod server_acl;
 pub mod sessions;
 pub mod settings;

@@ -51,7 +51,7 @@ pub struct Limits {
     pub entries_max: u64,
     /// Bytes that an entry may inflate to, for each of its bytes in the file.
     pub ratio_max: u64,
-    /// Bytes of the file.
+    /// Bytes of the file, and bytes that all its entries inflate to.
     pub bytes_max: u64,
 }
 

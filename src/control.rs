@@ -4,6 +4,7 @@
 //! May import: `data_folder` (who listens has the folder), tokio, serde. What a command does is in `run`.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, DirBuilder, File, Permissions},
     future::Future,
     io,
@@ -106,6 +107,15 @@ pub enum Command {
         dry_run: bool,
         /// Believe the keys in the bundle where their servers cannot be asked.
         accept_bundle_keys: bool,
+        /// The workspace of a successor.
+        #[serde(default)]
+        workspace_id: Option<String>,
+        /// Who in the room is who else in its successor.
+        #[serde(default)]
+        participants: BTreeMap<String, String>,
+        /// Whoever has an account with the same local name is the same person.
+        #[serde(default)]
+        same_names: bool,
     },
     /// How far long work is.
     Job {

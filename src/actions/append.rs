@@ -56,7 +56,7 @@ pub use enter::{Entering, Telling, Told, enter, rank};
 pub use erase::{erase, leave};
 pub use held::{give_back, hold_back};
 pub use remote::{Arriving, Before, Present, Remote, hand_in, outliers, remote, remote_for};
-pub(super) use several::{Coming, found_hidden, set_settings, settle, several};
+pub(super) use several::{Coming, Staging, found_hidden, set_settings, settle, several, stage_hidden};
 pub use store::Slot;
 use store::Storing;
 

@@ -15,6 +15,7 @@ mod order;
 mod reading;
 mod restored;
 mod spool;
+mod succeeded;
 
 pub use export::{Content, Export, Whose, export, export_as_admin};
 pub use file::{export_to_file, spool_file, write_file};

@@ -15,19 +15,21 @@ use ruma::{
 use serde_json::json;
 
 use super::{
-    ActionError, Actions, Caller, accounts, aliases,
-    append::Writer,
-    capacity, chores, media, members, purge, remote_invite, requests, room_passwords, settings,
+    ActionError, Actions, Caller, accounts, capacity, chores, media, members, remote_invite, requests, room_passwords,
+    settings,
     texts::{NAME_CHARACTERS_MAX, TOPIC_CHARACTERS_MAX, at_most},
     workspaces,
 };
 use crate::storage::{
-    Effect, Home,
     accounts::Reservation,
-    chores::Chore,
-    keyspaces::{CHORES, MIRAGE_NAMES},
     room_settings::{FederationMode, MadeThrough, RoomSettings},
 };
+
+mod inherits;
+mod writing;
+
+pub(super) use inherits::Inherits;
+pub(super) use writing::{write, write_hidden};
 
 /// People that one call may invite: the whole room is one commit.
 pub const INVITES_MAX: usize = 100;
@@ -86,6 +88,8 @@ pub(super) struct Plan {
     /// The other one of a direct message: invited, and joined at once when local.
     pub(super) partner: Option<OwnedUserId>,
     pub(super) settings: RoomSettings,
+    /// The room follows another one.
+    pub(super) inherits: Option<Inherits>,
 }
 
 impl Plan {
@@ -104,6 +108,7 @@ impl Plan {
             members: Vec::new(),
             partner: None,
             settings: RoomSettings::default(),
+            inherits: None,
         })
     }
 }
@@ -334,6 +339,9 @@ pub(super) fn create_event(actions: &Actions, creator: &UserId, plan: &Plan) -> 
     if let Some(partner) = plan.partner.as_ref().filter(|_| plan.version.creators_are_above_levels()) {
         content.insert("additional_creators".to_owned(), CanonicalJsonValue::Array(vec![text(partner.as_str())]));
     }
+    if let Some(inherits) = &plan.inherits {
+        content.insert("predecessor".to_owned(), inherits.predecessor(&plan.version));
+    }
     let room_id = if plan.version.room_id_is_create_hash() {
         None
     } else {
@@ -376,107 +384,6 @@ pub(super) fn read_create(reservation: &Reservation, version: &Version) -> Resul
     let room_id = reservation.room_id.clone();
     Event::from_stored(pdu.event_id().clone(), room_id, version, reservation.create_event.clone(), false)
         .map_err(ActionError::internal)
-}
-
-/// Writes the whole room as one commit; one that exists already is left as it is.
-pub(super) async fn write(
-    actions: &Actions,
-    creator: &UserId,
-    create: Event,
-    plan: Plan,
-    wished_alias: Option<&str>,
-    is_admin: bool,
-) -> Result<(), ActionError> {
-    let room_id = create.room_id().clone();
-    let room = actions.room(&room_id);
-    if room.view().await?.is_some() {
-        return Ok(());
-    }
-    if purge::is_purged(actions, &room_id).await? {
-        return Err(ActionError::RoomNotFound);
-    }
-    let wish = match wished_alias {
-        Some(alias) => aliases::Wish::Exactly(alias),
-        None => {
-            aliases::Wish::From { name: plan.name.as_deref(), is_listed: kind::is_listed(plan.kind, plan.is_public) }
-        }
-    };
-    let reserved = match plan.kind {
-        RoomKind::Workspace => None,
-        _ => Some(aliases::reserve(actions, &room.store, wish, &room_id, is_admin).await?),
-    };
-    let Some(mut writer) = Writer::begin(actions, &plan.version, create).await? else { return Ok(()) };
-    stage_all(actions, &mut writer, creator, &plan, reserved.as_ref().map(|reserved| reserved.alias.as_str())).await?;
-    writer.commit().await?;
-    if let Some(space) = &plan.workspace_id {
-        chores::try_finish(actions, &room_id, space).await;
-    }
-    Ok(())
-}
-
-/// Everything behind the create event.
-async fn stage_all(
-    actions: &Actions,
-    writer: &mut Writer,
-    creator: &UserId,
-    plan: &Plan,
-    alias: Option<&str>,
-) -> Result<(), ActionError> {
-    let joins = members::profile_of(actions, creator).await?;
-    writer.stage(creator, Draft::member(creator, "join", joins)).await?;
-    let levels = kind::initial_power_levels(&plan.version, plan.kind, creator, plan.partner.as_deref());
-    writer.stage(creator, Draft::state("m.room.power_levels", "", levels)).await?;
-    let via = actions.server_name.as_str();
-    let join_rule = kind::join_rule(plan.kind, plan.is_public);
-    let mut state = vec![
-        ("m.room.join_rules", "", json!({ "join_rule": join_rule })),
-        ("m.room.history_visibility", "", json!({ "history_visibility": kind::history_visibility(plan.kind) })),
-        ("m.room.guest_access", "", json!({ "guest_access": "forbidden" })),
-    ];
-    if let Some(alias) = alias {
-        state.push(("m.room.canonical_alias", "", json!({ "alias": alias })));
-    }
-    if let Some(name) = &plan.name {
-        state.push(("m.room.name", "", json!({ "name": name })));
-    }
-    if let Some(topic) = &plan.topic {
-        state.push(("m.room.topic", "", json!({ "topic": topic })));
-    }
-    if let Some(url) = &plan.avatar_url {
-        state.push(("m.room.avatar", "", json!({ "url": url })));
-    }
-    if let Some(space) = &plan.workspace_id {
-        state.push(("m.space.parent", space.as_str(), json!({ "canonical": true, "via": [via] })));
-    }
-    for (event_type, key, content) in state {
-        writer.stage(creator, Draft::state(event_type, key, object(content)?)).await?;
-    }
-    // People of other servers are invited when the room is there: their servers look at it.
-    for user_id in plan.invite.iter().filter(|user_id| actions.is_local(user_id)) {
-        let invite = members::profile_of(actions, user_id).await?;
-        writer.stage(creator, Draft::member(user_id, "invite", invite)).await?;
-    }
-    for user_id in &plan.members {
-        members::stage_brought(actions, writer, creator, user_id, object(json!({}))?).await?;
-    }
-    if let Some(partner) = plan.partner.as_ref().filter(|partner| actions.is_local(partner)) {
-        members::stage_partner(actions, writer, creator, partner).await?;
-    }
-    if plan.settings.made_through == MadeThrough::Mirage
-        && let Some(name) = &plan.name
-    {
-        let row = Effect::new(Home::server()).put(&MIRAGE_NAMES, name, writer.room_id());
-        writer.commit_mut().effect(row);
-    }
-    if plan.settings != RoomSettings::default() {
-        writer.set_settings(plan.settings.clone());
-    }
-    if let Some(space) = &plan.workspace_id {
-        let row = (writer.room_id().clone(), space.clone());
-        let chore = Chore::LinkChild(creator.to_owned());
-        writer.commit_mut().effect(Effect::new(Home::server()).put(&CHORES, &row, &chore));
-    }
-    Ok(())
 }
 
 /// A JSON object as the canonical form that events are made of.

@@ -70,13 +70,26 @@ pub async fn page(
     let opened = rooms::open(actions, caller, reference).await?;
     let rows = Rows::on_disk(&opened.room.store, &opened.room.home);
     let reader = Reader::new(caller, &rows, &opened.view, opened.member.as_ref())?;
-    let page = held(&rows, &reader, from, direction, limit).await?;
-    let gaps = gaps(&reader, &page, from, direction).await?;
-    let due = gaps.iter().find(|hole| direction == Direction::Down && backfill::is_due(actions, hole));
-    let Some(due) = due else { return Ok(TimelinePage { gaps, ..page }) };
+    let page = held_page(&rows, &reader, from, direction, limit).await?;
+    let due = page.gaps.iter().find(|hole| direction == Direction::Down && backfill::is_due(actions, hole));
+    let Some(due) = due else { return Ok(page) };
     backfill::for_reader(actions, &opened.room.id, due.place, limit).await;
-    let page = held(&rows, &reader, from, direction, limit).await?;
-    let gaps = self::gaps(&reader, &page, from, direction).await?;
+    held_page(&rows, &reader, from, direction, limit).await
+}
+
+/// A page of what is held, with its holes.
+///
+/// # Errors
+/// When storage cannot be read.
+pub(super) async fn held_page(
+    rows: &Rows<'_>,
+    reader: &Reader<'_>,
+    from: Option<Place>,
+    direction: Direction,
+    limit: usize,
+) -> Result<TimelinePage, ActionError> {
+    let page = held(rows, reader, from, direction, limit).await?;
+    let gaps = gaps(reader, &page, from, direction).await?;
     Ok(TimelinePage { gaps, ..page })
 }
 
@@ -185,11 +198,7 @@ pub async fn visible(
     member: Option<&Member>,
     event_id: &EventId,
 ) -> Result<EventView, ActionError> {
-    let reader = Reader::new(caller, rows, view, member)?;
-    let Some(arrival) = rows.arrival_of(event_id).await? else { return Err(ActionError::EventNotFound) };
-    let Some(stored) = rows.get(&EVENTS, &arrival).await? else { return Err(ActionError::EventNotFound) };
-    let redaction = rows.get(&REDACTIONS, &event_id.to_owned()).await?;
-    reader.view(&stored, redaction).await?.ok_or(ActionError::EventNotFound)
+    Reader::new(caller, rows, view, member)?.event(event_id).await
 }
 
 /// A stored event for whoever may see it, with its sender's name for the request; none: it is held but not shown.
@@ -229,12 +238,20 @@ fn as_shown(
     })
 }
 
+/// As whom somebody reads.
+enum Eyes<'a> {
+    /// As a present or former member.
+    Member(&'a Member),
+    /// As a member of the room that follows this one, up to a place.
+    Successor { until: Place },
+}
+
 /// Somebody who reads a room.
 pub struct Reader<'a> {
     user_id: &'a OwnedUserId,
     rows: &'a Rows<'a>,
     room: &'a RoomView,
-    member: &'a Member,
+    eyes: Eyes<'a>,
     sees_all: bool,
     known: parking_lot::Mutex<HashMap<StateRoot, (HistoryVisibility, Membership)>>,
 }
@@ -256,7 +273,25 @@ impl<'a> Reader<'a> {
             return Err(ActionError::internal("a joined member without a row"));
         };
         let sees_all = member.membership == Membership::Join && !room.summary.history_was_narrow;
-        Ok(Self { user_id: &caller.user_id, rows, room, member, sees_all, known: parking_lot::Mutex::default() })
+        let eyes = Eyes::Member(member);
+        Ok(Self { user_id: &caller.user_id, rows, room, eyes, sees_all, known: parking_lot::Mutex::default() })
+    }
+
+    /// A member of the room that follows this one.
+    pub(super) fn of_former(caller: &'a Caller, rows: &'a Rows<'a>, room: &'a RoomView, until: Place) -> Self {
+        let (eyes, known) = (Eyes::Successor { until }, parking_lot::Mutex::default());
+        Self { user_id: &caller.user_id, rows, room, eyes, sees_all: false, known }
+    }
+
+    /// One event, as far as the reader may see it.
+    ///
+    /// # Errors
+    /// [`ActionError::EventNotFound`] alike for unknown and hidden events.
+    pub(super) async fn event(&self, event_id: &EventId) -> Result<EventView, ActionError> {
+        let Some(arrival) = self.rows.arrival_of(event_id).await? else { return Err(ActionError::EventNotFound) };
+        let Some(stored) = self.rows.get(&EVENTS, &arrival).await? else { return Err(ActionError::EventNotFound) };
+        let redaction = self.rows.get(&REDACTIONS, &event_id.to_owned()).await?;
+        self.view(&stored, redaction).await?.ok_or(ActionError::EventNotFound)
     }
 
     async fn redactions(&self, stored: &[Option<StoredEvent>]) -> Result<Vec<Option<Redaction>>, ActionError> {
@@ -288,15 +323,16 @@ impl<'a> Reader<'a> {
 
     /// Source: <https://spec.matrix.org/v1.19/client-server-api/#server-behaviour-5>
     async fn may_see(&self, stored: &StoredEvent, event: &Event, place: Place) -> Result<bool, ActionError> {
-        let joined_since = match self.member.membership {
-            Membership::Join => true,
-            _ => self.member.was_joined && self.member.left_at.is_some_and(|left| place <= left),
-        };
         let (before, then_before) = self.state_at(stored.state_before).await?;
         let (after, then_after) = self.state_at(stored.state_after).await?;
         let is_own_membership = event.type_str() == "m.room.member" && event.state_key() == Some(self.user_id.as_str());
         let then = if is_own_membership { visibility::stronger(then_before, then_after) } else { then_after };
         let visibility = HistoryVisibility::at_change(before, after);
+        let joined_since = match self.eyes {
+            Eyes::Successor { until } => return Ok(place <= until && visibility <= HistoryVisibility::Shared),
+            Eyes::Member(member) if member.membership == Membership::Join => true,
+            Eyes::Member(member) => member.was_joined && member.left_at.is_some_and(|left| place <= left),
+        };
         Ok(visibility::may_see_event(visibility, then, joined_since))
     }
 

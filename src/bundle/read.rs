@@ -216,6 +216,13 @@ impl Archive {
             return Err(Fault::of(MANIFEST, format!("it has more than {MANIFEST_BYTES_MAX} bytes")));
         }
         let signed = SignedManifest::read(&text)?;
+        // Each entry is inflated to its size at most, so that this bounds what all of them are really inflated to.
+        let bytes = signed.manifest.entries.values().map(|facts| facts.size).fold(0, u64::saturating_add);
+        if bytes > self.limits.bytes_max {
+            let problem =
+                format!("the entries have {bytes} bytes, more than the {} that are taken", self.limits.bytes_max);
+            return Err(Fault::of(MANIFEST, problem));
+        }
         let there: BTreeSet<&str> = self.names().filter(|name| *name != MANIFEST).collect();
         for name in &there {
             if !signed.manifest.entries.contains_key(*name) {

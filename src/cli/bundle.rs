@@ -62,6 +62,15 @@ pub(super) enum Task {
         /// Believe the keys in the bundle where their servers cannot be asked.
         #[arg(long)]
         accept_bundle_keys: bool,
+        /// The workspace of a room that follows the one of the bundle. Without it: the personal one of NAME.
+        #[arg(long, value_name = "ID")]
+        workspace: Option<String>,
+        /// Somebody of the room is somebody else here: @old:server=@new:server. May be given several times.
+        #[arg(long = "map", value_name = "OLD=NEW", value_parser = pair)]
+        participants: Vec<(String, String)>,
+        /// Whoever has an account with the same local name here is the same person.
+        #[arg(long)]
+        same_names: bool,
         /// Print the result as JSON.
         #[arg(long)]
         json: bool,
@@ -109,13 +118,23 @@ pub(super) async fn run(task: Task, config: &Config, tenant: &Tenant) -> Result<
             let command = Command::ExportBundle { room, out: out.clone(), media: !no_media, personal };
             export(&mut asking, command, &out, json).await
         }
-        Task::Import { file, by, dry_run, accept_bundle_keys, json } => {
+        Task::Import { file, by, dry_run, accept_bundle_keys, workspace, participants, same_names, json } => {
             let file = fs::canonicalize(&file).map_err(CliError::io(file.display().to_string()))?;
-            import(&mut asking, Command::ImportBundle { file, by, dry_run, accept_bundle_keys }, json).await
+            let (workspace_id, participants) = (workspace, participants.into_iter().collect());
+            let command =
+                Command::ImportBundle { file, by, dry_run, accept_bundle_keys, workspace_id, participants, same_names };
+            import(&mut asking, command, json).await
         }
     };
     let closed = asking.close().await;
     done.and(closed)
+}
+
+/// Two names with `=` between them.
+fn pair(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(old, new)| !old.is_empty() && !new.is_empty());
+    let (old, new) = pair.ok_or_else(|| "write @old:server=@new:server".to_owned())?;
+    Ok((old.to_owned(), new.to_owned()))
 }
 
 async fn export(asking: &mut Asking<'_>, command: Command, out: &Path, json: bool) -> Result<(), CliError> {
@@ -123,7 +142,7 @@ async fn export(asking: &mut Asking<'_>, command: Command, out: &Path, json: boo
     if json {
         return say(&result.to_string());
     }
-    say(&format!("{}: {} events, {} bytes", out.display(), result["events"], result["bytes"]))
+    say(&format!("{}: {} events, {} bytes", out.display(), field(&result, "events"), field(&result, "bytes")))
 }
 
 async fn import(asking: &mut Asking<'_>, command: Command, json: bool) -> Result<(), CliError> {
@@ -131,15 +150,20 @@ async fn import(asking: &mut Asking<'_>, command: Command, json: bool) -> Result
     if json {
         return say(&result.to_string());
     }
-    let (events, room) = (&result["events"], text(&result["id"]));
+    let (events, room) = (field(&result, "events"), text(field(&result, "id")));
     say(&format!(
         "{} {room}: {} of {} events are new, {} were here, {} are refused",
-        text(&result["outcome"]),
-        events["stored"],
-        events["total"],
-        events["known"],
-        events["rejected"].as_array().map_or(0, Vec::len),
+        text(field(&result, "outcome")),
+        field(events, "stored"),
+        field(events, "total"),
+        field(events, "known"),
+        field(events, "rejected").as_array().map_or(0, Vec::len),
     ))
+}
+
+/// A field of an answer; null: there is none.
+fn field<'a>(value: &'a Value, name: &str) -> &'a Value {
+    value.get(name).unwrap_or(&Value::Null)
 }
 
 fn text(value: &Value) -> &str {

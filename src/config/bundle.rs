@@ -12,7 +12,7 @@ use crate::bundle::Limits;
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Bundle {
-    /// Bytes of one file. Default: 10737418240.
+    /// Bytes of one file, and of what it inflates to. Default: 10737418240.
     pub upload_bytes_max: u64,
     /// Entries of one file. Default: 100000.
     pub entries_max: u64,

@@ -13,7 +13,7 @@ use crate::{
         audit::Actor,
         bundle::{self, Content, Whose},
         jobs::{self, JobView},
-        sessions,
+        sessions, workspaces,
     },
     storage::accounts::AccountState,
 };
@@ -63,9 +63,13 @@ async fn try_run(actions: &Actions, command: Command) -> Result<Answer, ActionEr
             let job_id = bundle::export_to_file(actions, &room, Content { media, personal }, out).await?;
             Ok(Answer::Begun { job_id })
         }
-        Command::ImportBundle { file, by, dry_run, accept_bundle_keys } => {
+        Command::ImportBundle { file, by, dry_run, accept_bundle_keys, workspace_id, participants, same_names } => {
             let by = Caller::local(&find(actions, &by).await?.user_id, true);
-            let options = bundle::Options { dry_run, accept_bundle_keys };
+            let parsed = |name: &str| actions.parse_participant("participants", name);
+            let workspace_id = workspace_id.as_deref().map(workspaces::parse_id).transpose()?;
+            let participants = participants.iter().map(|(old, new)| Ok((parsed(old)?, parsed(new)?)));
+            let participants = participants.collect::<Result<_, ActionError>>()?;
+            let options = bundle::Options { dry_run, accept_bundle_keys, workspace_id, participants, same_names };
             let spooled = bundle::spool_file(actions, &by, &file).await?;
             let (job_id, _) = bundle::begin(actions, &by, spooled, options, true).await?;
             Ok(Answer::Begun { job_id })

@@ -1,8 +1,12 @@
 //! What admins do and give out: long work, the record of their acts, tokens, purged rooms.
 
+use std::collections::BTreeMap;
+
 use rules::UnixMs;
 use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId};
 use serde::{Deserialize, Serialize};
+
+use super::Place;
 
 /// Long work and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,6 +139,12 @@ pub struct ImportWish {
     pub is_command_line: bool,
     /// Who asks.
     pub by: OwnedUserId,
+    /// Where a successor of the room belongs; none: the personal workspace of who asks.
+    pub workspace_id: Option<OwnedRoomId>,
+    /// Who in the room is who else in its successor.
+    pub participants: BTreeMap<OwnedUserId, OwnedUserId>,
+    /// Whoever has an account with the same local name here is the same person.
+    pub same_names: bool,
 }
 
 /// A room that a bundle is being taken into.
@@ -153,6 +163,15 @@ pub enum Phase {
     Building,
     /// The room was here before: what was added is part of it, and the rest is added as well.
     Merging,
+}
+
+/// Where the timeline of a room goes on into that of the room before it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seam {
+    /// The room before it.
+    pub room_id: OwnedRoomId,
+    /// The last place there that belongs to it.
+    pub until: Place,
 }
 
 /// One act of an admin or of the command line. Holds no secret, and names no incognito room.

@@ -59,6 +59,9 @@
 //! | `peer_rooms` | peer | room that its people were in → |
 //! | `behind` | server | other server that lacks something → how far in the feed it is |
 //! | `imports` | server | room that a bundle is taken into → the work |
+//! | `successors` | server | room of a bundle, who took it in → the room that follows it |
+//! | `seam` | room | → the room before it, and up to which place |
+//! | `bundle_keys` | room | server, key id → public key that only a bundle vouched for |
 //! | `outbox` | server | → how far in the feed everybody else is |
 //! | `policy` | server | → which other servers this one has to do with |
 //! | `policy_names` | server | list, name of a server → |
@@ -71,7 +74,7 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId};
 use super::{
     Arrival, Place,
     accounts::{Account, Reservation, Session, StoredAnswer},
-    admin::{AppToken, AuditRow, Importing, Job, Purge, RegistrationToken},
+    admin::{AppToken, AuditRow, Importing, Job, Purge, RegistrationToken, Seam},
     chores::Chore,
     history::{Arrivals, EventAt, Redaction, RoomListing, SentUnder, Staged, StoredEvent, Summary, Tip},
     keyspace::keyspaces,
@@ -101,6 +104,7 @@ impl Value for RegistrationToken {}
 impl Value for AppToken {}
 impl Value for Purge {}
 impl Value for Importing {}
+impl Value for Seam {}
 
 keyspaces! {
     /// The events of a room, in the order in which they were stored.
@@ -301,4 +305,13 @@ keyspaces! {
 
     /// The rooms that a bundle is being taken into.
     82 IMPORTS: OwnedRoomId => Importing, in Server, as Rows;
+
+    /// The rooms that follow rooms of bundles, by who took them in.
+    83 SUCCESSORS: (OwnedRoomId, OwnedUserId) => OwnedRoomId, in Server, as Rows;
+
+    /// The room that the timeline of this one goes on into. Written by imports alone.
+    84 SEAM: () => Seam, in Room, as Rows;
+
+    /// The keys that only the bundle of the room vouched for. They count for this room and for nothing else.
+    85 BUNDLE_KEYS: (OwnedServerName, String) => KnownKey, in Room, as Rows;
 }

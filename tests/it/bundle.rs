@@ -7,7 +7,9 @@ mod crash;
 mod export;
 mod forged;
 mod hostile;
-mod import;
+pub(crate) mod import;
+mod succeeded;
+mod tampered;
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -16,8 +18,8 @@ use yurt::bundle::{Archive, Fault, Limits, Verified, manifest};
 use crate::client::Caller;
 
 /// The bundle of a room, as one of its members gets it.
-async fn bundle_of(caller: &Caller, room: &str) -> Bytes {
-    caller.get(&format!("/v1/rooms/{room}/export")).await.expect_status(200).body.into()
+pub(crate) async fn bundle_of(caller: &Caller, room: &str) -> Bytes {
+    caller.get(&format!("/v1/rooms/{}/export", crate::client::encoded(room))).await.expect_status(200).body.into()
 }
 
 /// Checks a bundle as the command line does, with nothing but the keys that it brings.

@@ -8,6 +8,7 @@ mod history;
 mod joining;
 mod links;
 mod moderation;
+mod moving;
 mod partner;
 mod people;
 mod relay;

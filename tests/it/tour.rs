@@ -9,6 +9,7 @@ use crate::{federation::servers::free_port, process::Home};
 const MARK: &str = "--- end of block ---";
 
 /// One block of commands, and the output that the page shows for it.
+#[derive(Clone)]
 struct Step {
     commands: String,
     shown: String,
@@ -89,6 +90,21 @@ fn the_tour_of_the_readme_shows_what_the_program_answers() {
     for (number, (step, output)) in steps.iter().zip(outputs).enumerate() {
         let complaints = fs::read_to_string(home.path().join("complaints")).unwrap_or_default();
         assert_eq!(normalised(&output), step.shown, "block {number} of the tour:\n{}\n{complaints}", step.commands);
+    }
+}
+
+#[test]
+fn a_room_moves_as_the_readme_shows() {
+    let steps = section("Move a room");
+    assert!(steps.len() >= 4, "the section has its blocks");
+    let home = Home::new("");
+    let server = home.serve();
+    let before = section("A tour in five minutes");
+    // The Tea Room is made by the first steps of the tour.
+    let (steps, made) = ([&before[..2], &steps[..]].concat(), 2);
+    let outputs = run(&home, &steps, &[("http://127.0.0.1:8080", &server.api)]);
+    for (number, (step, output)) in steps.iter().zip(outputs).enumerate().skip(made) {
+        assert_eq!(normalised(&output), step.shown, "block {number}:\n{}", step.commands);
     }
 }
 

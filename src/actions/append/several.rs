@@ -2,8 +2,8 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use rules::{event::Event, state::change_of, version::Version};
-use ruma::{EventId, OwnedEventId, OwnedServerName};
+use rules::{draft::Draft, event::Event, state::change_of, version::Version};
+use ruma::{EventId, OwnedEventId, OwnedServerName, OwnedUserId};
 
 use super::{
     ActionError, Actions, Writer,
@@ -73,6 +73,26 @@ pub(in crate::actions) async fn several(
     }
     writer.commit().await?;
     Ok(outcomes)
+}
+
+/// An event of somebody of this server.
+pub(in crate::actions) type Staging = (OwnedUserId, Draft);
+
+/// Writes events of our people into a room that nobody finds yet, as one commit.
+///
+/// # Errors
+/// The rules forbid one of them; as [`several`].
+pub(in crate::actions) async fn stage_hidden(
+    actions: &Actions,
+    room: &Arc<Room>,
+    staging: impl Iterator<Item = Staging> + Send,
+) -> Result<(), ActionError> {
+    let mut writer = Writer::enter_even_hidden(actions, room).await?.ok_or(ActionError::RoomNotFound)?;
+    for (sender, draft) in staging {
+        writer.stage(&sender, draft).await?;
+    }
+    writer.commit().await?;
+    Ok(())
 }
 
 /// Sets what this server keeps for a room, even one that nobody finds yet.

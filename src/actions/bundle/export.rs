@@ -2,6 +2,7 @@
 //! happen meanwhile apply.
 
 use std::{
+    collections::BTreeSet,
     io,
     sync::{
         Arc,
@@ -17,7 +18,10 @@ use tokio::sync::mpsc;
 
 mod settings;
 
-use super::order::{self, Order};
+use super::{
+    keys,
+    order::{self, Order},
+};
 use crate::{
     actions::{
         ActionError, Actions, Caller,
@@ -171,7 +175,7 @@ fn begin(
     };
     actions.jobs.spawn(async move {
         let room_id = making.room.id.clone();
-        match making.run().await {
+        match Box::pin(making.run()).await {
             Ok(()) | Err(Stopped::Gone) => {}
             Err(Stopped::Failed(error)) => {
                 tracing::error!(room.id = %room_id, %error, "The export of `{room_id}` broke off: {error}");
@@ -226,7 +230,7 @@ impl Making {
         self.writer.whole(LOCAL, &serde_json::to_vec(&local).map_err(ActionError::internal)?)?;
         let media = if self.content.media { self.media().await? } else { Vec::new() };
         let told = self.told(&rows).await?;
-        let keys = self.keys(order.signed_with).await;
+        let keys = self.keys(&rows, order.signed_with).await?;
         let summary = &view.summary;
         let manifest = Manifest {
             format: FORMAT.to_owned(),
@@ -409,17 +413,25 @@ impl Making {
     }
 
     /// The keys of those who signed, and our own, with which the manifest is signed. What is known already suffices; others are asked for.
-    async fn keys(&self, mut needed: std::collections::BTreeSet<(OwnedServerName, String)>) -> VerifyKeys {
+    async fn keys(
+        &self,
+        rows: &Rows<'_>,
+        mut needed: BTreeSet<(OwnedServerName, String)>,
+    ) -> Result<VerifyKeys, ActionError> {
         let signer = &self.actions.signer;
         needed.insert((signer.server_name().clone(), signer.key_id().to_owned()));
         let ring = judging::keys(&self.actions, needed.clone(), UnixMs(0)).await;
         let mut keys = VerifyKeys::new();
         for (server, key_id) in needed {
-            if let Some(key) = ring.get(&server, &key_id) {
-                keys.entry(server).or_default().insert(key_id, VerifyKey::of(key));
+            let known = match ring.get(&server, &key_id) {
+                Some(key) => Some(*key),
+                None => keys::kept(rows, &server, &key_id).await?,
+            };
+            if let Some(key) = known {
+                keys.entry(server).or_default().insert(key_id, VerifyKey::of(&key));
             }
         }
-        keys
+        Ok(keys)
     }
 }
 

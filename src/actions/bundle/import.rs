@@ -1,10 +1,10 @@
 //! Taking a room in from a bundle: first everything is checked, then what becomes of it follows from one question: does this server have a joined member in the
 //! room? Long ones go on as a job.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rules::permission::Membership;
-use ruma::{OwnedEventId, OwnedRoomId};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -12,9 +12,10 @@ use super::{
     reading::{self, Opened},
     restored,
     spool::{self, Spooled},
+    succeeded,
 };
 use crate::{
-    actions::{ActionError, Actions, Caller, jobs, members::membership, purge},
+    actions::{ActionError, Actions, Caller, jobs, members::membership, purge, view::RoomView},
     bundle::Verified,
     storage::{
         admin::{ImportWish, JobKind},
@@ -35,6 +36,8 @@ pub enum Outcome {
     Merged,
     /// The room lives on here.
     Restored,
+    /// A new room follows it.
+    Succeeded,
 }
 
 /// What was taken in.
@@ -54,6 +57,9 @@ pub struct Imported {
     pub media: MediaTold,
     /// Its people.
     pub participants: PeopleTold,
+    /// A room is here that was not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub created: bool,
 }
 
 /// What became of the events.
@@ -101,7 +107,7 @@ pub struct PeopleTold {
 impl Imported {
     /// Something is here that was not before.
     pub fn added(&self) -> bool {
-        self.outcome != Outcome::Merged || self.events.stored > 0 || self.media.stored > 0
+        self.created || self.events.stored > 0 || self.media.stored > 0
     }
 
     pub(super) fn of(id: &OwnedRoomId, outcome: Outcome, verified: &Verified) -> Self {
@@ -113,6 +119,7 @@ impl Imported {
             events: EventsTold { total: verified.events, ..EventsTold::default() },
             media: MediaTold::default(),
             participants: PeopleTold::default(),
+            created: false,
         }
     }
 }
@@ -132,6 +139,12 @@ pub struct Options {
     pub dry_run: bool,
     /// Believe the keys that the bundle brings where they cannot be asked for.
     pub accept_bundle_keys: bool,
+    /// The workspace of a successor; none: the caller's personal one.
+    pub workspace_id: Option<OwnedRoomId>,
+    /// Who in the room is who else in its successor.
+    pub participants: BTreeMap<OwnedUserId, OwnedUserId>,
+    /// Whoever has an account with the same local name here is the same person.
+    pub same_names: bool,
 }
 
 /// Takes in what was uploaded.
@@ -176,6 +189,9 @@ pub async fn begin(
         is_admin: caller.is_admin,
         is_command_line,
         by: caller.user_id.clone(),
+        workspace_id: options.workspace_id,
+        participants: options.participants,
+        same_names: options.same_names,
     };
     let (job_id, job) = jobs::add(actions, JobKind::Import(Box::new(wish)), &caller.user_id).await?;
     spooled.keep();
@@ -192,16 +208,18 @@ fn read(result: &str) -> Result<Imported, ActionError> {
 /// As [`import`].
 pub async fn work(actions: &Actions, job_id: &str, wish: &ImportWish) -> Result<String, ActionError> {
     let (archive, signed) = reading::open(actions, spool::path(actions, &wish.file)).await?;
-    let keys = Arc::new(keys::trusted(actions, &signed, wish).await?);
-    let opened = Opened { archive, manifest: Arc::new(signed.manifest), keys };
+    let (keys, believed) = keys::trusted(actions, &signed, wish).await?;
+    let (keys, believed) = (Arc::new(keys), Arc::new(believed));
+    let opened = Opened { archive, manifest: Arc::new(signed.manifest), keys, believed };
     let room_id = opened.manifest.room_id.clone();
     let verified = reading::verify(actions, job_id, &opened).await?;
     let _gate = actions.gates.enter("import", room_id.as_str()).await?;
     let outcome = decide(actions, &opened, &verified, wish).await?;
     let task = Task { actions, job_id, wish, opened: &opened, verified: &verified };
     let imported = match outcome {
-        Outcome::Merged => merged::merge(&task).await?,
+        Outcome::Merged => merged::merge(&task, outcome).await?,
         Outcome::Restored => restored::restore(&task).await?,
+        Outcome::Succeeded => succeeded::succeed(&task).await?,
     };
     serde_json::to_string(&imported).map_err(ActionError::internal)
 }
@@ -232,28 +250,30 @@ async fn decide(
     verified: &Verified,
     wish: &ImportWish,
 ) -> Result<Outcome, ActionError> {
+    let exporter = &opened.manifest.server_name;
+    if *exporter != actions.server_name && !actions.policy.admits(exporter) {
+        let refused = format!("this server has nothing to do with `{exporter}`, which made the bundle");
+        return Err(ActionError::ImportRefused(refused));
+    }
     let room = actions.room(&opened.manifest.room_id);
     let view = room.view().await?;
     let member = room.store.get(&MEMBERS, &room.home, &wish.by).await?;
     let is_member = membership(member.as_ref()) == Membership::Join;
-    if let Some(view) = &view
-        && (wish.is_admin || is_member)
-    {
-        if view.tip.heads.is_empty() || actions.is_purging(&room.id) {
-            return Err(ActionError::Busy);
-        }
+    let is_busy = |view: &RoomView| view.tip.heads.is_empty() || actions.is_purging(&room.id);
+    if view.as_deref().is_some_and(is_busy) {
+        return Err(ActionError::Busy);
+    }
+    let lives_here = view.as_ref().is_some_and(|view| view.summary.local_joined() > 0);
+    let has_ours = verified.members.iter().any(|(user_id, is)| is == "join" && actions.is_local(user_id));
+    if view.is_some() && (lives_here || has_ours) && (wish.is_admin || is_member) {
         return Ok(Outcome::Merged);
     }
-    let is_purged = purge::is_purged(actions, &room.id).await?;
-    if is_purged && !wish.is_admin {
+    if view.is_none() && purge::is_purged(actions, &room.id).await? && !wish.is_admin {
         let refused = "this room was deleted here for good; only administrators bring it back";
         return Err(ActionError::InsufficientPermission(refused.to_owned()));
     }
-    let has_ours = verified.members.iter().any(|(user_id, is)| is == "join" && actions.is_local(user_id));
-    if !has_ours {
-        let refused =
-            "nobody of this server is in the room of the bundle: here it could neither live on nor be read by anybody";
-        return Err(ActionError::ImportRefused(refused.to_owned()));
+    if !lives_here && !has_ours {
+        return Ok(Outcome::Succeeded);
     }
     if !wish.is_admin {
         let refused = "people of this server are in the room of the bundle: only administrators restore it";

@@ -11,7 +11,7 @@ use ruma::{EventId, OwnedEventId, OwnedServerName};
 
 use super::{
     import::{Imported, Outcome, REJECTED_NAMED_MAX, RejectedEvent, Task},
-    media_in,
+    keys, media_in,
     reading::{self, Ids, Ready},
 };
 use crate::{
@@ -47,16 +47,16 @@ impl Plan {
     }
 }
 
-/// Adds what the room lacks.
+/// Adds what the room lacks. With [`Outcome::Merged`] that is all, and is written down.
 ///
 /// # Errors
 /// The room takes nothing from who made the bundle; when storage fails.
-pub(super) async fn merge(task: &Task<'_>) -> Result<Imported, ActionError> {
+pub(super) async fn merge(task: &Task<'_>, outcome: Outcome) -> Result<Imported, ActionError> {
     let Task { actions, opened, verified, wish, job_id } = *task;
     let room = actions.room(&opened.manifest.room_id);
     let view = room.view().await?.ok_or(ActionError::RoomNotFound)?;
     let met = Met { room, view };
-    let mut imported = Imported::of(&met.room.id, Outcome::Merged, verified);
+    let mut imported = Imported::of(&met.room.id, outcome, verified);
     imported.room_alias.clone_from(&met.view.summary.alias);
     let mut allowed = Allowed::default();
     if !allowed.lets_in(task, &met, &opened.manifest.server_name).await? {
@@ -86,7 +86,15 @@ pub(super) async fn merge(task: &Task<'_>) -> Result<Imported, ActionError> {
         task.report(done);
     }
     imported.media = media_in::take_in(actions, opened, &met.room).await?;
-    end(task, &met, &imported).await?;
+    keys::keep(&met.room, &opened.believed).await?;
+    let mut commit = Commit::new(Home::server());
+    commit.delete(&IMPORTS, &met.room.id);
+    if wish.is_admin && outcome == Outcome::Merged {
+        let actor = if wish.is_command_line { Actor::CommandLine } else { Actor::Admin(&wish.by) };
+        let details = vec![("outcome", "merged".to_owned()), ("events", imported.events.stored.to_string())];
+        Act { actor, action: "room.import", target: met.room.id.to_string(), details }.record(actions, &mut commit);
+    }
+    actions.store().commit(commit).await?;
     Ok(imported)
 }
 
@@ -240,18 +248,4 @@ async fn before_hole(
     }
     let entries = claims::entries(met, state).await.map_err(ActionError::internal)?;
     Ok(Some(Before::Claimed(vec![entries])))
-}
-
-/// Writes down that it is done.
-async fn end(task: &Task<'_>, met: &Met, imported: &Imported) -> Result<(), ActionError> {
-    let Task { actions, wish, .. } = *task;
-    let mut commit = Commit::new(Home::server());
-    commit.delete(&IMPORTS, &met.room.id);
-    if wish.is_admin {
-        let actor = if wish.is_command_line { Actor::CommandLine } else { Actor::Admin(&wish.by) };
-        let details = vec![("outcome", "merged".to_owned()), ("events", imported.events.stored.to_string())];
-        Act { actor, action: "room.import", target: met.room.id.to_string(), details }.record(actions, &mut commit);
-    }
-    actions.store().commit(commit).await?;
-    Ok(())
 }

@@ -17,6 +17,7 @@ use rules::keys::KeyRing;
 use ruma::{EventId, OwnedEventId};
 use tokio::sync::mpsc;
 
+use super::keys::Believed;
 use crate::{
     actions::{
         ActionError, Actions,
@@ -45,6 +46,8 @@ pub(super) struct Opened {
     pub(super) archive: Archive,
     pub(super) manifest: Arc<Manifest>,
     pub(super) keys: Arc<KeyRing>,
+    /// Those among them that an admin believes.
+    pub(super) believed: Arc<Believed>,
 }
 
 /// An event whose signatures and hashes hold.
@@ -125,8 +128,11 @@ pub(super) async fn local(opened: &Opened) -> Result<Local, ActionError> {
     aside(move || opened.archive.local(&opened.manifest)).await
 }
 
-/// The ids of all events, in the order of the file, each with the events before it.
-pub(super) fn named(opened: &Opened) -> mpsc::Receiver<Result<Vec<(OwnedEventId, Vec<OwnedEventId>)>, Fault>> {
+/// Ids of events, each with those of the events before it.
+pub(super) type Named = Vec<(OwnedEventId, Vec<OwnedEventId>)>;
+
+/// The ids of all events, in the order of the file.
+pub(super) fn named(opened: &Opened) -> mpsc::Receiver<Result<Named, Fault>> {
     let (to, batches) = mpsc::channel(BATCHES_MAX);
     let opened = opened.clone();
     tokio::task::spawn_blocking(move || {

@@ -4,11 +4,11 @@
 use std::{collections::HashSet, sync::Arc};
 
 use rules::authorization::Refusal;
-use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
+use ruma::{OwnedEventId, OwnedUserId};
 
 use super::{
     import::{Imported, Outcome, REJECTED_NAMED_MAX, RejectedEvent, Task},
-    media_in, order,
+    keys, media_in, order,
     reading::{self, Ids, Opened, Ready},
 };
 use crate::{
@@ -40,18 +40,15 @@ pub(super) async fn restore(task: &Task<'_>) -> Result<Imported, ActionError> {
     let Task { actions, verified, opened, wish, job_id } = *task;
     let room = actions.room(&opened.manifest.room_id);
     let mut imported = Imported::of(&room.id, Outcome::Restored, verified);
-    imported.events.stored = verified.events;
-    let refused = verified.refused.iter().take(REJECTED_NAMED_MAX);
-    imported.events.rejected =
-        refused.map(|(id, reason)| RejectedEvent { event_id: id.clone(), reason: reason.clone() }).collect();
+    imported.created = true;
+    tell_events(&mut imported, task);
     if wish.dry_run {
         imported.media.stored = u64::try_from(opened.manifest.media.len()).unwrap_or(u64::MAX);
         imported.participants.locked = missing_accounts(task).await?;
         return Ok(imported);
     }
     let place = capacity::room(actions).await?;
-    note(actions, &room.id, job_id, Phase::Building).await?;
-    room.hide();
+    begin_hidden(actions, &room, job_id).await?;
     // The room's own rows count it from here on.
     place.keep();
     let built = match build(task, &room).await {
@@ -72,15 +69,25 @@ pub(super) async fn restore(task: &Task<'_>) -> Result<Imported, ActionError> {
     Ok(imported)
 }
 
-async fn note(actions: &Actions, room_id: &OwnedRoomId, job_id: &str, phase: Phase) -> Result<(), ActionError> {
+/// All events of the bundle are new here.
+pub(super) fn tell_events(imported: &mut Imported, task: &Task<'_>) {
+    imported.events.stored = task.verified.events;
+    let refused = task.verified.refused.iter().take(REJECTED_NAMED_MAX);
+    imported.events.rejected =
+        refused.map(|(id, reason)| RejectedEvent { event_id: id.clone(), reason: reason.clone() }).collect();
+}
+
+/// Hides a room that is about to be made; what a crash leaves of it is removed at the next start.
+pub(super) async fn begin_hidden(actions: &Actions, room: &Room, job_id: &str) -> Result<(), ActionError> {
     let mut commit = Commit::new(Home::server());
-    commit.put(&IMPORTS, room_id, &Importing { job_id: job_id.to_owned(), phase });
+    commit.put(&IMPORTS, &room.id, &Importing { job_id: job_id.to_owned(), phase: Phase::Building });
     actions.store().commit(commit).await?;
+    room.hide();
     Ok(())
 }
 
 /// Builds the room from its events, in the order of the file.
-async fn build(task: &Task<'_>, room: &Arc<Room>) -> Result<(), ActionError> {
+pub(super) async fn build(task: &Task<'_>, room: &Arc<Room>) -> Result<(), ActionError> {
     let Task { actions, opened, verified, .. } = *task;
     let refused: HashSet<&OwnedEventId> = verified.refused.iter().map(|(id, _)| id).collect();
     let mut batches = reading::ready(opened, Ids::default(), |_| Purpose::History);
@@ -102,6 +109,7 @@ async fn build(task: &Task<'_>, room: &Arc<Room>) -> Result<(), ActionError> {
         task.report(stored);
     }
     append::settle(actions, room, &opened.manifest.extremities).await?;
+    keys::keep(room, &opened.believed).await?;
     compare(task, room).await
 }
 
@@ -286,7 +294,7 @@ async fn show(task: &Task<'_>, room: &Arc<Room>, imported: &Imported) -> Result<
 }
 
 /// Removes what was built of a room that is not to be.
-async fn discard(actions: &Actions, room: &Arc<Room>) -> Result<(), ActionError> {
+pub(super) async fn discard(actions: &Actions, room: &Arc<Room>) -> Result<(), ActionError> {
     let is_there = room.view_even_hidden().await?.is_some();
     if is_there {
         purge::remove_rows(actions, room, &mut Pass::Remove(None)).await?;

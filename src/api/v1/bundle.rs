@@ -1,5 +1,7 @@
 //! Rooms as bundles: one out, one in.
 
+use std::collections::BTreeMap;
+
 use axum::{
     body::Body,
     extract::{
@@ -20,6 +22,7 @@ use crate::{
             self, Answered, Content, EventsTold, Export, Imported, MediaTold, Options, Outcome, PeopleTold,
             RejectedEvent, Spooled, Whose,
         },
+        workspaces,
     },
     api::{
         body::{self, Parameters},
@@ -76,6 +79,22 @@ fn streamed(export: Export) -> Response {
 struct Wishes {
     dry_run: bool,
     accept_bundle_keys: bool,
+    workspace_id: Option<String>,
+    participants: BTreeMap<String, String>,
+    same_names: bool,
+}
+
+impl Wishes {
+    fn read(self, actions: &Actions) -> Result<Options, ActionError> {
+        let Self { dry_run, accept_bundle_keys, workspace_id, participants, same_names } = self;
+        let workspace_id = workspace_id.as_deref().map(workspaces::parse_id).transpose()?;
+        let participants = participants.iter().map(|(old, new)| {
+            let parsed = |name: &str| actions.parse_participant("participants", name);
+            Ok((parsed(old)?, parsed(new)?))
+        });
+        let participants = participants.collect::<Result<_, ActionError>>()?;
+        Ok(Options { dry_run, accept_bundle_keys, workspace_id, participants, same_names })
+    }
 }
 
 #[derive(Serialize)]
@@ -123,7 +142,7 @@ struct Begun {
 
 impl From<Imported> for Taken {
     fn from(imported: Imported) -> Self {
-        let Imported { id, room_alias, outcome, origin_room_id, events, media, participants } = imported;
+        let Imported { id, room_alias, outcome, origin_room_id, events, media, participants, .. } = imported;
         let EventsTold { total, stored, known, rejected } = events;
         let rejected = rejected.into_iter().map(|RejectedEvent { event_id, reason }| Rejected { event_id, reason });
         let (MediaTold { stored: media_stored, known: media_known }, PeopleTold { mapped, former, locked }) =
@@ -134,6 +153,7 @@ impl From<Imported> for Taken {
             outcome: match outcome {
                 Outcome::Merged => "merged",
                 Outcome::Restored => "restored",
+                Outcome::Succeeded => "succeeded",
             },
             origin_room_id,
             events: Events { total, stored, known, rejected: rejected.collect() },
@@ -168,8 +188,9 @@ pub(super) async fn import(
         }
     }
     let spooled = spooled.ok_or_else(|| ActionError::invalid("bundle", "the file is missing"))?;
-    let Wishes { dry_run, accept_bundle_keys } = wishes.unwrap_or_default();
-    let answered = bundle::import(&actions, &caller, spooled, Options { dry_run, accept_bundle_keys }).await?;
+    let options = wishes.unwrap_or_default().read(&actions)?;
+    let dry_run = options.dry_run;
+    let answered = bundle::import(&actions, &caller, spooled, options).await?;
     Ok(match answered {
         Answered::Done(imported) => {
             let status = if imported.added() && !dry_run { StatusCode::CREATED } else { StatusCode::OK };

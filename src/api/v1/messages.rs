@@ -16,9 +16,9 @@ use super::{
 };
 use crate::{
     actions::{
-        ActionError, Direction, Place,
-        backfill::Hole,
+        ActionError, Direction,
         messages::{self, NewMessage},
+        seam::{self, At},
         timeline,
     },
     api::{
@@ -157,9 +157,9 @@ struct Gap {
     position: String,
 }
 
-impl From<Hole> for Gap {
-    fn from(hole: Hole) -> Self {
-        Self { event_id: hole.event_id, position: hole.place.to_token() }
+impl From<(At, OwnedEventId)> for Gap {
+    fn from((at, event_id): (At, OwnedEventId)) -> Self {
+        Self { event_id, position: at.to_token() }
     }
 }
 
@@ -172,17 +172,17 @@ pub(super) async fn page(
     let limit = page::limit_of(paging.limit)?;
     let place = |token: &str| {
         let problem = "is no cursor; take `next_cursor` or a `position` of an earlier answer";
-        Place::from_token(token).ok_or_else(|| ActionError::invalid("from", problem))
+        At::from_token(token).ok_or_else(|| ActionError::invalid("from", problem))
     };
     let from = paging.from.as_deref().map(place).transpose()?;
     let direction = match paging.direction {
         Some(Way::Forward) => Direction::Up,
         Some(Way::Back) | None => Direction::Down,
     };
-    let page = timeline::page(&actions, &caller, &room, from, direction, limit).await?;
+    let page = seam::page(&actions, &caller, &room, from, direction, limit).await?;
     let gaps = page.gaps.into_iter().map(Gap::from).collect();
-    let meta = TimelineMeta { next_cursor: page.next.map(Place::to_token), has_more: page.next.is_some(), gaps };
-    Ok(Answer(Timeline { data: page.events.into_iter().map(Event::from).collect(), meta }))
+    let meta = TimelineMeta { next_cursor: page.next.map(At::to_token), has_more: page.next.is_some(), gaps };
+    Ok(Answer(Timeline { data: page.events.into_iter().map(|(at, view)| Event::at(at, view)).collect(), meta }))
 }
 
 #[derive(Deserialize)]
@@ -203,10 +203,10 @@ pub(super) async fn event(
     Ids((room, event)): Ids<(String, String)>,
     Parameters(form): Parameters<Form>,
 ) -> Result<Response, V1Error> {
-    let view = timeline::event(&actions, &caller, &room, &event).await?;
+    let (at, view) = seam::event(&actions, &caller, &room, &event).await?;
     Ok(match form.format {
         Some(Format::Pdu) => Data::json(wire::pdu(&view)?).into_response(),
-        None => Data::json(Event::from(view)).into_response(),
+        None => Data::json(Event::at(at, view)).into_response(),
     })
 }
 

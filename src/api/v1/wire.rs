@@ -16,6 +16,7 @@ use crate::{
         members::MemberView,
         presence::ActiveMember,
         rooms::{self, RoomDetails},
+        seam::At,
         timeline::EventView,
     },
     api::{idempotency::InMemoryOnly, time},
@@ -316,6 +317,13 @@ impl From<EventView> for Event {
             redacted_by: view.redacted_by,
             transaction_id: view.transaction_id,
         }
+    }
+}
+
+impl Event {
+    /// The event at a place of a timeline that may go on into a former room.
+    pub(super) fn at(at: At, view: EventView) -> Self {
+        Self { position: at.to_token(), ..Self::from(view) }
     }
 }
 

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::cli::{home_with_room, parsed};
-use crate::process::{Peer, segment};
+use crate::process::{Home, Peer, segment};
 
 /// Times that the server is killed.
 const ROUNDS: usize = 8;
@@ -65,4 +65,52 @@ async fn purge(alice: &Peer, room: &str) {
         assert_ne!(job["data"]["state"], "failed");
         tokio::time::sleep(crate::client::LOOK_PAUSE).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_successor_that_is_killed_while_it_is_made_is_there_as_a_whole_or_not_at_all() {
+    let (old, room, _) = home_with_room(300).await;
+    old.succeed(&["bundle", "export", &room, "--out", "room.zip"]);
+    let file = old.path().join("room.zip").to_str().unwrap().to_owned();
+    let mut random = StdRng::seed_from_u64(11);
+    let mut nothings = 0;
+    for round in 0..ROUNDS {
+        let home = Arc::new(Home::new(""));
+        home.write_config("[[tenant]]\nserver_name = \"new.example\"\n");
+        home.succeed(&["account", "create", "anna", "--admin"]);
+        let token = home.succeed(&["account", "token", "anna"]);
+        let arguments =
+            ["bundle", "import", &file, "--as", "anna", "--accept-bundle-keys", "--json"].map(str::to_owned);
+        let server = home.serve();
+        let importing = {
+            let (home, arguments) = (Arc::clone(&home), arguments.clone());
+            std::thread::spawn(move || home.run(&arguments.each_ref().map(String::as_str)))
+        };
+        tokio::time::sleep(Duration::from_millis(random.random_range(50..1_500))).await;
+        server.kill();
+        importing.join().unwrap();
+        let server = home.serve();
+        let anna = Peer::new(&server, &token);
+        let count = async |path: &str| {
+            let (status, rooms) = anna.get(path).await.unwrap();
+            assert_eq!(status, 200, "{rooms}");
+            rooms["data"].as_array().unwrap().len()
+        };
+        let (own, all) = (count("/v1/rooms").await, count("/v1/admin/rooms").await);
+        assert!([(0, 0), (1, 2)].contains(&(own, all)), "round {round}: {own} of {all} rooms are hers");
+        nothings += usize::from(own == 0);
+        let spool = home.path().join("data/tenants/main/spool");
+        assert_eq!(
+            std::fs::read_dir(spool).map_or(0, Iterator::count),
+            0,
+            "round {round}: something lies in the spool"
+        );
+        let again = parsed(&home.succeed(&arguments.each_ref().map(String::as_str)));
+        assert_eq!(again["outcome"], "succeeded", "round {round}");
+        let stored = if own == 0 { again["events"]["total"].clone() } else { json!(0) };
+        assert_eq!(again["events"]["stored"], stored, "round {round}");
+        assert_eq!((count("/v1/rooms").await, count("/v1/admin/rooms").await), (1, 2));
+        server.stop(Signal::TERM);
+    }
+    assert!(nothings > 0, "no round killed an import");
 }

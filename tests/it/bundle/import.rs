@@ -8,7 +8,7 @@ use super::{bundle_of, ids, verify};
 use crate::client::{Answer, Caller, server, server_with_keys_of};
 
 /// Uploads a bundle.
-pub(super) async fn upload(caller: &Caller, bundle: &Bytes, options: Value) -> Answer {
+pub(crate) async fn upload(caller: &Caller, bundle: &Bytes, options: Value) -> Answer {
     const BOUNDARY: &str = "felt";
     let head = format!(
         "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"options\"\r\nContent-Type: application/json\r\n\r\n{options}\r\n\
@@ -76,7 +76,7 @@ async fn a_room_that_was_purged_lives_on_from_its_bundle_as_it_was() {
         assert_eq!((&twice["outcome"], &twice["events"]["stored"]), (&json!("merged"), &json!(0)));
         assert_eq!(twice["media"], json!({"stored": 0, "known": 1}));
         bob.says(&room, "it goes on").await;
-        let audit = admin.get(&format!("/v1/admin/audit?action=room.import")).await.list();
+        let audit = admin.get("/v1/admin/audit?action=room.import").await.list();
         assert_eq!(audit.len(), 2);
     }
 }

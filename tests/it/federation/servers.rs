@@ -177,6 +177,16 @@ impl Server {
         self.running = Some(started.unwrap());
     }
 
+    /// Leaves everything behind but its name and its key. It is stopped.
+    pub(crate) fn takes_its_key_elsewhere(&mut self) {
+        let folder = tempfile::tempdir().unwrap();
+        let data_dir = folder.path().join("data");
+        let key = |data_dir: &Path| data_dir.join("tenants/t0/signing.key");
+        fs::create_dir_all(data_dir.join("tenants/t0")).unwrap();
+        fs::copy(key(&self.config.data_dir), key(&data_dir)).unwrap();
+        (self.folder, self.config.data_dir) = (folder, data_dir);
+    }
+
     /// Sets its clock forward.
     pub(crate) fn advance(&self, by: Duration) {
         self.clock.0.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);

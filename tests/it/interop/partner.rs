@@ -62,6 +62,19 @@ impl Partner {
         *self.link.address.write().unwrap() = server.running().api();
     }
 
+    /// The server goes on in another folder, under its name and with its key, and with nothing else.
+    pub(crate) async fn moves(&self) {
+        self.stop().await;
+        self.server.lock().await.takes_its_key_elsewhere();
+        self.start().await;
+    }
+
+    /// A new administrator, logged in.
+    pub(crate) async fn admin(&self, name: &str) -> Caller {
+        let admin = self.server.lock().await.admin(name).await;
+        Caller { link: Arc::clone(&self.link), ..admin }
+    }
+
     /// A new account, logged in.
     pub(crate) async fn account(&self, name: &str) -> Caller {
         let nameless = Caller { link: Arc::clone(&self.link), id: String::new(), token: None, headers: Vec::new() };

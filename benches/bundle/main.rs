@@ -1,0 +1,259 @@
+//! What it costs to make a bundle of a room, to check it, and to take it in, beside what the machine allows in the same run: SHA-256, checks of signatures, deflate,
+//! synced writes. `make bench BENCHES='--bench bundle'`; Markdown goes to stdout, progress to stderr. `YURT_BENCH=quick` measures less.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::disallowed_methods,
+    reason = "a program for people that may stop at the first surprise"
+)]
+
+mod machine;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use ruma::{OwnedRoomId, OwnedUserId};
+use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+use yurt::{
+    actions::{
+        Actions, Caller,
+        accounts::{self, NewAccount},
+        bundle::{self, Answered, Content, Options, Whose},
+        creation::{self, NewRoom},
+        jobs, media,
+        messages::{self, NewMessage},
+    },
+    bundle::{Archive, Limits, manifest},
+    config::Config,
+    server,
+};
+
+use machine::Machine;
+
+/// How much is measured.
+struct Scale {
+    events: usize,
+    media: usize,
+    time: Duration,
+}
+
+/// Bytes of a medium.
+const MEDIUM_BYTES: usize = 4 * 1024 * 1024;
+/// Messages that are sent at the same time while the room is made.
+const SENT_AT_ONCE: usize = 64;
+
+impl Scale {
+    fn of_environment() -> Self {
+        if std::env::var("YURT_BENCH").is_ok_and(|scale| scale == "quick") {
+            return Self { events: 5_000, media: 8, time: Duration::from_secs(1) };
+        }
+        Self { events: 100_000, media: 128, time: Duration::from_secs(3) }
+    }
+}
+
+/// A server that is worked on without being started.
+struct Home {
+    folder: PathBuf,
+    config: Config,
+    person: OwnedUserId,
+}
+
+impl Home {
+    async fn new(folder: &Path, keys_of: Option<&Self>) -> Self {
+        fs::create_dir_all(folder.join("data")).unwrap();
+        if let Some(other) = keys_of {
+            let at = |folder: &Path| folder.join("data/tenants/main");
+            fs::create_dir_all(at(folder)).unwrap();
+            fs::copy(at(&other.folder).join("signing.key"), at(folder).join("signing.key")).unwrap();
+        }
+        let file = folder.join("config.toml");
+        let text = "data_dir = \"data\"\nfederation = { enabled = false }\nlog = { level = \"warn\" }\n\
+                    bundle = { upload_bytes_max = 100000000000 }\nmedia = { upload_bytes_max = 10000000 }\n\
+                    [[tenant]]\nname = \"main\"\nserver_name = \"bench.test\"\n";
+        fs::write(&file, text).unwrap();
+        let mut config = Config::load(&file, []).expect("a configuration");
+        config.data_dir = folder.join("data");
+        let offline = server::open_offline(&config, &config.tenant[0]).await.expect("the folder opens");
+        let new = NewAccount { username: "alice".to_owned(), is_admin: true, ..NewAccount::default() };
+        let person = accounts::create(offline.actions(), new).await.expect("an account").user_id;
+        offline.close().await.expect("the folder closes");
+        Self { folder: folder.to_owned(), config, person }
+    }
+
+    async fn with<T>(&self, work: impl AsyncFnOnce(&Actions, &Caller) -> T) -> T {
+        let offline = server::open_offline(&self.config, &self.config.tenant[0]).await.expect("the folder opens");
+        let done = work(offline.actions(), &Caller::local(&self.person, true)).await;
+        offline.close().await.expect("the folder closes");
+        done
+    }
+}
+
+/// A room with messages and media.
+async fn furnish(actions: &Actions, alice: &Caller, scale: &Scale) -> OwnedRoomId {
+    let new = NewRoom { name: Some("Tents".to_owned()), ..NewRoom::default() };
+    let room = creation::create(actions, alice, new).await.unwrap();
+    let say = |content: serde_json::Value| {
+        let message = NewMessage {
+            event_type: "m.room.message".to_owned(),
+            content,
+            reply_to: None,
+            transaction_id: None,
+            fingerprint: [0; 32],
+        };
+        let room = room.clone();
+        async move { messages::send(actions, alice, room.as_str(), message).await.unwrap() }
+    };
+    let sending = (0..scale.events).map(|number| {
+        let words = "felt and poles and rope ".repeat(number % 9);
+        say(json!({"msgtype": "m.text", "body": format!("message {number} {words}")}))
+    });
+    futures_util::stream::iter(sending).buffer_unordered(SENT_AT_ONCE).for_each(async |_| {}).await;
+    for number in 0..scale.media {
+        let mut content = machine::noise(MEDIUM_BYTES);
+        content[..8].copy_from_slice(&(number as u64).to_be_bytes());
+        let body = futures_util::stream::iter([Ok::<_, std::io::Error>(Bytes::from(content))]);
+        let kept =
+            media::upload(actions, alice, body, Some("felt.bin"), Some("application/octet-stream")).await.unwrap();
+        say(json!({"msgtype": "m.file", "body": "felt.bin", "url": kept.mxc})).await;
+    }
+    room
+}
+
+/// What something took, and by how much the memory of this process grew meanwhile.
+struct Took {
+    time: Duration,
+    grown_mb: f64,
+}
+
+async fn measured<T>(work: impl Future<Output = T>) -> (T, Took) {
+    let before = resident();
+    let (most, is_over) = (Arc::new(AtomicU64::new(before)), Arc::new(AtomicBool::new(false)));
+    let watching = {
+        let (most, is_over) = (Arc::clone(&most), Arc::clone(&is_over));
+        std::thread::spawn(move || {
+            while !is_over.load(Ordering::Relaxed) {
+                most.fetch_max(resident(), Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        })
+    };
+    let started = Instant::now();
+    let done = work.await;
+    let time = started.elapsed();
+    is_over.store(true, Ordering::Relaxed);
+    watching.join().unwrap();
+    let grown_mb = (most.load(Ordering::Relaxed) - before) as f64 / 1e6;
+    (done, Took { time, grown_mb })
+}
+
+/// Bytes of memory that this process has.
+fn resident() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}
+
+async fn export(actions: &Actions, alice: &Caller, room: &OwnedRoomId, file: &Path) {
+    let content = Content { media: true, personal: Whose::Nobodys };
+    let export = bundle::export_as_admin(actions, alice, room.as_str(), content).await.unwrap();
+    let mut out = tokio::fs::File::create(file).await.unwrap();
+    let mut pieces = Box::pin(export.into_stream());
+    while let Some(piece) = pieces.next().await {
+        out.write_all(&piece.unwrap()).await.unwrap();
+    }
+    out.sync_all().await.unwrap();
+}
+
+async fn import(actions: &Actions, alice: &Caller, file: &Path) {
+    let spooled = bundle::spool_file(actions, alice, file).await.unwrap();
+    match bundle::import(actions, alice, spooled, Options::default()).await.unwrap() {
+        Answered::Done(imported) => assert!(imported.created),
+        Answered::Later(job_id) => loop {
+            let job = jobs::get(actions, alice, &job_id).await.unwrap().job;
+            if job.state.is_over() {
+                assert_eq!(job.error, None);
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        },
+    }
+}
+
+fn verify(file: &Path, scratch: &Path) -> u64 {
+    let archive = Archive::open(file, Limits { bytes_max: u64::MAX, ..Limits::default() }).unwrap();
+    let keys = manifest::ring(&archive.manifest().unwrap().manifest.verify_keys).unwrap();
+    yurt::bundle::verify(&archive, &keys, scratch, &mut |_| Ok(())).unwrap().events
+}
+
+fn row(what: &str, took: &Took, (events, bytes): (f64, f64), limit: &str) {
+    let seconds = took.time.as_secs_f64();
+    let (per_second, mb) = (events / seconds, bytes / seconds / 1e6);
+    println!("| {what} | {seconds:.1} s | {per_second:.0} | {mb:.0} | {:.0} MB | {limit} |", took.grown_mb);
+}
+
+#[tokio::main]
+async fn main() {
+    let scale = Scale::of_environment();
+    // Beside the build, so that it is a disk and no memory.
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+    let machine = Machine::measure(folder.path(), scale.time);
+    machine.print();
+    let old = Home::new(&folder.path().join("old"), None).await;
+    eprintln!("a room with {} messages and {} MB of media", scale.events, scale.media * MEDIUM_BYTES / 1_000_000);
+    let room = old.with(async |actions, alice| furnish(actions, alice, &scale).await).await;
+    let (talk, all) = (folder.path().join("talk.zip"), folder.path().join("all.zip"));
+    println!("\n| | time | events/s | MB/s | memory grew by | of what the machine allows |\n|---|---|---|---|---|---|");
+    for (file, with_media) in [(&talk, false), (&all, true)] {
+        let what = if with_media { "with media" } else { "events alone" };
+        eprintln!("{what}");
+        let took = old
+            .with(async |actions, alice| {
+                if with_media {
+                    measured(export(actions, alice, &room, file)).await.1
+                } else {
+                    let content = Content { media: false, personal: Whose::Nobodys };
+                    let export = bundle::export_as_admin(actions, alice, room.as_str(), content).await.unwrap();
+                    let mut out = tokio::fs::File::create(file).await.unwrap();
+                    measured(async {
+                        let mut pieces = Box::pin(export.into_stream());
+                        while let Some(piece) = pieces.next().await {
+                            out.write_all(&piece.unwrap()).await.unwrap();
+                        }
+                        out.sync_all().await.unwrap();
+                    })
+                    .await
+                    .1
+                }
+            })
+            .await;
+        let archive = Archive::open(file, Limits { bytes_max: u64::MAX, ..Limits::default() }).unwrap();
+        let entries = archive.manifest().unwrap().manifest.entries;
+        let inflated: u64 = entries.values().map(|facts| facts.size).sum();
+        drop(archive);
+        let (verified, checked) = measured(async { verify(file, folder.path()) }).await;
+        let size = (verified as f64, inflated as f64);
+        let rate = |took: &Took| size.0 / took.time.as_secs_f64();
+        row(&format!("export, {what}"), &took, size, "");
+        let of_checks = format!("{:.0} % of signature checks", 100.0 * rate(&checked) / machine.checks);
+        row(&format!("verify, {what}"), &checked, size, if with_media { "" } else { &of_checks });
+        let name = if with_media { "new-all" } else { "new-talk" };
+        let new = Home::new(&folder.path().join(name), Some(&old)).await;
+        let imported = new.with(async |actions, alice| measured(import(actions, alice, file)).await.1).await;
+        let of_verify = format!("{:.0} % of verify", 100.0 * rate(&imported) / rate(&checked));
+        row(&format!("durable import, {what}"), &imported, size, &of_verify);
+    }
+}
