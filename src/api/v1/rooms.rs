@@ -122,7 +122,7 @@ pub(super) struct Direct {
 /// `POST /v1/rooms/dm`
 pub(super) async fn direct(Signed { actions, caller, .. }: Signed, body: Json<Direct>) -> Result<JoinAnswer, V1Error> {
     let partner = actions.parse_participant("participant_id", &body.value.participant_id)?;
-    let found = match Box::pin(direct::open(&actions, &caller, &partner)).await {
+    let found = match direct::open(&actions, &caller, &partner).await {
         // The partner's invite is accepted, and his server takes its time.
         Err(underway @ ActionError::Underway { .. }) => return Ok(JoinAnswer::of(Err(underway))?),
         found => found?,
