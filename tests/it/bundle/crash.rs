@@ -1,8 +1,10 @@
 //! `kill -9` while a room is taken in: after the restart it is there as a whole or not at all, nothing lies around, and a second try gives the room.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -10,7 +12,12 @@ use super::cli::{home_with_room, parsed};
 use crate::process::{Home, Peer, segment};
 
 /// Times that the server is killed.
-const ROUNDS: usize = 8;
+const ROUNDS: u32 = 8;
+
+/// When the server is killed, spread over the time that an import takes on this machine.
+fn moments(whole: Duration) -> impl Iterator<Item = (u32, Duration)> {
+    (0..ROUNDS).map(move |round| (round, whole * round / ROUNDS))
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_import_that_is_killed_leaves_the_room_whole_or_nothing_of_it() {
@@ -18,12 +25,19 @@ async fn an_import_that_is_killed_leaves_the_room_whole_or_nothing_of_it() {
     let home = Arc::new(home);
     home.succeed(&["bundle", "export", &room, "--out", "room.zip"]);
     let total = parsed(&home.succeed(&["bundle", "verify", "room.zip", "--json"]))["events"].clone();
-    let mut random = StdRng::seed_from_u64(7);
-    let (mut wholes, mut nothings) = (0, 0);
-    for round in 0..ROUNDS {
+    let whole = {
         let server = home.serve();
         purge(&Peer::new(&server, &token), &room).await;
-        let time = Duration::from_millis(random.random_range(50..1_500));
+        let begun = Instant::now();
+        home.succeed(&["bundle", "import", "room.zip", "--as", "alice", "--json"]);
+        let whole = begun.elapsed();
+        server.stop(Signal::TERM);
+        whole
+    };
+    let (mut wholes, mut nothings) = (0, 0);
+    for (round, time) in moments(whole) {
+        let server = home.serve();
+        purge(&Peer::new(&server, &token), &room).await;
         let importing = {
             let home = Arc::clone(&home);
             std::thread::spawn(move || home.run(&["bundle", "import", "room.zip", "--as", "alice", "--json"]))
@@ -67,26 +81,40 @@ async fn purge(alice: &Peer, room: &str) {
     }
 }
 
+/// A server where nothing of the room is, and somebody's token.
+fn new_home() -> (Home, String) {
+    let home = Home::new("");
+    home.write_config("[[tenant]]\nserver_name = \"new.example\"\n");
+    home.succeed(&["account", "create", "anna", "--admin"]);
+    let token = home.succeed(&["account", "token", "anna"]);
+    (home, token)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_successor_that_is_killed_while_it_is_made_is_there_as_a_whole_or_not_at_all() {
     let (old, room, _) = home_with_room(300).await;
     old.succeed(&["bundle", "export", &room, "--out", "room.zip"]);
     let file = old.path().join("room.zip").to_str().unwrap().to_owned();
-    let mut random = StdRng::seed_from_u64(11);
+    let arguments = ["bundle", "import", &file, "--as", "anna", "--accept-bundle-keys", "--json"].map(str::to_owned);
+    let whole = {
+        let (home, _) = new_home();
+        let server = home.serve();
+        let begun = Instant::now();
+        home.succeed(&arguments.each_ref().map(String::as_str));
+        let whole = begun.elapsed();
+        server.stop(Signal::TERM);
+        whole
+    };
     let mut nothings = 0;
-    for round in 0..ROUNDS {
-        let home = Arc::new(Home::new(""));
-        home.write_config("[[tenant]]\nserver_name = \"new.example\"\n");
-        home.succeed(&["account", "create", "anna", "--admin"]);
-        let token = home.succeed(&["account", "token", "anna"]);
-        let arguments =
-            ["bundle", "import", &file, "--as", "anna", "--accept-bundle-keys", "--json"].map(str::to_owned);
+    for (round, time) in moments(whole) {
+        let (home, token) = new_home();
+        let home = Arc::new(home);
         let server = home.serve();
         let importing = {
             let (home, arguments) = (Arc::clone(&home), arguments.clone());
             std::thread::spawn(move || home.run(&arguments.each_ref().map(String::as_str)))
         };
-        tokio::time::sleep(Duration::from_millis(random.random_range(50..1_500))).await;
+        tokio::time::sleep(time).await;
         server.kill();
         importing.join().unwrap();
         let server = home.serve();
