@@ -53,6 +53,8 @@ pub mod media;
 pub mod members;
 pub mod merge;
 pub mod messages;
+pub mod mirage_rooms;
+pub mod numbers;
 pub mod outgoing;
 pub mod page;
 pub mod passwords;
@@ -139,6 +141,7 @@ pub struct Inner {
     live: stream::Live,
     typing: typing::Typing,
     seen: presence::Seen,
+    numbers: numbers::Numbers,
     network: peers::Network,
     /// What other servers are still to be told.
     pub outgoing: Arc<outgoing::Outgoing>,
@@ -185,6 +188,8 @@ pub struct Settings {
 pub struct Dialects {
     /// Local names of those who may make and remove public rooms through `/api/rooms`, beside the admins.
     pub ryos_admins: Vec<String>,
+    /// Public rooms of the tenant with which one more can be made through `/api/create_room`, and not with more.
+    pub mirage_public_rooms_max: u64,
 }
 
 /// Who may register.
@@ -267,6 +272,7 @@ impl Actions {
             live,
             typing: typing::Typing::default(),
             seen: presence::Seen::default(),
+            numbers: numbers::Numbers::default(),
             network: peers::Network::default(),
             outgoing: Arc::default(),
             server_acls: server_acl::ServerAcls::default(),
@@ -305,13 +311,16 @@ impl Actions {
         self.rooms.get(room_id, self.store_of(room_id))
     }
 
-    /// The id or alias is of a room that lives in memory only: nothing durable may name it.
+    /// The id, alias or number is of a room that lives in memory only: nothing durable may name it.
     ///
     /// # Errors
     /// When the store in memory is closed.
     pub async fn is_incognito(&self, reference: &str) -> Result<bool, ActionError> {
         if reference.starts_with('#') {
             return Ok(self.incognito.get(&ALIASES, &Home::name(reference), &()).await?.is_some());
+        }
+        if reference.parse().is_ok_and(|number: u64| number >= numbers::IN_MEMORY_FROM) {
+            return Ok(true);
         }
         Ok(RoomId::parse(reference).is_ok_and(|room_id| self.incognito_rooms.read().contains(&room_id)))
     }

@@ -39,10 +39,12 @@ mod error;
 mod file;
 mod idempotency;
 mod limits;
+pub mod mirage;
 mod page;
 pub mod ryos;
 pub(crate) mod time;
 pub mod v1;
+pub mod virola;
 
 pub use dialects::check;
 pub use limits::network_of;
@@ -185,6 +187,15 @@ pub fn router(config: &Config, given: Given) -> Router {
     if config.dialects.ryos.enabled {
         let calls = surrounded(ryos::router(), ryos::Ryos(state.clone()), config);
         doors.push(Door::new(config, "ryos", ryos::owns, calls));
+    }
+    if config.dialects.virola.enabled {
+        let calls = surrounded(virola::router(), virola::Virola(state.clone()), config);
+        doors.push(Door::new(config, "virola", virola::owns, calls));
+    }
+    if config.dialects.mirage.enabled {
+        let calls = surrounded(mirage::router(), mirage::Mirage(state.clone()), config);
+        doors.push(Door::new(config, "mirage", mirage::owns, calls.clone()));
+        doors.push(Door::new(config, "mirage", mirage::owns_bare, calls).without_prefix());
     }
     dialects::router(state, native, doors)
 }

@@ -31,7 +31,7 @@ mod sections;
 mod tenant;
 
 pub use bundle::Bundle;
-pub use dialects::{Dialects, Mount, Ryos};
+pub use dialects::{Dialects, Mirage, Mount, Ryos, Virola};
 pub use federation::{Federation, RoomMode, is_of_this_machine};
 pub use limits::Limits;
 pub use media::{Media, Secret};

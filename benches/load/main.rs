@@ -7,7 +7,7 @@
 //! * `client`: connections that send the next request when the last is answered.
 //! * `program`: the built server as a process, and what it uses.
 //! * `town`: accounts, rooms and members, made before the server starts.
-//! * `sends`, `rooms`, `growth`, `streams`, `idle`: what is measured.
+//! * `sends`, `rooms`, `growth`, `streams`, `idle`, `dialects`: what is measured.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -20,6 +20,7 @@
 )]
 
 mod client;
+mod dialects;
 mod growth;
 mod idle;
 mod machine;
@@ -36,7 +37,7 @@ use program::Program;
 use town::Town;
 
 /// The parts of a run, in their order.
-const PARTS: [&str; 6] = ["machine", "idle", "sends", "rooms", "streams", "growth"];
+const PARTS: [&str; 7] = ["machine", "idle", "sends", "rooms", "streams", "dialects", "growth"];
 
 /// How much is measured.
 pub(crate) struct Scale {
@@ -117,6 +118,9 @@ fn run_in(
     }
     if wanted.contains("streams") {
         streams::run(client, &program, town, scale);
+    }
+    if wanted.contains("dialects") {
+        dialects::run(client, &program, town, scale);
     }
     if wanted.contains("growth") {
         program = growth::run(client, program, town, machine, scale);

@@ -55,7 +55,7 @@ mod template;
 pub use enter::{Entering, Telling, Told, enter, rank};
 pub use erase::{erase, leave};
 pub use held::{give_back, hold_back};
-pub use remote::{Arriving, Before, Present, Remote, hand_in, outliers, remote, remote_for};
+pub use remote::{Arriving, Before, Present, Remote, hand_in_all, outliers, remote, remote_for};
 pub(super) use several::{Coming, Staging, found_hidden, set_settings, settle, several, stage_hidden};
 pub use store::Slot;
 use store::Storing;

@@ -149,7 +149,8 @@ pub async fn create(actions: &Actions, caller: &Caller, new: NewRoom) -> Result<
         actions.incognito_rooms.write().insert(room_id.clone());
     }
     let far: Vec<OwnedUserId> = plan.invite.iter().filter(|user_id| !actions.is_local(user_id)).cloned().collect();
-    let made = write(actions, &caller.user_id, create, plan, wished_alias.as_deref(), caller.is_admin).await;
+    let writing = write(actions, &caller.user_id, create, plan, wished_alias.as_deref(), caller.is_admin);
+    let made = Box::pin(writing).await;
     if made.is_err() && actions.room(&room_id).view().await?.is_none() {
         actions.incognito_rooms.write().remove(&room_id);
     }

@@ -23,15 +23,13 @@ use super::{
     policy_servers::{self, Said},
     receipts, remote_join, typing,
 };
-use crate::storage::{
-    Pending,
-    keyspaces::{EVENTS, MEMBERS},
-};
+use crate::storage::keyspaces::{EVENTS, MEMBERS};
 
 pub(super) mod claims;
 pub(super) mod gaps;
 pub(super) mod guests;
 pub(super) mod judging;
+mod receiving;
 pub(super) mod serving;
 mod staging;
 pub(super) mod states;
@@ -73,20 +71,7 @@ impl LocalRooms for Actions {
             Ok(met) => met,
             Err(refusal) => return come.into_iter().map(|come| (come.event_id, Err(refusal.clone()))).collect(),
         };
-        let mut judged = Vec::with_capacity(come.len());
-        for come in oldest_first(come, |come| (&come.event_id, &come.prev_events)) {
-            let event_id = come.event_id.clone();
-            judged.push((event_id, receive_one(self, &met, origin, come).await));
-        }
-        // They share the waits for the disk.
-        let mut answers = Vec::with_capacity(judged.len());
-        for (event_id, (answer, durable)) in judged {
-            let answer = match durable {
-                Some(durable) => durable.await.map_err(|error| failed(error.into())).and(answer),
-                None => answer,
-            };
-            answers.push((event_id, answer));
-        }
+        let answers = receiving::receive(self, &met, origin, come).await;
         // Others may have waited for one of them.
         staging::wake(self, room_id);
         answers
@@ -180,49 +165,6 @@ async fn speaks_for(actions: &Actions, origin: &ServerName, room_id: &RoomId, us
     member.is_ok_and(|member| membership(member.as_ref()) == Membership::Join)
 }
 
-/// One event of a transaction. The answer is true once it is durable.
-async fn receive_one(
-    actions: &Actions,
-    met: &Met,
-    origin: &ServerName,
-    come: Come,
-) -> (Result<(), Refusal>, Option<Pending>) {
-    let Come { event_id, in_room, text, formed, .. } = come;
-    if !in_room {
-        return (Err(Refusal::Invalid("the event is of another room")), None);
-    }
-    match is_in_room(met, &event_id).await {
-        Ok(false) if !actions.staging.has(&met.room.id, &event_id) => {}
-        Ok(_) => return (Ok(()), None),
-        Err(error) => return (Err(failed(error)), None),
-    }
-    let first = match formed {
-        Ok(formed) => formed.check(actions).await,
-        Err(first) => first,
-    };
-    let (taken, durable) = match hand_in(actions, met, origin, first, Before::Parents, Slot::End, None).await {
-        Ok(done) => done,
-        Err(error) => return (Err(failed(error)), None),
-    };
-    let missing = match taken {
-        Taken::Judged(Remote::Missing(missing)) => missing,
-        Taken::Held => Vec::new(),
-        taken => return (answer(&taken), durable),
-    };
-    (staging::stage(actions, met, origin, (&event_id, text.get().to_owned()), missing).await, None)
-}
-
-/// What the peer is told. It learns no more than that the event is not part of the room.
-fn answer(taken: &Taken) -> Result<(), Refusal> {
-    match taken {
-        Taken::Judged(Remote::Accepted | Remote::Known | Remote::SoftFailed(_)) => Ok(()),
-        Taken::Judged(Remote::Missing(_)) | Taken::Held => Ok(()),
-        Taken::Judged(Remote::Rejected(_)) => Err(Refusal::Forbidden),
-        Taken::Judged(Remote::Ignored) => Err(Refusal::NotFound),
-        Taken::Dropped => Err(Refusal::Invalid("it is no event of its sender")),
-    }
-}
-
 /// What came of an event.
 #[derive(Debug)]
 pub(super) enum Taken {
@@ -244,15 +186,18 @@ pub(super) async fn take(
 ) -> Result<Taken, ActionError> {
     let purpose = if slot == Slot::End { Purpose::Timeline } else { Purpose::History };
     let first = judging::check(actions, met.version(), raw, purpose).await;
-    let (taken, durable) = hand_in(actions, met, origin, first, before, slot, staged).await?;
-    if let Some(durable) = durable {
-        durable.await?;
-    }
-    Ok(taken)
+    let arriving = match prepare(actions, met, origin, first, before, slot, staged).await? {
+        Ok(arriving) => arriving,
+        Err(taken) => return Ok(taken),
+    };
+    let event_id = arriving.event.event_id().clone();
+    let outcome = append::remote(actions, &met.room, arriving).await?;
+    log(met, origin, &event_id, &outcome);
+    Ok(Taken::Judged(outcome))
 }
 
-/// Takes a checked event into the room. What became of it is true once it is durable.
-async fn hand_in(
+/// A checked event, ready to be taken in; else what became of it.
+async fn prepare(
     actions: &Actions,
     met: &Met,
     origin: &ServerName,
@@ -260,23 +205,22 @@ async fn hand_in(
     before: Before,
     slot: Slot,
     staged: Option<u64>,
-) -> Result<(Taken, Option<Pending>), ActionError> {
+) -> Result<Result<Arriving, Taken>, ActionError> {
     let checked = match first {
         First::Checked(checked) => checked,
         First::Held(reason) => {
             tracing::info!(room.id = %met.room.id, peer = %origin, "An event of `{origin}` cannot be checked yet: {reason}");
-            return Ok((Taken::Held, None));
+            return Ok(Err(Taken::Held));
         }
         First::Dropped(reason) => {
             tracing::info!(room.id = %met.room.id, peer = %origin, "An event of `{origin}` was dropped: {reason}");
-            return Ok((Taken::Dropped, None));
+            return Ok(Err(Taken::Dropped));
         }
     };
     let (event, refused) = checked.refused_by_itself();
     if *event.room_id() != met.room.id {
-        return Ok((Taken::Dropped, None));
+        return Ok(Err(Taken::Dropped));
     }
-    let event_id = event.event_id().clone();
     // Whatever is older than what is shown is not judged by what the room says now.
     let said = if slot == Slot::End && refused.is_none() {
         policy_servers::look(actions, met, &event).await?
@@ -284,15 +228,17 @@ async fn hand_in(
         Said::Fine(Arc::clone(&event))
     };
     let hidden = policy_servers::refusal(&said);
-    let event = rules::Event::clone(if let Said::Fine(signed) = &said { signed } else { &event });
+    let event = if let Said::Fine(signed) = said { signed } else { event };
+    let event = Arc::unwrap_or_clone(event);
     let peer = Some(origin.to_owned());
     let (handed_in, present) = (false, Present::Decides);
-    let arriving = Arriving { event, peer, refused, hidden, before, slot, staged, handed_in, present };
-    let (outcome, durable) = append::hand_in(actions, &met.room, arriving, None).await?;
-    if let Remote::Rejected(reason) | Remote::SoftFailed(reason) = &outcome {
+    Ok(Ok(Arriving { event, peer, refused, hidden, before, slot, staged, handed_in, present }))
+}
+
+fn log(met: &Met, origin: &ServerName, event_id: &EventId, outcome: &Remote) {
+    if let Remote::Rejected(reason) | Remote::SoftFailed(reason) = outcome {
         tracing::info!(room.id = %met.room.id, peer = %origin, "Event {event_id} of `{origin}` is not shown: {reason}");
     }
-    Ok((Taken::Judged(outcome), durable))
 }
 
 /// The event is held, and where it stands in the room is known.

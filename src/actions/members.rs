@@ -60,25 +60,25 @@ pub async fn join(
     let entered = match (rooms::enter(actions, caller, reference).await, password) {
         (Err(ActionError::RoomNotFound), None) => {
             must_not_be_purged(actions, caller, reference).await?;
-            return remote_join::join(actions, caller, reference, via).await;
+            return Box::pin(remote_join::join(actions, caller, reference, via)).await;
         }
         (Err(ActionError::RoomNotFound), Some(password)) => {
-            return room_passwords::join(actions, caller, reference, via, password).await;
+            return Box::pin(room_passwords::join(actions, caller, reference, via, password)).await;
         }
         (entered, _) => entered?,
     };
     if entered.writer.summary()?.is_elsewhere() {
         drop(entered);
-        return remote_join::join(actions, caller, reference, via).await;
+        return Box::pin(remote_join::join(actions, caller, reference, via)).await;
     }
     let present = membership(entered.member.as_ref());
     match (entered.may(caller, Act::Join), password) {
         (Err(ActionError::RoomForbidden { .. }), Some(password)) if present != Membership::Ban => {
             drop(entered);
-            return room_passwords::join(actions, caller, reference, via, password).await;
+            return Box::pin(room_passwords::join(actions, caller, reference, via, password)).await;
         }
         (Err(ActionError::RoomForbidden { .. }), None) if may_be_vouched_for(&entered, present)? => {
-            return join_restricted(actions, caller, reference, via, entered).await;
+            return Box::pin(join_restricted(actions, caller, reference, via, entered)).await;
         }
         (allowed, _) => allowed?,
     }

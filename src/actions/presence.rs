@@ -7,7 +7,7 @@ use std::sync::{
 
 use quick_cache::sync::Cache;
 use rules::{UnixMs, permission::Membership};
-use ruma::{OwnedUserId, RoomId, UserId};
+use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
 
 use super::{
     ActionError, Actions, Caller, MadeThrough,
@@ -33,29 +33,38 @@ pub const WITHIN_MS_MAX: u64 = 366 * 24 * 60 * 60 * 1_000;
 const SEEN_MAX: usize = 100_000;
 /// Members that are looked at together.
 const MEMBERS_AT_A_TIME: usize = 500;
+/// Members of a room up to which is counted anew at every question who was active.
+const COUNTED_ANEW_MAX: u64 = 200;
+/// How long the count of a larger room holds, in milliseconds.
+const COUNT_LIFETIME_MS: u64 = 60_000;
+/// Counts that are kept in memory.
+const COUNTS_MAX: usize = 10_000;
 
-/// When people asked for anything last.
-pub struct Seen(Cache<OwnedUserId, Arc<AtomicU64>>);
+/// When people asked for anything last, and how many of a large room did within a time.
+pub struct Seen {
+    people: Cache<OwnedUserId, Arc<AtomicU64>>,
+    counts: Cache<(OwnedRoomId, u64), (UnixMs, u64)>,
+}
 
 impl Default for Seen {
     fn default() -> Self {
-        Self(Cache::new(SEEN_MAX))
+        Self { people: Cache::new(SEEN_MAX), counts: Cache::new(COUNTS_MAX) }
     }
 }
 
 impl Seen {
     /// The person asks for something now.
     pub fn note(&self, user_id: &UserId, now: UnixMs) {
-        match self.0.get(user_id) {
+        match self.people.get(user_id) {
             Some(seen) => drop(seen.fetch_max(now.0, Ordering::Relaxed)),
-            None => self.0.insert(user_id.to_owned(), Arc::new(AtomicU64::new(now.0))),
+            None => self.people.insert(user_id.to_owned(), Arc::new(AtomicU64::new(now.0))),
         }
     }
 }
 
 /// When a person of this server asked for anything last.
 async fn last_seen(actions: &Actions, user_id: &UserId) -> Result<UnixMs, ActionError> {
-    if let Some(seen) = actions.seen.0.get(user_id) {
+    if let Some(seen) = actions.seen.people.get(user_id) {
         return Ok(UnixMs(seen.load(Ordering::Relaxed)));
     }
     let noted = sessions::last_use(actions, user_id).await?;
@@ -118,15 +127,29 @@ pub async fn active_within(
     Ok(active)
 }
 
-/// How many joined members of this server have asked for anything within that time.
+/// How many joined members of this server have asked for anything within that time. In a large room it may be as many as a minute ago.
 ///
 /// # Errors
 /// When storage cannot be read.
 pub async fn count_within(actions: &Actions, room: &Room, view: &RoomView, within_ms: u64) -> Result<u64, ActionError> {
-    let mut count = 0;
-    if view.summary.local_joined() > 0 {
-        seen_within(actions, room, within_ms, |_| count += 1).await?;
+    if view.summary.joined <= COUNTED_ANEW_MAX {
+        return count(actions, room, within_ms).await;
     }
+    // Who asks at the same time shares the work.
+    let _gate = actions.gates.enter("active", room.id.as_str()).await?;
+    let (now, key) = (actions.now(), (room.id.clone(), within_ms));
+    let known = actions.seen.counts.get(&key);
+    if let Some((_, known)) = known.filter(|(at, _)| now.0 < at.0.saturating_add(COUNT_LIFETIME_MS)) {
+        return Ok(known);
+    }
+    let count = count(actions, room, within_ms).await?;
+    actions.seen.counts.insert(key, (now, count));
+    Ok(count)
+}
+
+async fn count(actions: &Actions, room: &Room, within_ms: u64) -> Result<u64, ActionError> {
+    let mut count = 0;
+    seen_within(actions, room, within_ms, |_| count += 1).await?;
     Ok(count)
 }
 

@@ -25,8 +25,8 @@ use crate::{
         accounts::AccountState,
         admin::{Job, JobKind, JobState, Purge},
         keyspaces::{
-            ALIASES, CHORES, DIRECT_PAIRS, DIRECT_ROOMS, IN_ROOMS, JOBS, MEDIA_ROOMS, MEMBERS, MENTIONS, PEER_ROOMS,
-            PERSONAL, PURGED, ROOM_MEDIA, ROOMS, WORKSPACE_ROOMS,
+            ALIASES, CHORES, DIRECT_PAIRS, DIRECT_ROOMS, IN_ROOMS, JOBS, MEDIA_ROOMS, MEMBERS, MENTIONS, NUMBERS,
+            PEER_ROOMS, PERSONAL, PURGED, ROOM_MEDIA, ROOMS, WORKSPACE_ROOMS,
         },
         media,
     },
@@ -322,7 +322,7 @@ pub async fn remove_rows(actions: &Actions, room: &Room, pass: &mut Pass<'_>) ->
     append::erase(room, pass).await?;
     let listing = room.store.get(&ROOMS, &Home::server(), &room.id).await?;
     let mut commit = Commit::new(Home::server());
-    commit.delete(&ROOMS, &room.id).delete_prefix(&CHORES, &room.id);
+    commit.delete(&ROOMS, &room.id).delete_prefix(&CHORES, &room.id).delete(&NUMBERS, &room.id.to_string());
     pass.take(&room.store, vec![commit]).await?;
     let took_a_place =
         listing.is_some_and(|listing| !matches!(listing.kind, RoomKind::Workspace | RoomKind::Incognito));

@@ -19,6 +19,7 @@ use super::{
     incognito, invites,
     lane::Room,
     members::membership,
+    numbers,
     personal::{self, PersonalView},
     remote_join::promised,
     texts::{NAME_CHARACTERS_MAX, TOPIC_CHARACTERS_MAX, at_most},
@@ -109,13 +110,16 @@ impl Federation {
     }
 }
 
-/// The id of the room that an id or alias names, whether or not there is such a room.
+/// The id of the room that an id, alias or number names, whether or not there is such a room.
 ///
 /// # Errors
 /// When storage cannot be read.
 pub(super) async fn id_of(actions: &Actions, reference: &str) -> Result<Option<OwnedRoomId>, ActionError> {
     if reference.starts_with('#') {
         return aliases::resolve(actions, reference).await;
+    }
+    if let Ok(number) = reference.parse() {
+        return numbers::room(actions, number).await;
     }
     Ok(RoomId::parse(reference).ok().filter(|_| !reference.contains('\0')))
 }

@@ -76,7 +76,8 @@ pub async fn remove(actions: &Actions, caller: &Caller, reference: &str) -> Resu
     if !sight.is_listed() {
         return members::leave(actions, caller, reference).await;
     }
-    if !caller.is_admin && !(is_named_admin(actions, caller) && is_made_here(&sight)) {
+    let may = caller.is_admin || (is_named_admin(actions, caller) && is_made_here(&sight));
+    if !may {
         return Err(ActionError::InsufficientPermission("Only admin can delete public rooms".to_owned()));
     }
     purge::begin(actions, caller, reference).await.map(drop)
@@ -94,7 +95,7 @@ fn is_named_admin(actions: &Actions, caller: &Caller) -> bool {
 /// What is said of a room that the caller does not see. This API tells a private room of its own from none; its ids cannot be guessed, so that only ids count
 /// here, and of rooms that were made otherwise nothing is told.
 async fn told_of_hidden(actions: &Actions, reference: &str) -> Result<ActionError, ActionError> {
-    if reference.starts_with('#') {
+    if !reference.starts_with('!') {
         return Ok(ActionError::RoomNotFound);
     }
     let view = match rooms::locate(actions, reference).await {

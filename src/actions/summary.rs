@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rules::{
     UnixMs,
     event::Event,
-    kind::{CUSTOM, RoomKind, RoomState},
+    kind::{ANNOUNCEMENT, ARCHIVED, CLOSED, CUSTOM, RoomKind, RoomState},
     permission::Membership,
     power::Levels,
     version::Version,
@@ -94,8 +94,22 @@ pub fn of_create(version: &Version, create: &Event) -> Summary {
         foreign: 0,
         custom: None,
         foreign_joined: 0,
+        modified_at: create.origin_server_ts(),
     }
 }
+
+/// The entries of a state that are the room itself, not who is in it and what they may do.
+const OF_THE_ROOM: [&str; 9] = [
+    "m.room.name",
+    "m.room.topic",
+    "m.room.avatar",
+    "m.room.canonical_alias",
+    "m.room.join_rules",
+    ANNOUNCEMENT,
+    ARCHIVED,
+    CLOSED,
+    CUSTOM,
+];
 
 /// Brings the summary up to date with an entry of the state (not a membership) that changed at this place; no event: the entry is gone.
 pub fn apply(
@@ -105,6 +119,9 @@ pub fn apply(
     event: Option<&Event>,
     place: Option<Place>,
 ) {
+    if let Some(event) = event.filter(|_| state_key.is_empty() && OF_THE_ROOM.contains(&event_type)) {
+        summary.modified_at = summary.modified_at.max(event.origin_server_ts());
+    }
     match (event_type, state_key) {
         ("m.room.name", "") => summary.name = text(event, "name"),
         ("m.room.topic", "") => summary.topic = text(event, "topic"),

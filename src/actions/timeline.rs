@@ -24,6 +24,8 @@ use crate::storage::{
     members::Member,
 };
 
+pub mod numbered;
+
 /// Events that one page looks at before it gives what it has found.
 const LOOKED_AT_MAX: usize = 2_000;
 /// Bytes of the events of one page, but for its first: a client that does not read must not hold much.

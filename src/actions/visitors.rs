@@ -18,6 +18,8 @@ use crate::storage::{Direction, KeyRange, Limit, keyspaces::MEMBERS, members::Me
 
 /// Rooms that one list holds of each sort: listed ones by name, then the visitor's own.
 pub const ROOMS_MAX: usize = 1_000;
+/// Members whose names stand for that of a room without one.
+pub const NAMES_MAX: usize = 10;
 /// Members that are named with a room.
 pub const MEMBERS_MAX: usize = 1_000;
 

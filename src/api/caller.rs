@@ -176,10 +176,18 @@ fn is_secure(parts: &Parts) -> bool {
 
 /// The token of the session cookie, under the one name that this caller was given.
 fn cookie<'a>(parts: &'a Parts, state: &ApiState) -> Option<&'a str> {
+    cookie_named(parts, cookie_name(is_local(parts, state)))
+}
+
+/// The token of the session cookie that is bound to host and TLS, wherever the caller is.
+pub(crate) fn secure_cookie(parts: &Parts) -> Option<&str> {
+    cookie_named(parts, PREFIXED_COOKIE)
+}
+
+fn cookie_named<'a>(parts: &'a Parts, wanted: &str) -> Option<&'a str> {
     let pairs = parts.headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = pairs.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    let ours = cookie_name(is_local(parts, state));
-    pairs.find(|(name, _)| *name == ours).map(|(_, token)| token)
+    pairs.find(|(name, _)| *name == wanted).map(|(_, token)| token)
 }
 
 fn host<'a>(parts: &'a Parts, state: &ApiState) -> Option<&'a str> {
@@ -219,6 +227,12 @@ fn is_loopback(host: &str) -> bool {
     };
     let address = bare.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
     bare.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// What a client calls itself: the name of the session that it opens.
+pub(crate) fn client(headers: &HeaderMap) -> &str {
+    let name = headers.get(header::USER_AGENT).and_then(|name| name.to_str().ok()).map(str::trim);
+    name.filter(|name| !name.is_empty()).unwrap_or("unnamed client")
 }
 
 /// The header that gives a browser its session.

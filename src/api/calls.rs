@@ -56,6 +56,10 @@ const DEEDS: &[(Method, &str, Deed)] = &[
     (Method::POST, "/api/rooms", Deed::Room),
     (Method::DELETE, "/api/rooms/{id}", Deed::Message),
     (Method::POST, "/api/rooms/{id}/join", Deed::Join),
+    (Method::POST, "/api/v1/rooms/{roomId}/text-messages", Deed::Message),
+    (Method::POST, "/api/create_room", Deed::Room),
+    (Method::POST, "/api/join_room", Deed::Join),
+    (Method::POST, "/api/send_room_message", Deed::Message),
     (Method::GET, "/v1/stream", Deed::Stream),
     (Method::PUT, "/v1/me/password", Deed::Password),
 ];
@@ -88,11 +92,11 @@ pub(crate) fn is_upload(method: &Method, route: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{ryos, v1};
+    use crate::api::{mirage, ryos, v1, virola};
 
     #[test]
     fn each_deed_is_done_on_a_route_that_exists() {
-        let routes: Vec<_> = v1::routes().into_iter().chain(ryos::routes()).collect();
+        let routes: Vec<_> = [v1::routes(), ryos::routes(), virola::routes(), mirage::routes()].concat();
         for (method, path, _) in DEEDS {
             assert!(routes.contains(&(method.as_str(), path)), "{method} {path}");
         }

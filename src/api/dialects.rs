@@ -10,7 +10,7 @@ use axum::{
 };
 use tower::ServiceExt as _;
 
-use super::{ApiState, caller, ryos, v1};
+use super::{ApiState, caller, mirage, ryos, v1, virola};
 use crate::config::{Config, Mount, Problem};
 
 /// Method and path of a route.
@@ -32,6 +32,11 @@ impl Door {
         let (prefix, hosts) =
             mount.map(|(_, mount)| (mount.prefix.to_owned(), mount.hosts.to_vec())).unwrap_or_default();
         Self { prefix, hosts, owns, calls }
+    }
+
+    /// The same, without its prefix.
+    pub(super) fn without_prefix(self) -> Self {
+        Self { prefix: String::new(), ..self }
     }
 }
 
@@ -105,7 +110,7 @@ fn without_prefix(uri: &Uri, prefix: &str) -> Option<Uri> {
 
 /// A dialect and its routes.
 fn table() -> Vec<(&'static str, Vec<Route>)> {
-    vec![("ryos", ryos::routes())]
+    vec![("ryos", ryos::routes()), ("virola", virola::routes()), ("mirage", mirage::routes())]
 }
 
 /// Method and path of every route of the APIs that are on, without prefixes.
@@ -121,14 +126,19 @@ pub(super) fn routes(config: &Config) -> Vec<Route> {
 /// The first pair that does, and what to change.
 pub fn check(config: &Config) -> Result<(), Problem> {
     let mounts = config.dialects.mounts();
-    let tables = table();
-    let mounted: Vec<(&str, Mount<'_>, &Vec<Route>)> = tables
+    let (tables, bare) = (table(), mirage::own_routes());
+    let mut mounted: Vec<(&str, Mount<'_>, &Vec<Route>)> = tables
         .iter()
         .filter_map(|(name, routes)| {
             let (_, mount) = mounts.iter().find(|(known, mount)| known == name && mount.enabled)?;
             Some((*name, *mount, routes))
         })
         .collect();
+    if let Some(mount) = mounted.iter().find(|(name, ..)| *name == "mirage").map(|(_, mount, _)| *mount)
+        && !mount.prefix.is_empty()
+    {
+        mounted.push(("mirage", Mount { prefix: "", ..mount }, &bare));
+    }
     let native = v1::routes();
     for (number, (name, mount, routes)) in mounted.iter().enumerate() {
         let others = mounted.iter().take(number).filter(|(_, other, _)| meet(mount, other));

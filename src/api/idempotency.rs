@@ -30,7 +30,7 @@ const KEY_CHARACTERS_MAX: usize = 255;
 const ANSWER_BYTES_MAX: usize = 90 * 1024;
 
 /// Calls whose answers hold secrets: nothing of them is kept, and the key is ignored.
-const SECRETS: [&str; 3] = ["/v1/auth/", "/v1/admin/app-tokens", "/v1/admin/registration-tokens"];
+const SECRETS: [&str; 4] = ["/api/v1/login", "/v1/auth/", "/v1/admin/app-tokens", "/v1/admin/registration-tokens"];
 
 /// Put into a response: nothing durable may name what it is about.
 #[derive(Clone, Copy)]

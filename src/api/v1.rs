@@ -104,6 +104,7 @@ fn table() -> Vec<Route> {
         ("POST", "/v1/rooms/{room_id}/rejoin", post(rooms::rejoin)),
         ("GET", "/v1/rooms/{room_id}/export", get(bundle::export)),
         ("POST", "/v1/rooms/import", post(bundle::import)),
+        ("GET", "/v1/rooms/{room_id}/number", get(rooms::number)),
         ("GET", "/v1/rooms/{room_id}/permissions", get(rooms::permissions)),
         ("GET", "/v1/rooms/{room_id}/members", get(members::list)),
         ("POST", "/v1/rooms/{room_id}/join", post(members::join)),

@@ -13,13 +13,21 @@ use super::Problem;
 pub struct Dialects {
     /// Rooms at `/api/rooms`, with a token and `X-Username`.
     pub ryos: Ryos,
+    /// Rooms at `/api/v1/rooms`, with a session cookie.
+    pub virola: Virola,
+    /// Rooms by name at `/api/create_room`.
+    pub mirage: Mirage,
 }
 
 impl Dialects {
     /// Where each is found, by its name.
-    pub fn mounts(&self) -> [(&'static str, Mount<'_>); 1] {
-        let Ryos { enabled, prefix, hosts, admins: _ } = &self.ryos;
-        [("ryos", Mount { enabled: *enabled, prefix, hosts })]
+    pub fn mounts(&self) -> [(&'static str, Mount<'_>); 3] {
+        let Self { ryos, virola, mirage } = self;
+        [
+            ("ryos", Mount { enabled: ryos.enabled, prefix: &ryos.prefix, hosts: &ryos.hosts }),
+            ("virola", Mount { enabled: virola.enabled, prefix: &virola.prefix, hosts: &virola.hosts }),
+            ("mirage", Mount { enabled: mirage.enabled, prefix: &mirage.prefix, hosts: &mirage.hosts }),
+        ]
     }
 
     pub(super) fn check(&self) -> Result<(), Problem> {
@@ -61,6 +69,40 @@ pub struct Ryos {
     pub hosts: Vec<String>,
     /// User names that may make public rooms with it and remove them, beside the admins. Default: none.
     pub admins: Vec<String>,
+}
+
+/// Rooms at `/api/v1/rooms`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Virola {
+    /// Whether it is spoken. Default: false.
+    pub enabled: bool,
+    /// What its paths begin with, such as `/chat`. Default: empty.
+    pub prefix: String,
+    /// Hosts, as they stand in the Host header, at which it is found and other dialects are not; none: at all others. Default: none.
+    pub hosts: Vec<String>,
+}
+
+/// Rooms by name at `/api/create_room`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Mirage {
+    /// Whether it is spoken. Default: false.
+    pub enabled: bool,
+    /// What its paths begin with, such as `/mirage`; `/api/create_room` is found without it as well. Default: empty.
+    pub prefix: String,
+    /// Hosts, as they stand in the Host header, at which it is found and other dialects are not; none: at all others. Default: none.
+    pub hosts: Vec<String>,
+    /// Public rooms that a tenant may have, however they were made, for one more to be made with it: it stops at this many. Default: 5.
+    pub max_public_rooms: u64,
+}
+
+impl Default for Mirage {
+    fn default() -> Self {
+        Self { enabled: false, prefix: String::new(), hosts: Vec::new(), max_public_rooms: 5 }
+    }
 }
 
 /// Nothing, or segments of a path that nothing has to be encoded in.

@@ -194,7 +194,10 @@ pub(super) fn settings(config: &Config, tenant: &config::Tenant) -> Settings {
             .filter(|seconds| *seconds > 0)
             .map(|seconds| seconds.saturating_mul(1_000)),
         reserved_aliases: config.accounts.reserved_aliases.clone(),
-        dialects: Dialects { ryos_admins: config.dialects.ryos.admins.clone() },
+        dialects: Dialects {
+            ryos_admins: config.dialects.ryos.admins.clone(),
+            mirage_public_rooms_max: config.dialects.mirage.max_public_rooms,
+        },
         room_federation: match config.federation.default_room_mode {
             config::RoomMode::Open => FederationMode::Open,
             config::RoomMode::Off => FederationMode::Off,

@@ -255,6 +255,8 @@ pub struct Summary {
     pub custom: Option<String>,
     /// Joined people of other servers.
     pub foreign_joined: u64,
+    /// When the room itself was changed last: its name, topic, picture, announcement, door or state. By the clock of whoever did it.
+    pub modified_at: UnixMs,
 }
 
 impl Summary {
@@ -272,12 +274,13 @@ impl Summary {
 }
 
 impl Value for Summary {
-    const VERSION: u8 = 3;
+    const VERSION: u8 = 4;
 
     fn upgrade(version: u8, bytes: &[u8]) -> Result<Self, BadValue> {
         match version {
             1 => fields::<SummaryV1>(bytes).map(|old| SummaryV2 { first: old, custom: None }.into()),
             2 => fields::<SummaryV2>(bytes).map(Self::from),
+            3 => fields::<SummaryV3>(bytes).map(Self::from),
             other => Err(BadValue::Version(other)),
         }
     }
@@ -316,6 +319,19 @@ struct SummaryV2 {
     custom: Option<String>,
 }
 
+/// A room before it was known when it was changed last.
+#[derive(Serialize, Deserialize)]
+struct SummaryV3 {
+    second: SummaryV2,
+    foreign_joined: u64,
+}
+
+impl From<SummaryV3> for Summary {
+    fn from(SummaryV3 { second, foreign_joined }: SummaryV3) -> Self {
+        Self { foreign_joined, ..second.into() }
+    }
+}
+
 impl From<SummaryV2> for Summary {
     fn from(SummaryV2 { first: old, custom }: SummaryV2) -> Self {
         Self {
@@ -342,6 +358,7 @@ impl From<SummaryV2> for Summary {
             foreign: old.foreign,
             custom,
             foreign_joined: 0,
+            modified_at: old.created_at,
         }
     }
 }
@@ -378,9 +395,12 @@ mod tests {
     impl Value for SummaryV1 {}
     impl Value for StoredEventV1 {}
 
-    #[test]
-    fn a_summary_of_the_first_version_has_no_custom_text() {
-        let old = SummaryV1 {
+    impl Value for SummaryV3 {
+        const VERSION: u8 = 3;
+    }
+
+    fn first() -> SummaryV1 {
+        SummaryV1 {
             version: "12".to_owned(),
             create_event_id: owned_event_id!("$one"),
             creator: owned_user_id!("@alice:yurt.test"),
@@ -402,10 +422,21 @@ mod tests {
             joined: 2,
             invited: 3,
             foreign: 4,
-        };
-        let read: Summary = from_bytes(&to_bytes(&old).unwrap()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_summary_of_the_first_version_has_no_custom_text() {
+        let read: Summary = from_bytes(&to_bytes(&first()).unwrap()).unwrap();
         assert_eq!((read.name.as_deref(), read.foreign, &read.custom), (Some("Tents"), 4, &None));
-        assert_eq!(read, Summary::from(SummaryV2 { first: old, custom: None }));
+        assert_eq!(read, Summary::from(SummaryV2 { first: first(), custom: None }));
+    }
+
+    #[test]
+    fn a_summary_of_the_third_version_was_changed_last_when_its_room_was_made() {
+        let second = SummaryV2 { first: first(), custom: Some("felt".to_owned()) };
+        let read: Summary = from_bytes(&to_bytes(&SummaryV3 { second, foreign_joined: 2 }).unwrap()).unwrap();
+        assert_eq!((read.custom.as_deref(), read.foreign_joined, read.modified_at), (Some("felt"), 2, UnixMs(5)));
     }
 
     #[test]

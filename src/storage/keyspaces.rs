@@ -65,6 +65,9 @@
 //! | `outbox` | server | → how far in the feed everybody else is |
 //! | `policy` | server | → which other servers this one has to do with |
 //! | `policy_names` | server | list, name of a server → |
+//! | `numbers` | server | room or person → number |
+//! | `numbered` | server | number → room or person |
+//! | `mirage_names` | server | name → room of that name that was made through `/api/create_room` |
 
 use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId};
 
@@ -287,6 +290,15 @@ keyspaces! {
 
     /// The media of other servers that are kept here for a while, by the hash of their address.
     80 CACHED_MEDIA: Sha256 => CachedMedium, in Server, as Rows;
+
+    /// The whole numbers of rooms and people, for clients whose ids are numbers.
+    90 NUMBERS: String => u64, in Server, as Rows;
+
+    /// The rooms and people of the numbers; what is gone keeps its number.
+    91 NUMBERED: u64 => String, in Server, as Rows;
+
+    /// The rooms that were made through `/api/create_room`, by the name that they were given.
+    92 MIRAGE_NAMES: String => OwnedRoomId, in Server, as Rows;
 
     /// The document in which another server published its keys last.
     81 KEY_DOCUMENT: () => KnownDocument, in Peer, as Rows;

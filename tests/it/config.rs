@@ -15,7 +15,9 @@ fn shipped() -> PathBuf {
 fn expected() -> Config {
     let tenant = vec![Tenant::new("main", owned_server_name!("localhost"))];
     let mut config = Config { tenant, ..Config::default() };
-    config.dialects.ryos.enabled = true;
+    let dialects = &mut config.dialects;
+    (dialects.ryos.enabled, dialects.virola.enabled, dialects.mirage.enabled) = (true, true, true);
+    dialects.mirage.prefix = "/mirage".to_owned();
     config
 }
 

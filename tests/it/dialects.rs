@@ -1,7 +1,10 @@
 //! The APIs beside the native one: each test is a row of the contract of one, and carries its id.
 #![cfg(test)]
 
+mod mirage;
 mod mounts;
 mod native;
 mod ryos;
 mod through;
+mod together;
+mod virola;

@@ -117,41 +117,53 @@ pub async fn remote_for(
     arriving: Arriving,
     act: Option<Act<'_>>,
 ) -> Result<Remote, ActionError> {
-    let (outcome, durable) = hand_in(actions, room, arriving, act).await?;
-    if let Some(durable) = durable {
-        durable.await?;
-    }
-    Ok(outcome)
-}
-
-/// [`remote_for`] without the wait for the disk: nobody is told of the outcome before it is durable. The next event can be judged meanwhile.
-///
-/// # Errors
-/// As [`remote`].
-pub async fn hand_in(
-    actions: &Actions,
-    room: &Arc<Room>,
-    arriving: Arriving,
-    act: Option<Act<'_>>,
-) -> Result<(Remote, Option<Pending>), ActionError> {
-    let Some(mut writer) = Writer::enter(actions, room).await? else {
-        let is_purged = purge::is_purged(actions, &room.id).await?;
-        return if is_purged { Ok((Remote::Ignored, None)) } else { Err(ActionError::RoomNotFound) };
-    };
+    let Some(mut writer) = Writer::enter(actions, room).await? else { return nowhere(actions, room).await };
     // Where an event of the past is shown is found by scanning, which sees only what is on disk.
     if !writer.is_settled() && writer.looks_back(&arriving).await? {
-        writer.commit().await?;
-        writer = Writer::enter(actions, room).await?.ok_or(ActionError::RoomNotFound)?;
+        writer = writer.settled().await?;
     }
     let outcome = writer.arrive(arriving).await?;
     if matches!(outcome, Remote::Missing(_)) {
-        return Ok((outcome, None));
+        return Ok(outcome);
     }
     if let Some(act) = act.filter(|_| outcome == Remote::Accepted) {
         act.record(actions, writer.commit_mut());
     }
+    writer.commit().await?;
+    Ok(outcome)
+}
+
+/// [`remote`] for several events, none of which has waited before, in this order and without the wait for the disk: nobody is told of the outcomes before they
+/// are durable, and the next events can be judged meanwhile. After an error some may be taken in and others not.
+///
+/// # Errors
+/// As [`remote`]; when all that they change is more than a commit may hold.
+pub async fn hand_in_all(
+    actions: &Actions,
+    room: &Arc<Room>,
+    arriving: Vec<Arriving>,
+) -> Result<(Vec<Remote>, Option<Pending>), ActionError> {
+    let mut outcomes = Vec::with_capacity(arriving.len());
+    let Some(mut writer) = Writer::enter(actions, room).await? else {
+        outcomes.resize(arriving.len(), nowhere(actions, room).await?);
+        return Ok((outcomes, None));
+    };
+    let mut is_settled = writer.is_settled();
+    for one in arriving {
+        if !is_settled && writer.looks_back(&one).await? {
+            writer = writer.settled().await?;
+        }
+        outcomes.push(writer.arrive(one).await?);
+        is_settled = false;
+    }
     let (_, durable) = writer.hand_over().await?;
-    Ok((outcome, Some(durable)))
+    Ok((outcomes, Some(durable)))
+}
+
+/// What becomes of events of a room that is not here.
+async fn nowhere(actions: &Actions, room: &Room) -> Result<Remote, ActionError> {
+    let is_purged = purge::is_purged(actions, &room.id).await?;
+    if is_purged { Ok(Remote::Ignored) } else { Err(ActionError::RoomNotFound) }
 }
 
 /// Keeps events to judge others by. They were judged by their auth events, and their auth events are held or come before them in the list.
@@ -181,6 +193,13 @@ pub async fn outliers(
 }
 
 impl Writer {
+    /// Everything that was staged or is under way is on disk, and the lane was entered again.
+    async fn settled(self) -> Result<Self, ActionError> {
+        let (actions, room) = (self.actions.clone(), Arc::clone(&self.room));
+        self.commit().await?;
+        Self::enter(&actions, &room).await?.ok_or(ActionError::RoomNotFound)
+    }
+
     /// Where the event is shown depends on what is shown already.
     pub(super) async fn looks_back(&self, arriving: &Arriving) -> Result<bool, ActionError> {
         Ok(arriving.slot != Slot::End || !self.children_of(arriving.event.event_id()).await?.is_empty())

@@ -11,7 +11,12 @@ use serde_json::json;
 use super::{Plan, object};
 use crate::{
     actions::{ActionError, Actions, aliases, append::Writer, chores, members, purge},
-    storage::{Effect, Home, chores::Chore, keyspaces::CHORES, room_settings::RoomSettings},
+    storage::{
+        Effect, Home,
+        chores::Chore,
+        keyspaces::{CHORES, MIRAGE_NAMES},
+        room_settings::{MadeThrough, RoomSettings},
+    },
 };
 
 /// Writes the whole room as one commit; one that exists already is left as it is.
@@ -136,6 +141,12 @@ async fn stage_all(
     }
     if let Some(partner) = plan.partner.as_ref().filter(|partner| actions.is_local(partner)) {
         members::stage_partner(actions, writer, creator, partner).await?;
+    }
+    if plan.settings.made_through == MadeThrough::Mirage
+        && let Some(name) = &plan.name
+    {
+        let row = Effect::new(Home::server()).put(&MIRAGE_NAMES, name, writer.room_id());
+        writer.commit_mut().effect(row);
     }
     if plan.settings != RoomSettings::default() {
         writer.set_settings(plan.settings.clone());

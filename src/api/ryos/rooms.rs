@@ -73,7 +73,7 @@ pub(super) async fn create(
 
 /// The id in a path. What is no text names no room.
 fn id(path: Result<Path<String>, axum::extract::rejection::PathRejection>) -> Result<String, RyosError> {
-    path.map(|Path(id)| id).map_err(|_| ActionError::RoomNotFound.into())
+    path.map(|Path(id)| id).map_err(|_no_text| ActionError::RoomNotFound.into())
 }
 
 type Id = Result<Path<String>, axum::extract::rejection::PathRejection>;
@@ -120,5 +120,7 @@ pub(super) async fn leave(
 /// `GET /api/rooms/{id}/users`
 pub(super) async fn users(Visitor { actions, caller }: Visitor, room: Id) -> Result<Answer<Users>, RyosError> {
     let active = presence::active_within(&actions, caller.as_ref(), &id(room)?, ACTIVE_MS).await?;
-    Ok(Answer(Users { users: active.iter().map(|member| User::of(&actions, member)).collect() }))
+    Ok(Answer(Users {
+        users: active.iter().take(visitors::MEMBERS_MAX).map(|member| User::of(&actions, member)).collect(),
+    }))
 }

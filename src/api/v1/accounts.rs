@@ -27,7 +27,7 @@ use crate::{
     api::{
         ApiState,
         body::{Json, OptionalJson, Parameters},
-        caller::{Admin, Anyone, Signed, clear_cookie, set_cookie},
+        caller::{Admin, Anyone, Signed, clear_cookie, client, set_cookie},
         page, time,
     },
 };
@@ -101,12 +101,6 @@ pub(super) async fn log_in(
         return Ok(([(header::SET_COOKIE, cookie)], session).into_response());
     }
     Ok(session.into_response())
-}
-
-/// What a client calls itself: the name of the session that it opens.
-fn client(headers: &HeaderMap) -> &str {
-    let name = headers.get(header::USER_AGENT).and_then(|name| name.to_str().ok()).map(str::trim);
-    name.filter(|name| !name.is_empty()).unwrap_or("unnamed client")
 }
 
 /// A body without fields.

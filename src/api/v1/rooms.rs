@@ -17,7 +17,7 @@ use crate::{
         creation::{self, NewRoom},
         direct,
         directory::{self, Search},
-        lifecycle, permissions as permission, rooms, workspaces,
+        lifecycle, numbers, permissions as permission, rooms, workspaces,
     },
     api::{
         ApiState,
@@ -215,6 +215,21 @@ pub(super) async fn set_workspace(
     body: Json<Workspace>,
 ) -> Result<RoomAnswer, V1Error> {
     Ok(RoomAnswer::found(rooms::set_workspace(&actions, &caller, &room, &body.value.workspace_id).await?))
+}
+
+/// A room's number.
+#[derive(Serialize)]
+pub(super) struct Number {
+    number: u64,
+}
+
+/// `GET /v1/rooms/{room_id}/number`
+pub(super) async fn number(
+    Signed { actions, caller, .. }: Signed,
+    Ids(room): Ids<String>,
+) -> Result<Answer<Data<Number>>, V1Error> {
+    let room = rooms::details(&actions, &caller, &room).await?;
+    Ok(Data::json(Number { number: numbers::of_room(&actions, &room.room_id).await? }))
 }
 
 /// A reason, which may be left out.

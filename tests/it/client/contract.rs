@@ -10,12 +10,16 @@ use serde_json::{Map, Value, json};
 pub(crate) enum Api {
     Native,
     Ryos,
+    Virola,
+    Mirage,
 }
 
 /// All of them, with their descriptions and what the server says its routes are.
-pub(crate) const APIS: [(Api, &str, Routes); 2] = [
+pub(crate) const APIS: [(Api, &str, Routes); 4] = [
     (Api::Native, include_str!("../../../schemas/v1.openapi.yaml"), yurt::api::v1::routes),
     (Api::Ryos, include_str!("../../../schemas/ryos.openapi.yaml"), yurt::api::ryos::routes),
+    (Api::Virola, include_str!("../../../schemas/virola.openapi.yaml"), yurt::api::virola::routes),
+    (Api::Mirage, include_str!("../../../schemas/mirage.openapi.yaml"), yurt::api::mirage::routes),
 ];
 
 type Routes = fn() -> Vec<(&'static str, &'static str)>;

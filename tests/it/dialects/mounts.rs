@@ -47,3 +47,40 @@ fn what_is_no_prefix_or_no_host_is_refused() {
     let refused = config.check().unwrap_err().to_string();
     assert!(refused.starts_with("`dialects.ryos.hosts`: "), "{refused}");
 }
+
+#[tokio::test]
+async fn all_dialects_are_found_at_once_and_none_takes_the_others_calls() {
+    let more = "[dialects.ryos]\nenabled = true\n[dialects.virola]\nenabled = true\n[dialects.mirage]\nenabled = true\nprefix = \"/mirage\"";
+    let server = server_with(Setup { more, ..Setup::default() }).await;
+    let nobody = server.nameless();
+    Through::new(nobody.clone(), Api::Ryos).get("/api/rooms").await.expect_status(200);
+    Through::new(nobody.clone(), Api::Virola).get("/api/v1/rooms").await.expect_status(401);
+    let mirage = Through::new(nobody.clone(), Api::Mirage);
+    mirage.post("/api/create_room", json!({})).await.expect_status(401);
+    mirage.clone().under("/mirage").post("/api/create_room", json!({})).await.expect_status(401);
+    mirage.under("/mirage").get("/api/rooms").await.expect_status(401);
+    nobody.get("/v1/me").await.refused(401, "SW_AUTH_INVALID_TOKEN");
+    nobody.get("/api/user_rooms").await.refused(404, "SW_ROUTE_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn a_path_of_two_dialects_stops_the_start() {
+    let mut config = Config { tenant: vec![Tenant::new("main", "a.example".try_into().unwrap())], ..Config::default() };
+    config.dialects.ryos.enabled = true;
+    yurt::api::check(&config).unwrap();
+    config.dialects.mirage.enabled = true;
+    let refused = yurt::api::check(&config).unwrap_err().to_string();
+    assert!(
+        refused.starts_with("`dialects.mirage.prefix`: `GET /api/rooms` would be a call of `ryos` too"),
+        "{refused}"
+    );
+    let started = yurt::server::start(config.clone(), std::sync::Arc::new(yurt::clock::Manual::default())).await;
+    assert_eq!(started.err().expect("no server").to_string(), refused);
+    config.dialects.mirage.prefix = "/mirage".to_owned();
+    yurt::api::check(&config).unwrap();
+    config.dialects.mirage.prefix = String::new();
+    config.dialects.mirage.hosts = vec!["mirage.example".to_owned()];
+    yurt::api::check(&config).unwrap();
+    config.dialects.ryos.hosts = vec!["Mirage.example:80".to_owned()];
+    assert!(yurt::api::check(&config).is_err());
+}

@@ -71,7 +71,7 @@ impl Doors {
 
     /// With Hana in the room.
     async fn entered(version: &str) -> Self {
-        let doors = Self::new(version).await;
+        let doors = Box::pin(Self::new(version)).await;
         doors.enter().await;
         doors
     }

@@ -275,3 +275,15 @@ async fn what_follows_only_what_is_not_shown_takes_the_place_of_what_is_before_t
     assert_eq!(scene.receive_from("other.example", &[&joining]).await, [Ok(())]);
     assert_eq!(scene.heads().await, [id_of(&joining)]);
 }
+
+#[tokio::test]
+async fn the_events_of_a_transaction_share_their_commits() {
+    let scene = Scene::new("12").await;
+    let chain = scene.chain(&scene.heads().await, 40);
+    let before = scene.actions.store.position();
+    let all: Vec<&Event> = chain.iter().map(AsRef::as_ref).collect();
+    assert!(scene.receive(&all).await.iter().all(Result::is_ok));
+    assert_eq!(scene.heads().await, [id_of(&chain[39])]);
+    let commits = before.distance_to(scene.actions.store.position());
+    assert!((1..=4).contains(&commits), "{commits} commits for 40 events");
+}

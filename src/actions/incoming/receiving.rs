@@ -1,0 +1,165 @@
+//! The events of one room in a transaction. Each is checked by itself, for which the network may be asked; then a part of them at a time is judged with one turn in
+//! the room's lane, and stored with one commit.
+
+use federation::{Pdu, Refusal};
+use rules::event::RawPdu;
+use ruma::{OwnedEventId, ServerName};
+
+use super::{Come, Taken, failed, guests::Met, is_in_room, log, oldest_first, prepare, staging, take};
+use crate::{
+    actions::{
+        ActionError, Actions,
+        append::{self, Arriving, Before, Remote, Slot},
+    },
+    storage::Pending,
+};
+
+/// Events that one commit takes in, and their bytes. What they change may be many times as much.
+const EVENTS_AT_A_TIME: usize = 16;
+const BYTES_AT_A_TIME: usize = 128 * 1024;
+
+type Answer = Result<(), Refusal>;
+
+/// An event that was checked.
+struct Ready {
+    /// Which of the transaction it is.
+    number: usize,
+    event_id: OwnedEventId,
+    /// As it came, for the case that it has to wait.
+    text: Pdu,
+    arriving: Arriving,
+}
+
+/// What became of some events, true once it is durable.
+struct Judged {
+    answers: Vec<(usize, Answer)>,
+    durable: Option<Pending>,
+}
+
+/// Takes events in; what they are answered with is on disk.
+pub(super) async fn receive(
+    actions: &Actions,
+    met: &Met,
+    origin: &ServerName,
+    come: Vec<Come>,
+) -> Vec<(OwnedEventId, Answer)> {
+    let (mut answers, mut ready) = (Vec::with_capacity(come.len()), Vec::with_capacity(come.len()));
+    for come in oldest_first(come, |come| (&come.event_id, &come.prev_events)) {
+        let event_id = come.event_id.clone();
+        let checked = check(actions, met, origin, come, answers.len()).await;
+        answers.push((event_id, checked.as_ref().err().cloned().unwrap_or(Ok(()))));
+        ready.extend(checked);
+    }
+    let mut judged = Vec::new();
+    for part in parts(ready) {
+        judged.push(take_part(actions, met, origin, part).await);
+    }
+    // They share the waits for the disk.
+    for Judged { answers: of_part, durable } in judged {
+        let written = match durable {
+            Some(durable) => durable.await.map(|_position| ()).map_err(|error| failed(error.into())),
+            None => Ok(()),
+        };
+        for (number, answer) in of_part {
+            if let Some((_, answered)) = answers.get_mut(number) {
+                *answered = written.clone().and(answer);
+            }
+        }
+    }
+    answers
+}
+
+/// The events in their order, a part for each commit.
+fn parts(ready: Vec<Ready>) -> Vec<Vec<Ready>> {
+    let (mut parts, mut bytes) = (Vec::<Vec<Ready>>::new(), 0);
+    for one in ready {
+        bytes += one.text.get().len();
+        match parts.last_mut() {
+            Some(part) if part.len() < EVENTS_AT_A_TIME && bytes <= BYTES_AT_A_TIME => part.push(one),
+            _ => {
+                bytes = one.text.get().len();
+                parts.push(vec![one]);
+            }
+        }
+    }
+    parts
+}
+
+/// What can be said of an event without the room's lane; else the answer.
+async fn check(actions: &Actions, met: &Met, origin: &ServerName, come: Come, number: usize) -> Result<Ready, Answer> {
+    let Come { event_id, in_room, text, formed, .. } = come;
+    if !in_room {
+        return Err(Err(Refusal::Invalid("the event is of another room")));
+    }
+    match is_in_room(met, &event_id).await {
+        Ok(false) if !actions.staging.has(&met.room.id, &event_id) => {}
+        Ok(_) => return Err(Ok(())),
+        Err(error) => return Err(Err(failed(error))),
+    }
+    let first = match formed {
+        Ok(formed) => formed.check(actions).await,
+        Err(first) => first,
+    };
+    match prepare(actions, met, origin, first, Before::Parents, Slot::End, None).await {
+        Ok(Ok(arriving)) => Ok(Ready { number, event_id, text, arriving }),
+        Ok(Err(taken)) => Err(told(actions, met, origin, (&event_id, &text), taken).await),
+        Err(error) => Err(Err(failed(error))),
+    }
+}
+
+async fn take_part(actions: &Actions, met: &Met, origin: &ServerName, part: Vec<Ready>) -> Judged {
+    let (mut kept, mut arriving) = (Vec::with_capacity(part.len()), Vec::with_capacity(part.len()));
+    for one in part {
+        kept.push((one.number, one.event_id, one.text));
+        arriving.push(one.arriving);
+    }
+    let together = append::hand_in_all(actions, &met.room, arriving).await;
+    let mut answers = Vec::with_capacity(kept.len());
+    match together {
+        Ok((outcomes, durable)) => {
+            for ((number, event_id, text), outcome) in kept.into_iter().zip(outcomes) {
+                log(met, origin, &event_id, &outcome);
+                answers.push((number, told(actions, met, origin, (&event_id, &text), Taken::Judged(outcome)).await));
+            }
+            Judged { answers, durable }
+        }
+        // One of them may change more than a commit holds: the others do not suffer for it.
+        Err(error) => {
+            tracing::info!(room.id = %met.room.id, peer = %origin, %error, "Events of `{origin}` are taken in one by one: {error}");
+            for (number, event_id, text) in kept {
+                let taken = take_alone(actions, met, origin, &text).await;
+                answers.push((
+                    number,
+                    match taken {
+                        Ok(taken) => told(actions, met, origin, (&event_id, &text), taken).await,
+                        Err(error) => Err(failed(error)),
+                    },
+                ));
+            }
+            Judged { answers, durable: None }
+        }
+    }
+}
+
+async fn take_alone(actions: &Actions, met: &Met, origin: &ServerName, text: &Pdu) -> Result<Taken, ActionError> {
+    take(actions, met, origin, RawPdu(text.clone()), Before::Parents, Slot::End, None).await
+}
+
+/// What the peer is told; what lacks something waits. The peer learns no more than that the event is not part of the room.
+async fn told(
+    actions: &Actions,
+    met: &Met,
+    origin: &ServerName,
+    (event_id, text): (&OwnedEventId, &Pdu),
+    taken: Taken,
+) -> Answer {
+    let missing = match taken {
+        Taken::Judged(Remote::Accepted | Remote::Known | Remote::SoftFailed(_)) => return Ok(()),
+        Taken::Judged(Remote::Rejected(_)) => return Err(Refusal::Forbidden),
+        Taken::Judged(Remote::Ignored) => return Err(Refusal::NotFound),
+        Taken::Dropped => return Err(Refusal::Invalid("it is no event of its sender")),
+        Taken::Judged(Remote::Missing(missing)) => missing,
+        Taken::Held => Vec::new(),
+    };
+    staging::stage(actions, met, origin, (event_id, text.get().to_owned()), missing).await
+}

@@ -1,0 +1,105 @@
+//! How this dialect words a refusal: `{"errorText", "httpStatusCode"}`.
+
+use axum::{
+    Json,
+    extract::{FromRequestParts, Path},
+    http::{HeaderValue, header, request::Parts},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+use super::Virola;
+use crate::{
+    actions::{ActionError, ErrorKind},
+    api::error::{Failure, Problem, ProblemKind},
+};
+
+/// A refusal of this dialect.
+#[derive(Debug)]
+pub(crate) struct VirolaError {
+    problem: Problem,
+    text: Option<&'static str>,
+}
+
+impl<P: Into<Problem>> From<P> for VirolaError {
+    fn from(problem: P) -> Self {
+        let problem = problem.into();
+        let text = match problem.kind {
+            ProblemKind::Action(ErrorKind::InvalidToken | ErrorKind::ExpiredToken) => {
+                Some("Wrong Bearer, please renew Web API Access Token")
+            }
+            _ => None,
+        };
+        Self { problem, text }
+    }
+}
+
+impl VirolaError {
+    /// A log-in that did not succeed: a wrong name or password has its own text.
+    pub(super) fn of_login(problem: impl Into<Problem>) -> Self {
+        let Self { problem, text } = Self::from(problem);
+        Self { problem, text: text.map(|_| "The username or password is invalid.") }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Body {
+    error_text: String,
+    http_status_code: u16,
+}
+
+impl IntoResponse for VirolaError {
+    fn into_response(self) -> Response {
+        let status = self.problem.status();
+        let retry_after = self.problem.retry_after_header();
+        let Problem { kind, message, cause, .. } = self.problem;
+        let error_text = self.text.map_or(message, str::to_owned);
+        let mut response = (status, Json(Body { error_text, http_status_code: status.as_u16() })).into_response();
+        if let Some(cause) = cause {
+            response.extensions_mut().insert(Failure(cause));
+        }
+        if kind == ProblemKind::SlowBody {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
+        response
+    }
+}
+
+/// The number of a room in a path, as the text that it is. What is no number names no room.
+pub(super) struct RoomNumber(pub(super) u64);
+
+impl FromRequestParts<Virola> for RoomNumber {
+    type Rejection = VirolaError;
+
+    async fn from_request_parts(parts: &mut Parts, dialect: &Virola) -> Result<Self, VirolaError> {
+        let number = Path::<u64>::from_request_parts(parts, dialect).await.ok();
+        number.map(|Path(number)| Self(number)).ok_or_else(|| ActionError::RoomNotFound.into())
+    }
+}
+
+/// The answer to a path that does not exist.
+pub(super) async fn route_not_found() -> VirolaError {
+    Problem::new(ProblemKind::RouteNotFound, "There is no such path").into()
+}
+
+/// The answer to a path that exists with other methods; they stand in `Allow`.
+pub(super) async fn method_not_allowed() -> VirolaError {
+    Problem::new(ProblemKind::MethodNotAllowed, "This path does not know this method").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn d001_18_a_failure_of_ours_has_the_same_shape() {
+        let failed = VirolaError::from(Problem::failed("4k2j")).into_response();
+        assert_eq!(failed.status().as_u16(), 500);
+        let text = VirolaError::from(Problem::failed("4k2j")).problem.message;
+        assert!(text.contains("4k2j") && !text.contains("panicked"), "{text}");
+    }
+}
