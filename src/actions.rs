@@ -142,6 +142,7 @@ pub struct Inner {
     typing: typing::Typing,
     seen: presence::Seen,
     numbers: numbers::Numbers,
+    members_known: visitors::Known,
     network: peers::Network,
     /// What other servers are still to be told.
     pub outgoing: Arc<outgoing::Outgoing>,
@@ -273,6 +274,7 @@ impl Actions {
             typing: typing::Typing::default(),
             seen: presence::Seen::default(),
             numbers: numbers::Numbers::default(),
+            members_known: visitors::Known::default(),
             network: peers::Network::default(),
             outgoing: Arc::default(),
             server_acls: server_acl::ServerAcls::default(),

@@ -167,8 +167,8 @@ fn resident() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }
 
-async fn export(actions: &Actions, alice: &Caller, room: &OwnedRoomId, file: &Path) {
-    let content = Content { media: true, personal: Whose::Nobodys };
+async fn export(actions: &Actions, alice: &Caller, (room, media): (&OwnedRoomId, bool), file: &Path) {
+    let content = Content { media, personal: Whose::Nobodys };
     let export = bundle::export_as_admin(actions, alice, room.as_str(), content).await.unwrap();
     let mut out = tokio::fs::File::create(file).await.unwrap();
     let mut pieces = Box::pin(export.into_stream());
@@ -220,26 +220,8 @@ async fn main() {
     for (file, with_media) in [(&talk, false), (&all, true)] {
         let what = if with_media { "with media" } else { "events alone" };
         eprintln!("{what}");
-        let took = old
-            .with(async |actions, alice| {
-                if with_media {
-                    measured(export(actions, alice, &room, file)).await.1
-                } else {
-                    let content = Content { media: false, personal: Whose::Nobodys };
-                    let export = bundle::export_as_admin(actions, alice, room.as_str(), content).await.unwrap();
-                    let mut out = tokio::fs::File::create(file).await.unwrap();
-                    measured(async {
-                        let mut pieces = Box::pin(export.into_stream());
-                        while let Some(piece) = pieces.next().await {
-                            out.write_all(&piece.unwrap()).await.unwrap();
-                        }
-                        out.sync_all().await.unwrap();
-                    })
-                    .await
-                    .1
-                }
-            })
-            .await;
+        let took =
+            old.with(async |actions, alice| measured(export(actions, alice, (&room, with_media), file)).await.1).await;
         let archive = Archive::open(file, Limits { bytes_max: u64::MAX, ..Limits::default() }).unwrap();
         let entries = archive.manifest().unwrap().manifest.entries;
         let inflated: u64 = entries.values().map(|facts| facts.size).sum();

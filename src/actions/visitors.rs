@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use quick_cache::sync::Cache;
 use rules::permission::Membership;
 use ruma::{OwnedRoomId, OwnedUserId};
 
@@ -14,7 +15,7 @@ use super::{
     summary::is_listed,
     view::RoomView,
 };
-use crate::storage::{Direction, KeyRange, Limit, keyspaces::MEMBERS, members::Member};
+use crate::storage::{Direction, KeyRange, Limit, StateRoot, keyspaces::MEMBERS, members::Member};
 
 /// Rooms that one list holds of each sort: listed ones by name, then the visitor's own.
 pub const ROOMS_MAX: usize = 1_000;
@@ -22,6 +23,18 @@ pub const ROOMS_MAX: usize = 1_000;
 pub const NAMES_MAX: usize = 10;
 /// Members that are named with a room.
 pub const MEMBERS_MAX: usize = 1_000;
+
+/// Rooms whose members are kept in memory.
+const ROOMS_KNOWN_MAX: usize = 1_000;
+
+/// The members of rooms that somebody has looked at, each with the state of the room in which they were it.
+pub struct Known(Cache<OwnedRoomId, (StateRoot, Arc<Vec<OwnedUserId>>)>);
+
+impl Default for Known {
+    fn default() -> Self {
+        Self(Cache::new(ROOMS_KNOWN_MAX))
+    }
+}
 
 /// A room as a visitor sees it.
 pub struct Sight {
@@ -48,7 +61,20 @@ impl Sight {
     ///
     /// # Errors
     /// When storage cannot be read.
-    pub async fn members(&self) -> Result<Vec<OwnedUserId>, ActionError> {
+    pub async fn members(&self, actions: &Actions) -> Result<Arc<Vec<OwnedUserId>>, ActionError> {
+        let (known, state) = (&actions.members_known.0, self.view.tip.state);
+        if let Some((_, members)) = known.get(&self.room.id).filter(|(then, _)| *then == state) {
+            return Ok(members);
+        }
+        let members = Arc::new(self.read_members().await?);
+        // Nothing is kept of a room that leaves no trace.
+        if !actions.incognito_rooms.read().contains(&self.room.id) {
+            known.insert(self.room.id.clone(), (state, Arc::clone(&members)));
+        }
+        Ok(members)
+    }
+
+    async fn read_members(&self) -> Result<Vec<OwnedUserId>, ActionError> {
         let mut joined = Vec::new();
         let mut rest = KeyRange::all();
         loop {

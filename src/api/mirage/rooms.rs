@@ -162,7 +162,7 @@ pub(super) async fn members(
     if !sight.is_joined() && !is_made_here(&sight) {
         return Err(nobody());
     }
-    let members = sight.members().await?;
+    let members = sight.members(&actions).await?;
     if members.is_empty() {
         return Err(nobody());
     }

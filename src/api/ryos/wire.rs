@@ -44,7 +44,8 @@ impl Room {
         let (kind, members, user_count) = match sight.is_listed() {
             true => ("public", None, presence::count_within(actions, &sight.room, &sight.view, ACTIVE_MS).await?),
             false => {
-                let mut members: Vec<_> = sight.members().await?.iter().map(|id| username(actions, id)).collect();
+                let mut members: Vec<_> =
+                    sight.members(actions).await?.iter().map(|id| username(actions, id)).collect();
                 members.sort();
                 ("private", Some(members), summary.joined)
             }

@@ -78,7 +78,7 @@ async fn display_name(actions: &Actions, caller: &Caller, room: &RoomDetails) ->
     if let Some(name) = &room.view.summary.name {
         return Ok(name.clone());
     }
-    let members = visitors::look(actions, Some(caller), room.room_id.as_str()).await?.members().await?;
+    let members = visitors::look(actions, Some(caller), room.room_id.as_str()).await?.members(actions).await?;
     let others = members.iter().filter(|user_id| **user_id != caller.user_id || members.len() == 1);
     let names: Vec<&str> = others.map(|user_id| user_id.localpart()).take(visitors::NAMES_MAX).collect();
     Ok(names.join(", "))

@@ -133,4 +133,9 @@ async fn keys_that_nobody_can_be_asked_for_count_only_when_an_admin_says_so() {
     let options = Options { accept_bundle_keys: true, ..Options::default() };
     let merged = imported(&bob, &admin, &whole, options).await;
     assert_eq!(merged.outcome, Outcome::Merged);
+    // They are kept with the room: it goes out again with them, and comes in again without the admin.
+    let again = exported(&bob, room_id.as_str()).await;
+    assert!(verify(&again).unwrap().manifest.verify_keys.contains_key(&alice.name));
+    let twice = imported(&bob, &bob.person, &whole, Options::default()).await;
+    assert_eq!((twice.outcome, twice.events.stored), (Outcome::Merged, 0));
 }

@@ -11,7 +11,7 @@ use crate::{
 
 /// Two servers; a room of the first with a past, and its bundle.
 struct Scene {
-    _authority: Authority,
+    authority: Authority,
     old: Server,
     new: Server,
     alice: Caller,
@@ -37,7 +37,7 @@ async fn scene(version: &str) -> Scene {
     alice.does("ban", &room, &dave).await.ok();
     alice.says(&room, "the last word").await;
     let bundle = bundle_of(&alice, &room).await;
-    Scene { _authority: authority, old, new, alice, room, bundle }
+    Scene { authority, old, new, alice, room, bundle }
 }
 
 fn past(scene: &Scene, name: &str) -> String {
@@ -222,5 +222,31 @@ async fn a_successor_that_cannot_be_made_leaves_nothing_behind() {
     let root = scene.new.admin("root").await;
     let rooms = root.get("/v1/admin/rooms?limit=200").await.list();
     assert!(rooms.iter().all(|room| room["id"] != json!(scene.room)), "{rooms:?}");
+    upload(&bob, &scene.bundle, json!({})).await.created();
+}
+
+#[tokio::test]
+async fn a_successor_needs_room_in_the_tenant_for_itself_and_for_the_original() {
+    let scene = scene("12").await;
+    let full = Server::changed(&scene.authority, |config| config.tenant[0].max_rooms = 1).await;
+    let bob = full.account("bob").await;
+    for _ in 0..2 {
+        upload(&bob, &scene.bundle, json!({})).await.refused(409, "SW_TENANT_CAPACITY");
+    }
+    bob.group("The one that fits").await;
+    let roomy = Server::changed(&scene.authority, |config| config.tenant[0].max_rooms = 2).await;
+    let bob = roomy.account("bob").await;
+    upload(&bob, &scene.bundle, json!({})).await.created();
+}
+
+#[tokio::test]
+async fn a_bundle_of_a_server_that_is_kept_out_is_not_taken() {
+    let scene = scene("12").await;
+    let (bob, root) = (scene.new.account("bob").await, scene.new.admin("root").await);
+    let deny = json!({"mode": "open", "allow": [], "deny": ["localhost"]});
+    root.put("/v1/admin/federation/policy", deny).await.ok();
+    let error = upload(&bob, &scene.bundle, json!({})).await.refused(400, "SW_ROOM_IMPORT_REFUSED");
+    assert!(error["message"].as_str().unwrap().contains("localhost"), "{error}");
+    root.put("/v1/admin/federation/policy", json!({"mode": "open", "allow": [], "deny": []})).await.ok();
     upload(&bob, &scene.bundle, json!({})).await.created();
 }
