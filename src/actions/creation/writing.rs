@@ -10,7 +10,12 @@ use serde_json::json;
 
 use super::{Plan, object};
 use crate::{
-    actions::{ActionError, Actions, aliases, append::Writer, chores, members, purge},
+    actions::{
+        ActionError, Actions,
+        aliases::{self, Reserved},
+        append::Writer,
+        chores, members, purge,
+    },
     storage::{
         Effect, Home,
         chores::Chore,
@@ -29,7 +34,8 @@ pub(in crate::actions) async fn write(
     is_admin: bool,
 ) -> Result<(), ActionError> {
     let (room_id, space) = (create.room_id().clone(), plan.workspace_id.clone());
-    let Some(writer) = staged(actions, creator, create, plan, wished_alias, is_admin).await? else { return Ok(()) };
+    let staged = staged(actions, creator, create, plan, wished_alias, is_admin).await?;
+    let Some((writer, _reserved)) = staged else { return Ok(()) };
     writer.commit().await?;
     if let Some(space) = &space {
         chores::try_finish(actions, &room_id, space).await;
@@ -48,12 +54,13 @@ pub(in crate::actions) async fn write_hidden(
     plan: Plan,
     is_admin: bool,
 ) -> Result<(), ActionError> {
-    let writer = staged(actions, creator, create, plan, None, is_admin).await?;
-    writer.ok_or_else(|| ActionError::internal("the room is here already"))?.commit().await?;
+    let staged = staged(actions, creator, create, plan, None, is_admin).await?;
+    let (writer, _reserved) = staged.ok_or_else(|| ActionError::internal("the room is here already"))?;
+    writer.commit().await?;
     Ok(())
 }
 
-/// The whole room, ready to be committed; none: it exists already.
+/// The whole room, ready to be committed, and its alias, which nobody else is given until then; none: it exists already.
 async fn staged(
     actions: &Actions,
     creator: &UserId,
@@ -61,7 +68,7 @@ async fn staged(
     plan: Plan,
     wished_alias: Option<&str>,
     is_admin: bool,
-) -> Result<Option<Writer>, ActionError> {
+) -> Result<Option<(Writer, Option<Reserved>)>, ActionError> {
     let room_id = create.room_id().clone();
     let room = actions.room(&room_id);
     if room.view().await?.is_some() {
@@ -82,7 +89,7 @@ async fn staged(
     };
     let Some(mut writer) = Writer::begin(actions, &plan.version, create).await? else { return Ok(None) };
     stage_all(actions, &mut writer, creator, &plan, reserved.as_ref().map(|reserved| reserved.alias.as_str())).await?;
-    Ok(Some(writer))
+    Ok(Some((writer, reserved)))
 }
 
 /// Everything behind the create event.
