@@ -35,6 +35,7 @@ MORE_THAN_A_SCHEMA = {
     "participant_id": "a local name is one with the server's name, and both together have a limit",
     "invite": "as participant_id",
     "members": "as participant_id",
+    "participants": "as participant_id, on both sides",
     "from": "a cursor is opaque; only one that was given is one",
     "name": "wanted or not by the type of the room",
     "alias": "of this server's name",
