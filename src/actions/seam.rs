@@ -78,6 +78,12 @@ struct Former {
 impl Former {
     /// None: there is none, or it is not for the caller.
     async fn find(actions: &Actions, caller: &Caller, reference: &str) -> Result<Option<Self>, ActionError> {
+        // Whoever reads another room pays nothing for this: a room that follows one says so in its create event, which is in memory.
+        let follows =
+            rooms::locate(actions, reference).await?.view().await?.is_some_and(|view| view.names_predecessor());
+        if !follows {
+            return Ok(None);
+        }
         let opened = rooms::open(actions, caller, reference).await?;
         if membership(opened.member.as_ref()) != Membership::Join {
             return Ok(None);

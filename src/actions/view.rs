@@ -147,6 +147,11 @@ impl RoomView {
         self.can_federate() && self.settings.federation.admits(server)
     }
 
+    /// The create event says that the room follows another one. Anybody can say so.
+    pub fn names_predecessor(&self) -> bool {
+        super::summary::content(&self.basis.create).get("predecessor").is_some()
+    }
+
     /// The room is a direct message.
     pub fn is_direct(&self) -> bool {
         self.summary.kind == RoomKind::Direct

@@ -3,9 +3,12 @@
 use std::{any::Any, time::Duration};
 
 use axum::{
+    Json,
     extract::rejection::{BytesRejection, QueryRejection},
-    http::{HeaderValue, StatusCode},
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse as _, Response},
 };
+use serde::Serialize;
 
 use crate::actions::{ActionError, ErrorKind, peers::Errcode};
 
@@ -89,9 +92,26 @@ impl Problem {
     }
 
     /// When a repeat may work, as `Retry-After` says it: whole seconds, at least one.
-    pub(crate) fn retry_after_header(&self) -> Option<HeaderValue> {
+    fn retry_after_header(&self) -> Option<HeaderValue> {
         let seconds = self.retry_after?.as_secs_f64().ceil().max(1.0);
         HeaderValue::from_str(&format!("{seconds:.0}")).ok()
+    }
+
+    /// The answer with this status, and with the body that a dialect makes of the problem. What stands beside the body is the same in all.
+    pub(crate) fn answer<B: Serialize>(mut self, status: StatusCode, body: impl FnOnce(Self) -> B) -> Response {
+        let (kind, cause, retry_after) = (self.kind, self.cause.take(), self.retry_after_header());
+        let mut response = (status, Json(body(self))).into_response();
+        if let Some(cause) = cause {
+            response.extensions_mut().insert(Failure(cause));
+        }
+        if kind == ProblemKind::SlowBody {
+            // The rest of the body may still be on its way: what follows it cannot be waited for.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
+        response
     }
 
     /// The caller has to say who they are.

@@ -123,6 +123,11 @@ async fn take_part(actions: &Actions, met: &Met, origin: &ServerName, part: Vec<
             }
             Judged { answers, durable }
         }
+        // Each would wait as long again.
+        Err(ActionError::Busy) => {
+            let answers = kept.into_iter().map(|(number, ..)| (number, Err(failed(ActionError::Busy)))).collect();
+            Judged { answers, durable: None }
+        }
         // One of them may change more than a commit holds: the others do not suffer for it.
         Err(error) => {
             tracing::info!(room.id = %met.room.id, peer = %origin, %error, "Events of `{origin}` are taken in one by one: {error}");

@@ -1,10 +1,6 @@
 //! How this dialect words a refusal: `{"error": "text"}`.
 
-use axum::{
-    Json,
-    http::{HeaderValue, header},
-    response::{IntoResponse, Response},
-};
+use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::{
@@ -12,7 +8,7 @@ use crate::{
         ErrorKind,
         mirage_rooms::{Refused, Shut},
     },
-    api::error::{Failure, Problem, ProblemKind},
+    api::error::{Problem, ProblemKind},
 };
 
 /// A refusal of this dialect.
@@ -94,19 +90,7 @@ struct Body {
 impl IntoResponse for MirageError {
     fn into_response(self) -> Response {
         let status = self.0.status_without_conflict();
-        let retry_after = self.0.retry_after_header();
-        let Problem { kind, message, cause, .. } = self.0;
-        let mut response = (status, Json(Body { error: message })).into_response();
-        if let Some(cause) = cause {
-            response.extensions_mut().insert(Failure(cause));
-        }
-        if kind == ProblemKind::SlowBody {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        if let Some(seconds) = retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, seconds);
-        }
-        response
+        self.0.answer(status, |problem| Body { error: problem.message })
     }
 }
 

@@ -1,15 +1,11 @@
 //! How this dialect words a refusal: `{"error": "text"}`.
 
-use axum::{
-    Json,
-    http::{HeaderValue, header},
-    response::{IntoResponse, Response},
-};
+use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::{
     actions::ErrorKind,
-    api::error::{Failure, Problem, ProblemKind},
+    api::error::{Problem, ProblemKind},
 };
 
 /// A refusal of this dialect.
@@ -34,33 +30,23 @@ struct Body {
     error: String,
 }
 
+/// The words of this API, where it has its own.
+fn worded(kind: ProblemKind, message: String) -> String {
+    match kind {
+        ProblemKind::Action(ErrorKind::RoomNotFound) => "Room not found".to_owned(),
+        ProblemKind::Action(ErrorKind::InvalidToken | ErrorKind::ExpiredToken) => "Authentication required".to_owned(),
+        ProblemKind::Action(ErrorKind::RateLimited) => "Rate limit exceeded".to_owned(),
+        ProblemKind::Action(ErrorKind::RoomForbidden | ErrorKind::InsufficientPermission) => {
+            format!("Forbidden - {message}")
+        }
+        _ => message,
+    }
+}
+
 impl IntoResponse for RyosError {
     fn into_response(self) -> Response {
         let status = self.0.status_without_conflict();
-        let retry_after = self.0.retry_after_header();
-        let Problem { kind, message, cause, .. } = self.0;
-        let error = match kind {
-            ProblemKind::Action(ErrorKind::RoomNotFound) => "Room not found".to_owned(),
-            ProblemKind::Action(ErrorKind::InvalidToken | ErrorKind::ExpiredToken) => {
-                "Authentication required".to_owned()
-            }
-            ProblemKind::Action(ErrorKind::RateLimited) => "Rate limit exceeded".to_owned(),
-            ProblemKind::Action(ErrorKind::RoomForbidden | ErrorKind::InsufficientPermission) => {
-                format!("Forbidden - {message}")
-            }
-            _ => message,
-        };
-        let mut response = (status, Json(Body { error })).into_response();
-        if let Some(cause) = cause {
-            response.extensions_mut().insert(Failure(cause));
-        }
-        if kind == ProblemKind::SlowBody {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        if let Some(seconds) = retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, seconds);
-        }
-        response
+        self.0.answer(status, |Problem { kind, message, .. }| Body { error: worded(kind, message) })
     }
 }
 

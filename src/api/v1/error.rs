@@ -1,7 +1,6 @@
 //! How this dialect words a refusal: `{"error": {"code", "message", "reason"?, "errcode"?}}`.
 
 use axum::{
-    Json,
     http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
@@ -9,7 +8,7 @@ use serde::Serialize;
 
 use crate::{
     actions::ErrorKind,
-    api::error::{Failure, Problem, ProblemKind},
+    api::error::{Problem, ProblemKind},
 };
 
 /// A refusal of this dialect.
@@ -39,24 +38,12 @@ struct Inner {
 
 impl IntoResponse for V1Error {
     fn into_response(self) -> Response {
-        let status = self.0.status();
-        let is_unauthenticated = self.0.is_unauthenticated();
-        let retry_after = self.0.retry_after_header();
-        let Problem { kind, message, reason, errcode, cause, .. } = self.0;
-        let mut response =
-            (status, Json(Body { error: Inner { code: code(kind), message, reason, errcode } })).into_response();
-        if let Some(cause) = cause {
-            response.extensions_mut().insert(Failure(cause));
-        }
-        if kind == ProblemKind::SlowBody {
-            // The rest of the body may still be on its way: what follows it cannot be waited for.
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
+        let (status, is_unauthenticated) = (self.0.status(), self.0.is_unauthenticated());
+        let mut response = self.0.answer(status, |Problem { kind, message, reason, errcode, .. }| Body {
+            error: Inner { code: code(kind), message, reason, errcode },
+        });
         if is_unauthenticated {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        if let Some(seconds) = retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, seconds);
         }
         response
     }

@@ -1,9 +1,8 @@
 //! How this dialect words a refusal: `{"errorText", "httpStatusCode"}`.
 
 use axum::{
-    Json,
     extract::{FromRequestParts, Path},
-    http::{HeaderValue, header, request::Parts},
+    http::request::Parts,
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -11,7 +10,7 @@ use serde::Serialize;
 use super::Virola;
 use crate::{
     actions::{ActionError, ErrorKind},
-    api::error::{Failure, Problem, ProblemKind},
+    api::error::{Problem, ProblemKind},
 };
 
 /// A refusal of this dialect.
@@ -51,21 +50,12 @@ struct Body {
 
 impl IntoResponse for VirolaError {
     fn into_response(self) -> Response {
-        let status = self.problem.status();
-        let retry_after = self.problem.retry_after_header();
-        let Problem { kind, message, cause, .. } = self.problem;
-        let error_text = self.text.map_or(message, str::to_owned);
-        let mut response = (status, Json(Body { error_text, http_status_code: status.as_u16() })).into_response();
-        if let Some(cause) = cause {
-            response.extensions_mut().insert(Failure(cause));
-        }
-        if kind == ProblemKind::SlowBody {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        if let Some(seconds) = retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, seconds);
-        }
-        response
+        let Self { problem, text } = self;
+        let status = problem.status();
+        problem.answer(status, |problem| Body {
+            error_text: text.map_or(problem.message, str::to_owned),
+            http_status_code: status.as_u16(),
+        })
     }
 }
 
