@@ -177,15 +177,18 @@ impl<S: PeerStore> ServerKeys<S> {
         for (server, key_id) in needs {
             by_server.entry(server.clone()).or_default().insert(key_id.clone());
         }
-        let mut asked = JoinSet::new();
+        let (mut known, mut asked) = (KnownKeys::new(), JoinSet::new());
         for (server, key_ids) in by_server {
+            if let Some(served) = self.remembered(&server).served(&key_ids, Use::Event(at)) {
+                known.insert(server, served);
+                continue;
+            }
             let keys = Arc::clone(self);
             asked.spawn(async move {
                 let known = keys.known(&server, &key_ids, Use::Event(at)).await;
                 known.map(|known| (server, known))
             });
         }
-        let mut known = KnownKeys::new();
         while let Some(answer) = asked.join_next().await {
             let Ok(answer) = answer else { continue };
             let (server, keys) = answer?;

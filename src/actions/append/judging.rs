@@ -64,6 +64,12 @@ impl Writer {
         Ok(present)
     }
 
+    /// The events are what the rules need of the present state for this event, no more and no less.
+    async fn are_present(&mut self, event: &Event, auth_events: &Events) -> Result<bool, ActionError> {
+        let present = self.present(event).await?;
+        Ok(present.len() == auth_events.len() && present.keys().all(|id| auth_events.contains_key(id)))
+    }
+
     /// An auth event that is known to be of another room.
     pub(super) async fn leans_on_another_room(
         &self,
@@ -129,9 +135,12 @@ impl Writer {
         if *event.kind() == TimelineEventType::RoomCreate && *event.event_id() != view.summary.create_event_id {
             return Ok(Some(Refusal::new("the room was created by another event")));
         }
+        let is_present = before == view.tip.state;
         match authorization::check_auth_events(&version, event, |id: &EventId| auth_events.get(id).cloned()) {
             Err(refusal) => Ok(Some(refusal)),
             Ok(()) if *event.kind() == TimelineEventType::RoomCreate => Ok(None),
+            // The state before it is what it was just judged by.
+            Ok(()) if is_present && self.are_present(event, auth_events).await? => Ok(None),
             Ok(()) => self.refused(&version, event, before).await,
         }
     }

@@ -2,10 +2,12 @@
 //! the room's lane, and stored with one commit.
 
 use federation::{Pdu, Refusal};
+use futures_util::{StreamExt as _, stream};
 use rules::event::RawPdu;
 use ruma::{OwnedEventId, ServerName};
+use tracing::Instrument as _;
 
-use super::{Come, Taken, failed, guests::Met, is_in_room, log, oldest_first, prepare, staging, take};
+use super::{Come, Taken, failed, guests::Met, is_in_room, judging::First, log, oldest_first, prepare, staging, take};
 use crate::{
     actions::{
         ActionError, Actions,
@@ -17,6 +19,8 @@ use crate::{
 /// Events that one commit takes in, and their bytes. What they change may be many times as much.
 const EVENTS_AT_A_TIME: usize = 16;
 const BYTES_AT_A_TIME: usize = 128 * 1024;
+/// Parts of a transaction whose signatures are checked at the same time.
+const PARTS_CHECKED_AT_ONCE: usize = 3;
 
 type Answer = Result<(), Refusal>;
 
@@ -43,16 +47,32 @@ pub(super) async fn receive(
     origin: &ServerName,
     come: Vec<Come>,
 ) -> Vec<(OwnedEventId, Answer)> {
-    let (mut answers, mut ready) = (Vec::with_capacity(come.len()), Vec::with_capacity(come.len()));
-    for come in oldest_first(come, |come| (&come.event_id, &come.prev_events)) {
-        let event_id = come.event_id.clone();
-        let checked = check(actions, met, origin, come, answers.len()).await;
-        answers.push((event_id, checked.as_ref().err().cloned().unwrap_or(Ok(()))));
-        ready.extend(checked);
+    let (mut answers, mut unknown) = (Vec::with_capacity(come.len()), Vec::with_capacity(come.len()));
+    for (number, come) in oldest_first(come, |come| (&come.event_id, &come.prev_events)).into_iter().enumerate() {
+        let known = known(actions, met, &come).await;
+        let is_known = known.is_some();
+        answers.push((come.event_id.clone(), known.unwrap_or(Err(Refusal::Unavailable))));
+        if !is_known {
+            unknown.push((number, come));
+        }
     }
+    // While a part is judged, the signatures of the next ones are checked.
+    let mut checked = stream::iter(parts(unknown)).map(|part| check(actions, part)).buffered(PARTS_CHECKED_AT_ONCE);
     let mut judged = Vec::new();
-    for part in parts(ready) {
-        judged.push(take_part(actions, met, origin, part).await);
+    while let Some(part) = checked.next().await {
+        let mut ready = Vec::with_capacity(part.len());
+        for (number, event_id, text, first) in part {
+            match prepare(actions, met, origin, first, Before::Parents, Slot::End, None).await {
+                Ok(Ok(arriving)) => ready.push(Ready { number, event_id, text, arriving }),
+                Ok(Err(taken)) => {
+                    answer(&mut answers, number, told(actions, met, origin, (&event_id, &text), taken).await);
+                }
+                Err(error) => answer(&mut answers, number, Err(failed(error))),
+            }
+        }
+        if !ready.is_empty() {
+            judged.push(take_part(actions, met, origin, ready).await);
+        }
     }
     // They share the waits for the disk.
     for Judged { answers: of_part, durable } in judged {
@@ -60,24 +80,29 @@ pub(super) async fn receive(
             Some(durable) => durable.await.map(|_position| ()).map_err(|error| failed(error.into())),
             None => Ok(()),
         };
-        for (number, answer) in of_part {
-            if let Some((_, answered)) = answers.get_mut(number) {
-                *answered = written.clone().and(answer);
-            }
+        for (number, of_one) in of_part {
+            answer(&mut answers, number, written.clone().and(of_one));
         }
     }
     answers
 }
 
+fn answer(answers: &mut [(OwnedEventId, Answer)], number: usize, of_one: Answer) {
+    if let Some((_, answered)) = answers.get_mut(number) {
+        *answered = of_one;
+    }
+}
+
 /// The events in their order, a part for each commit.
-fn parts(ready: Vec<Ready>) -> Vec<Vec<Ready>> {
-    let (mut parts, mut bytes) = (Vec::<Vec<Ready>>::new(), 0);
-    for one in ready {
-        bytes += one.text.get().len();
+fn parts(come: Vec<(usize, Come)>) -> Vec<Vec<(usize, Come)>> {
+    let (mut parts, mut bytes) = (Vec::<Vec<(usize, Come)>>::new(), 0);
+    for one in come {
+        let length = one.1.text.get().len();
+        bytes += length;
         match parts.last_mut() {
             Some(part) if part.len() < EVENTS_AT_A_TIME && bytes <= BYTES_AT_A_TIME => part.push(one),
             _ => {
-                bytes = one.text.get().len();
+                bytes = length;
                 parts.push(vec![one]);
             }
         }
@@ -85,25 +110,39 @@ fn parts(ready: Vec<Ready>) -> Vec<Vec<Ready>> {
     parts
 }
 
-/// What can be said of an event without the room's lane; else the answer.
-async fn check(actions: &Actions, met: &Met, origin: &ServerName, come: Come, number: usize) -> Result<Ready, Answer> {
-    let Come { event_id, in_room, text, formed, .. } = come;
-    if !in_room {
-        return Err(Err(Refusal::Invalid("the event is of another room")));
+/// What can be answered without looking at the event any closer.
+async fn known(actions: &Actions, met: &Met, come: &Come) -> Option<Answer> {
+    if !come.in_room {
+        return Some(Err(Refusal::Invalid("the event is of another room")));
     }
-    match is_in_room(met, &event_id).await {
-        Ok(false) if !actions.staging.has(&met.room.id, &event_id) => {}
-        Ok(_) => return Err(Ok(())),
-        Err(error) => return Err(Err(failed(error))),
+    match is_in_room(met, &come.event_id).await {
+        Ok(false) if !actions.staging.has(&met.room.id, &come.event_id) => None,
+        Ok(_) => Some(Ok(())),
+        Err(error) => Some(Err(failed(error))),
     }
-    let first = match formed {
-        Ok(formed) => formed.check(actions).await,
-        Err(first) => first,
+}
+
+/// What can be said of events without the room: on another processor, if one is free.
+async fn check(actions: &Actions, part: Vec<(usize, Come)>) -> Vec<(usize, OwnedEventId, Pdu, First)> {
+    let actions = actions.clone();
+    let checks = async move {
+        let mut checked = Vec::with_capacity(part.len());
+        for (number, Come { event_id, text, formed, .. }) in part {
+            let first = match formed {
+                Ok(formed) => formed.check(&actions).await,
+                Err(first) => first,
+            };
+            checked.push((number, event_id, text, first));
+        }
+        checked
     };
-    match prepare(actions, met, origin, first, Before::Parents, Slot::End, None).await {
-        Ok(Ok(arriving)) => Ok(Ready { number, event_id, text, arriving }),
-        Ok(Err(taken)) => Err(told(actions, met, origin, (&event_id, &text), taken).await),
-        Err(error) => Err(Err(failed(error))),
+    match tokio::spawn(checks.in_current_span()).await {
+        Ok(checked) => checked,
+        Err(stopped) => match stopped.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The server ends, and this task with it.
+            Err(_cancelled) => std::future::pending().await,
+        },
     }
 }
 
