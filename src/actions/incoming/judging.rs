@@ -87,9 +87,13 @@ impl Formed {
 
     /// Steps 2 and 3.
     pub(in crate::actions) async fn check(mut self, actions: &Actions) -> First {
-        let at = self.pdu().map_or_else(|| Clock::now(&*actions.clock), rules::WellFormedPdu::origin_server_ts);
+        let at = self.made_at(actions);
         let keys = keys(actions, std::mem::take(&mut self.needed), at).await;
         self.check_with(keys)
+    }
+
+    fn made_at(&self, actions: &Actions) -> UnixMs {
+        self.pdu().map_or_else(|| Clock::now(&*actions.clock), rules::WellFormedPdu::origin_server_ts)
     }
 
     fn check_with(mut self, keys: KeyRing) -> First {
@@ -126,6 +130,22 @@ pub(in crate::actions) fn check_with(keys: &KeyRing, version: Version, raw: RawP
         }
         Err(first) => first,
     }
+}
+
+/// Steps 2 and 3 of several events, most of which need the same keys.
+pub(in crate::actions) async fn check_all(actions: &Actions, all: Vec<Result<Formed, First>>) -> Vec<First> {
+    let formed = || all.iter().flatten();
+    let needed = formed().flat_map(|formed| &formed.needed).cloned().collect();
+    let at = formed().map(|formed| formed.made_at(actions)).max();
+    let keys = match at {
+        Some(at) => keys(actions, needed, at).await,
+        None => KeyRing::new(),
+    };
+    let check = |formed: Formed| {
+        let keys = keys.only(&formed.needed);
+        formed.check_with(keys)
+    };
+    all.into_iter().map(|one| one.map_or_else(|first| first, check)).collect()
 }
 
 /// Steps 1 to 3.

@@ -7,7 +7,13 @@ use rules::event::RawPdu;
 use ruma::{OwnedEventId, ServerName};
 use tracing::Instrument as _;
 
-use super::{Come, Taken, failed, guests::Met, is_in_room, judging::First, log, oldest_first, prepare, staging, take};
+use super::{
+    Come, Taken, failed,
+    guests::Met,
+    is_in_room,
+    judging::{self, First},
+    log, oldest_first, prepare, staging, take,
+};
 use crate::{
     actions::{
         ActionError, Actions,
@@ -126,15 +132,14 @@ async fn known(actions: &Actions, met: &Met, come: &Come) -> Option<Answer> {
 async fn check(actions: &Actions, part: Vec<(usize, Come)>) -> Vec<(usize, OwnedEventId, Pdu, First)> {
     let actions = actions.clone();
     let checks = async move {
-        let mut checked = Vec::with_capacity(part.len());
-        for (number, Come { event_id, text, formed, .. }) in part {
-            let first = match formed {
-                Ok(formed) => formed.check(&actions).await,
-                Err(first) => first,
-            };
-            checked.push((number, event_id, text, first));
-        }
-        checked
+        let (named, formed): (Vec<_>, Vec<_>) =
+            part.into_iter().map(|(number, come)| ((number, come.event_id, come.text), come.formed)).unzip();
+        let checked = judging::check_all(&actions, formed).await;
+        named
+            .into_iter()
+            .zip(checked)
+            .map(|((number, event_id, text), first)| (number, event_id, text, first))
+            .collect()
     };
     match tokio::spawn(checks.in_current_span()).await {
         Ok(checked) => checked,
