@@ -6,6 +6,7 @@
 //!
 //! * `incoming`: events of a peer, verified, authorised and durable, in a second and for each second of processor time.
 //! * `joins`: entering a room with many members on another server of ours.
+//! * `forks`: resolving the state of a room whose history forked.
 //! * `fan_out`: sending into a room in which a hundred servers are, some of them dead.
 //! * `sight`: from a send on one server until a client of another sees it: with a Synapse, and between two Synapses.
 #![expect(
@@ -20,6 +21,7 @@
 )]
 
 mod fan_out;
+mod forks;
 mod home;
 mod incoming;
 mod joins;
@@ -32,7 +34,7 @@ mod sight;
 use std::{collections::BTreeSet, time::Duration};
 
 /// The parts of a run, in their order.
-const PARTS: [&str; 4] = ["incoming", "joins", "fan_out", "sight"];
+const PARTS: [&str; 5] = ["incoming", "joins", "forks", "fan_out", "sight"];
 
 /// How much is measured.
 pub(crate) struct Scale {
@@ -40,6 +42,8 @@ pub(crate) struct Scale {
     pub(crate) events: usize,
     /// Members of the rooms that are joined.
     pub(crate) members: &'static [usize],
+    /// Changes of state on each branch of a fork.
+    pub(crate) changes: &'static [usize],
     /// Servers in the room that is sent to.
     pub(crate) destinations: usize,
     /// How many of them are dead.
@@ -54,10 +58,19 @@ impl Scale {
     fn of_environment() -> Self {
         if std::env::var("YURT_BENCH").is_ok_and(|scale| scale == "quick") {
             let measured = Duration::from_secs(2);
-            return Self { events: 2_000, members: &[1_000], destinations: 20, dead: 4, measured, sights: 10 };
+            return Self {
+                events: 2_000,
+                members: &[1_000],
+                changes: &[100],
+                destinations: 20,
+                dead: 4,
+                measured,
+                sights: 10,
+            };
         }
         let measured = Duration::from_secs(5);
-        Self { events: 20_000, members: &[10_000, 100_000], destinations: 100, dead: 20, measured, sights: 50 }
+        let (members, changes) = (&[10_000, 100_000], &[100, 1_000, 10_000]);
+        Self { events: 20_000, members, changes, destinations: 100, dead: 20, measured, sights: 50 }
     }
 }
 
@@ -78,6 +91,9 @@ fn main() {
         }
         if wanted.contains("joins") {
             joins::run(folder.path(), &scale).await;
+        }
+        if wanted.contains("forks") {
+            forks::run(folder.path(), &scale).await;
         }
         if wanted.contains("fan_out") {
             fan_out::run(folder.path(), &scale).await;

@@ -45,7 +45,8 @@ pub(crate) struct Peer {
     serving: JoinHandle<()>,
 }
 
-/// A room that it is in.
+/// A room that it is in, and how far its history goes for it.
+#[derive(Clone)]
 pub(crate) struct Membership {
     room_id: OwnedRoomId,
     auth_events: Vec<OwnedEventId>,
@@ -156,31 +157,72 @@ impl Peer {
 
     /// So many messages, one behind the other, in transactions.
     pub(crate) fn messages(&self, server: &ServerName, in_room: &mut Membership, count: usize) -> Vec<Signed> {
+        let draft = |number| {
+            let body = format!("message {number} {}", "x".repeat(200));
+            Draft::message("m.room.message", object(json!({ "msgtype": "m.text", "body": body })))
+        };
+        self.transactions(server, in_room, (0..count).map(draft))
+    }
+
+    /// So many changes of state, one behind the other, each of another key.
+    pub(crate) fn changes(
+        &self,
+        server: &ServerName,
+        in_room: &mut Membership,
+        count: usize,
+        value: &str,
+    ) -> Vec<Signed> {
+        let draft =
+            |number: usize| Draft::state("org.example.note", number.to_string(), object(json!({ "is": value })));
+        self.transactions(server, in_room, (0..count).map(draft))
+    }
+
+    /// A message behind both branches of a room's history.
+    pub(crate) fn join_up(&self, server: &ServerName, one: &mut Membership, other: &Membership) -> Signed {
+        let content = object(json!({ "msgtype": "m.text", "body": "here both meet" }));
+        let both = vec![one.last.clone(), other.last.clone()];
+        let event = self.event(one, Draft::message("m.room.message", content), both);
+        self.transaction(server, one, vec![event])
+    }
+
+    fn transactions(
+        &self,
+        server: &ServerName,
+        in_room: &mut Membership,
+        drafts: impl Iterator<Item = Draft>,
+    ) -> Vec<Signed> {
         const AT_A_TIME: usize = 50;
-        let mut requests = Vec::new();
-        for number in (0..count).step_by(AT_A_TIME) {
-            let events: Vec<CanonicalJsonValue> =
-                (0..AT_A_TIME.min(count - number)).map(|one| self.message(in_room, number + one)).collect();
-            let body = CanonicalJsonObject::from([
-                ("origin".to_owned(), CanonicalJsonValue::String(self.name.to_string())),
-                ("origin_server_ts".to_owned(), CanonicalJsonValue::Integer(1.into())),
-                ("pdus".to_owned(), CanonicalJsonValue::Array(events)),
-            ]);
-            let target = format!("/_matrix/federation/v1/send/{}-{number}", in_room.depth);
-            requests.push(self.signed(server, reqwest::Method::PUT, &target, Some(&body)));
+        let (mut requests, mut events) = (Vec::new(), Vec::new());
+        for draft in drafts {
+            let behind = vec![in_room.last.clone()];
+            events.push(self.event(in_room, draft, behind));
+            if events.len() == AT_A_TIME {
+                requests.push(self.transaction(server, in_room, std::mem::take(&mut events)));
+            }
+        }
+        if !events.is_empty() {
+            requests.push(self.transaction(server, in_room, events));
         }
         requests
     }
 
-    fn message(&self, in_room: &mut Membership, number: usize) -> CanonicalJsonValue {
-        let body = format!("message {number} {}", "x".repeat(200));
-        let content = json!({ "msgtype": "m.text", "body": body });
-        let draft = Draft::message("m.room.message", serde_json::from_value(content).unwrap());
+    fn transaction(&self, server: &ServerName, in_room: &Membership, events: Vec<CanonicalJsonValue>) -> Signed {
+        let body = CanonicalJsonObject::from([
+            ("origin".to_owned(), CanonicalJsonValue::String(self.name.to_string())),
+            ("origin_server_ts".to_owned(), CanonicalJsonValue::Integer(1.into())),
+            ("pdus".to_owned(), CanonicalJsonValue::Array(events)),
+        ]);
+        let id = in_room.last.as_str().trim_start_matches('$');
+        let target = format!("/_matrix/federation/v1/send/{id}");
+        self.signed(server, reqwest::Method::PUT, &target, Some(&body))
+    }
+
+    fn event(&self, in_room: &mut Membership, draft: Draft, behind: Vec<OwnedEventId>) -> CanonicalJsonValue {
         in_room.depth += 1;
         let around = Around {
             room_id: Some(&in_room.room_id),
             sender: &self.user_id,
-            prev_events: vec![in_room.last.clone()],
+            prev_events: behind,
             auth_events: in_room.auth_events.clone(),
             depth: in_room.depth,
             now: now(),
@@ -189,6 +231,10 @@ impl Peer {
         in_room.last = event.event_id().clone();
         serde_json::from_str(event.json()).unwrap()
     }
+}
+
+fn object(content: Value) -> CanonicalJsonObject {
+    serde_json::from_value(content).unwrap()
 }
 
 fn router(name: &ServerName, key: &SigningKey, received: Arc<AtomicUsize>) -> Router {

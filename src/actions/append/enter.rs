@@ -1,12 +1,15 @@
 //! Entering a room through another server: what it says about the room is stored a part at a time, and the room takes part with the last one, the join.
 //!
 //! Until then it has no head, or nobody of this server in it, so it is shown to nobody and takes nothing in. A crash leaves such a room behind; the next try
-//! goes on with it, because what is held already is not stored again.
+//! goes on with it, because what is held already is not stored again. A room that has heads from an earlier time is taken for what it was then: that people of
+//! this server are in it, who joined without hearing of it, becomes true with the join as well.
 
 use std::{collections::BTreeSet, pin::Pin, sync::Arc};
 
-use rules::{event::Event, kind::RoomKind, state::change_of, version::Version};
-use ruma::{OwnedEventId, OwnedServerName, OwnedUserId, UserId};
+use rules::{
+    event::Event, kind::RoomKind, permission::Membership, state::change_of, version::Version, visibility::membership_of,
+};
+use ruma::{OwnedEventId, OwnedServerName, OwnedUserId, UserId, events::TimelineEventType};
 
 use super::{ActionError, Actions, Slot, Writer, store::Storing};
 use crate::{
@@ -14,7 +17,7 @@ use crate::{
     storage::{
         Arrival, Effect, Home, Place, StateRoot, StateTree,
         history::{EventStanding, Head, Tip},
-        keyspaces::{INVITES, PURGED},
+        keyspaces::{INVITES, PURGED, STATE_KEYS},
     },
 };
 
@@ -74,7 +77,8 @@ pub async fn enter(
 ) -> Result<(), ActionError> {
     let Entering { version, create, auth_chain, state, join, through, direct_with } = entering;
     found(actions, room, &version, &create, &through).await?;
-    let mut numbers = BTreeSet::new();
+    let has_heads = room.view_even_hidden().await?.is_some_and(|view| !view.tip.heads.is_empty());
+    let (mut numbers, mut ours) = (BTreeSet::new(), Vec::new());
     for ids in auth_chain.chunks(EVENTS_AT_A_TIME) {
         for events in parts(&told.events(ids).await?) {
             bring(actions, room, events, &through, None).await?;
@@ -82,13 +86,27 @@ pub async fn enter(
     }
     drop(auth_chain);
     for ids in state.chunks(EVENTS_AT_A_TIME) {
-        for events in parts(&told.events(ids).await?) {
+        let events = told.events(ids).await?;
+        let (late, events): (Vec<_>, Vec<_>) =
+            events.into_iter().partition(|event| has_heads && is_join_of_ours(actions, event));
+        for events in parts(&events) {
             bring(actions, room, events, &through, Some(&mut numbers)).await?;
         }
+        ours.extend(late);
     }
     drop(state);
+    for event in &ours {
+        numbers.extend(number_of(room, event).await?);
+    }
     drop_the_rest(actions, room, &numbers).await?;
     let mut writer = Writer::enter(actions, room).await?.ok_or(ActionError::RoomNotFound)?;
+    let mut late = Vec::with_capacity(ours.len());
+    for event in &ours {
+        if let Some(arrival) = writer.hold(event, &through).await? {
+            late.push((arrival, event));
+        }
+    }
+    writer.adopt(&late, &mut numbers).await?;
     writer.come_in(&join, direct_with).await?;
     if purge::is_purged(actions, &room.id).await? {
         // An admin has brought it back.
@@ -96,6 +114,19 @@ pub async fn enter(
     }
     writer.commit().await?;
     Ok(())
+}
+
+fn is_join_of_ours(actions: &Actions, event: &Event) -> bool {
+    let is_member = *event.kind() == TimelineEventType::RoomMember;
+    let is_ours = <&UserId>::try_from(event.state_key().unwrap_or_default())
+        .is_ok_and(|user_id| user_id.server_name() == actions.server_name);
+    is_member && is_ours && membership_of(Some(event)) == Membership::Join
+}
+
+/// The number of the key that an event changes; none: no state has had it.
+async fn number_of(room: &Room, event: &Event) -> Result<Option<u32>, ActionError> {
+    let Some((kind, key)) = change_of(event) else { return Ok(None) };
+    Ok(room.store.get(&STATE_KEYS, &room.home, &(kind.to_string(), key)).await?)
 }
 
 /// Makes the room, if it is not here from an earlier time: it holds its create event, and has no head.
@@ -257,7 +288,8 @@ impl Writer {
         let after = self.state_with(before, &key, arrival).await?;
         let storing = Storing { former, ..Storing::shown(before, after, Slot::End) };
         let (arrival, place) = self.store_event(join, storing).await?;
-        self.note_holes(join, arrival).await?;
+        let was_waited_for = self.waiting_for(join.event_id()).await?.is_some();
+        self.note_holes(join, arrival, was_waited_for).await?;
         let head = Head { event_id: join.event_id().clone(), depth: join.depth(), state: after };
         let tip = self.tip_mut()?;
         (tip.heads, tip.state) = (vec![head], after);

@@ -22,10 +22,14 @@ const ENTRIES_AT_A_TIME: usize = 1_000;
 
 impl Writer {
     /// Remembers which of the events before this one are not held, and that this one is.
-    pub(super) async fn note_holes(&mut self, event: &Event, arrival: Arrival) -> Result<(), ActionError> {
-        let id = event.event_id().clone();
-        if self.get(&MISSING, &id).await?.is_some() {
-            self.commit.delete(&MISSING, &id);
+    pub(super) async fn note_holes(
+        &mut self,
+        event: &Event,
+        arrival: Arrival,
+        was_waited_for: bool,
+    ) -> Result<(), ActionError> {
+        if was_waited_for {
+            self.commit.delete(&MISSING, event.event_id());
         }
         for id in self.missing_before(event).await? {
             let mut waiting = self.get(&MISSING, &id).await?.unwrap_or_default();
@@ -44,6 +48,9 @@ impl Writer {
         let mut open: Vec<OwnedEventId> = event.prev_events().to_vec();
         let (mut missing, mut looked_through) = (Vec::new(), 0);
         while let Some(id) = open.pop() {
+            if self.is_head(&id)? {
+                continue;
+            }
             let held = self.held(&id).await?.filter(|(_, stored)| stored.standing.is_in_room());
             let Some((arrival, stored)) = held else {
                 missing.push(id);
@@ -62,7 +69,7 @@ impl Writer {
     /// An event that is not shown leads no further, and the shown events that waited for it wait for what is before it.
     pub(super) async fn pass_holes_on(&mut self, event: &Event) -> Result<(), ActionError> {
         let id = event.event_id().clone();
-        let Some(Arrivals(children)) = self.get(&MISSING, &id).await? else { return Ok(()) };
+        let Some(Arrivals(children)) = self.waiting_for(&id).await? else { return Ok(()) };
         self.commit.delete(&MISSING, &id);
         for id in self.missing_before(event).await? {
             let mut waiting = self.get(&MISSING, &id).await?.unwrap_or_default();
@@ -75,12 +82,22 @@ impl Writer {
         Ok(())
     }
 
-    /// The places of the shown events that waited for this one, the first of them first.
-    pub(super) async fn children_of(&self, id: &EventId) -> Result<Vec<Place>, ActionError> {
-        let Arrivals(waiting) = self.get(&MISSING, &id.to_owned()).await?.unwrap_or_default();
+    /// Nothing follows the event; so it is held, and was accepted.
+    fn is_head(&self, id: &EventId) -> Result<bool, ActionError> {
+        Ok(self.view()?.tip.heads.iter().any(|head| head.event_id == *id))
+    }
+
+    /// The shown events that wait for this one; none: nothing waits.
+    pub(super) async fn waiting_for(&self, id: &OwnedEventId) -> Result<Option<Arrivals>, ActionError> {
+        self.get(&MISSING, id).await
+    }
+
+    /// The places of shown events, the first of them first.
+    pub(super) async fn places_of(&self, waiting: &Arrivals) -> Result<Vec<Place>, ActionError> {
+        let Arrivals(waiting) = waiting;
         let mut places = Vec::with_capacity(waiting.len());
         for arrival in waiting {
-            places.extend(self.get(&EVENTS, &arrival).await?.and_then(|stored| stored.place));
+            places.extend(self.get(&EVENTS, arrival).await?.and_then(|stored| stored.place));
         }
         places.sort_unstable();
         Ok(places)
@@ -114,6 +131,9 @@ impl Writer {
         let mut open: Vec<OwnedEventId> = event.prev_events().to_vec();
         let mut looked_through = 0;
         while let Some(id) = open.pop() {
+            if self.is_head(&id)? {
+                continue;
+            }
             let Some((arrival, stored)) = self.held(&id).await? else { continue };
             let is_hidden =
                 matches!(stored.standing, EventStanding::SoftFailed { .. } | EventStanding::Rejected { .. });

@@ -202,7 +202,7 @@ impl Writer {
 
     /// Where the event is shown depends on what is shown already.
     pub(super) async fn looks_back(&self, arriving: &Arriving) -> Result<bool, ActionError> {
-        Ok(arriving.slot != Slot::End || !self.children_of(arriving.event.event_id()).await?.is_empty())
+        Ok(arriving.slot != Slot::End || self.waiting_for(arriving.event.event_id()).await?.is_some())
     }
 
     /// Stages what a peer's event makes of the room.
@@ -264,9 +264,12 @@ impl Writer {
             Some(key) => self.state_with(before, &key, arrival).await?,
             None => before,
         };
-        let children = self.children_of(event.event_id()).await?;
-        let slot = match (slot, children.first()) {
-            (Slot::End, Some(child)) => self.slot_before(*child).await?,
+        let waiting = self.waiting_for(event.event_id()).await?;
+        let slot = match (slot, &waiting) {
+            (Slot::End, Some(waiting)) => match self.places_of(waiting).await?.first() {
+                Some(child) => self.slot_before(*child).await?,
+                None => slot,
+            },
             (slot, _) => slot,
         };
         let now = self.view()?.tip.state;
@@ -288,7 +291,7 @@ impl Writer {
         }
         let storing = Storing { former, ..Storing::shown(before, after, slot) };
         let (arrival, place) = self.store_event(&event, storing).await?;
-        self.note_holes(&event, arrival).await?;
+        self.note_holes(&event, arrival, waiting.is_some()).await?;
         if slot == Slot::End {
             self.follow(&event, after).await?;
         } else {

@@ -22,7 +22,8 @@ pub(super) struct Opinion {
     pub(super) accepted: BTreeSet<OwnedEventId>,
     /// Events that are right in their place and came too late.
     pub(super) soft_failed: BTreeSet<OwnedEventId>,
-    /// Those of them that are of this server itself, which tells nobody of them, or of the liar, who may have told nobody else.
+    /// Those of them that are of this server itself, which tells nobody of them, of the liar, who may have told nobody else, or of a server that is out of the
+    /// room: it knew not of everybody who had come in meanwhile, nothing that is shown comes behind them, and nobody passes them on.
     pub(super) kept_back: BTreeSet<OwnedEventId>,
     pub(super) rejected: BTreeMap<OwnedEventId, String>,
     /// Events that are known only because others lean on them.
@@ -61,7 +62,7 @@ impl Opinion {
             let event = yurt::actions::rows::read(&stored, &room.home, &view.basis.version).unwrap();
             opinion.events.insert(id.clone(), told(number, stored.place, &event));
             let server = event.sender().server_name();
-            let is_untold = server == actions.server_name || Some(server) == liar;
+            let is_untold = server == actions.server_name || Some(server) == liar || !opinion.servers.contains(server);
             if is_untold && matches!(stored.standing, EventStanding::SoftFailed { .. }) {
                 opinion.kept_back.insert(id.clone());
             }
