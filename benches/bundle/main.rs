@@ -1,5 +1,6 @@
 //! What it costs to make a bundle of a room, to check it, and to take it in, beside what the machine allows in the same run: SHA-256, checks of signatures, deflate,
-//! synced writes. `make bench BENCHES='--bench bundle'`; Markdown goes to stdout, progress to stderr. `YURT_BENCH=quick` measures less.
+//! synced writes. `make bench BENCHES='--bench bundle'`; Markdown goes to stdout, progress to stderr. `YURT_BENCH=quick` measures less,
+//! `YURT_BENCH=large` a room of 1,000,000 events and 5 GB of media, for which 20 GB of disk have to be free.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -58,10 +59,11 @@ const SENT_AT_ONCE: usize = 64;
 
 impl Scale {
     fn of_environment() -> Self {
-        if std::env::var("YURT_BENCH").is_ok_and(|scale| scale == "quick") {
-            return Self { events: 5_000, media: 8, time: Duration::from_secs(1) };
+        match std::env::var("YURT_BENCH").as_deref() {
+            Ok("quick") => Self { events: 5_000, media: 8, time: Duration::from_secs(1) },
+            Ok("large") => Self { events: 1_000_000, media: 1_200, time: Duration::from_secs(3) },
+            _ => Self { events: 100_000, media: 128, time: Duration::from_secs(3) },
         }
-        Self { events: 100_000, media: 128, time: Duration::from_secs(3) }
     }
 }
 
