@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rules::{event::Event, state::change_of};
-use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, ServerName, UserId};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, UserId};
 use yurt::{
     actions::{Actions, Caller, backfill, rows::Rows},
     storage::{Arrival, Place, StateTree, history::EventStanding, keyspaces::EVENTS},
@@ -22,21 +22,20 @@ pub(super) struct Opinion {
     pub(super) accepted: BTreeSet<OwnedEventId>,
     /// Events that are right in their place and came too late.
     pub(super) soft_failed: BTreeSet<OwnedEventId>,
-    /// Those of them that are of this server itself, which tells nobody of them, of the liar, who may have told nobody else, or of a server that is out of the
-    /// room: it knew not of everybody who had come in meanwhile, nothing that is shown comes behind them, and nobody passes them on.
-    pub(super) kept_back: BTreeSet<OwnedEventId>,
     pub(super) rejected: BTreeMap<OwnedEventId, String>,
     /// Events that are known only because others lean on them.
     pub(super) outliers: BTreeSet<OwnedEventId>,
     /// Servers whose people are in the room.
     pub(super) servers: BTreeSet<OwnedServerName>,
+    /// What the events that are not outliers come behind.
+    pub(super) before: BTreeMap<OwnedEventId, Vec<OwnedEventId>>,
     /// What all these events are.
     pub(super) events: BTreeMap<OwnedEventId, String>,
 }
 
 impl Opinion {
     /// None: nobody of the server is in the room.
-    pub(super) async fn of(actions: &Actions, room_id: &OwnedRoomId, liar: Option<&ServerName>) -> Option<Self> {
+    pub(super) async fn of(actions: &Actions, room_id: &OwnedRoomId) -> Option<Self> {
         let room = actions.room(room_id);
         let view = room.view().await.unwrap()?;
         if view.summary.local_joined() == 0 {
@@ -61,10 +60,8 @@ impl Opinion {
             let id = stored.event_id.clone();
             let event = yurt::actions::rows::read(&stored, &room.home, &view.basis.version).unwrap();
             opinion.events.insert(id.clone(), told(number, stored.place, &event));
-            let server = event.sender().server_name();
-            let is_untold = server == actions.server_name || Some(server) == liar || !opinion.servers.contains(server);
-            if is_untold && matches!(stored.standing, EventStanding::SoftFailed { .. }) {
-                opinion.kept_back.insert(id.clone());
+            if !matches!(stored.standing, EventStanding::Outlier { .. }) {
+                opinion.before.insert(id.clone(), event.prev_events().to_vec());
             }
             match stored.standing {
                 EventStanding::Accepted => drop(opinion.accepted.insert(id)),
@@ -82,8 +79,8 @@ impl Opinion {
         self.accepted.iter().chain(&self.soft_failed).collect()
     }
 
-    /// What another server sees otherwise; nothing: they agree.
-    pub(super) fn differences(&self, other: &Self) -> Vec<String> {
+    /// What another server sees otherwise; nothing: they agree. Events count that are among the known ones.
+    pub(super) fn differences(&self, other: &Self, known: &BTreeSet<OwnedEventId>) -> Vec<String> {
         let mut found = Vec::new();
         let keys: BTreeSet<_> = self.state.keys().chain(other.state.keys()).collect();
         for key in keys {
@@ -93,12 +90,7 @@ impl Opinion {
             }
         }
         let (ours, theirs) = (self.not_rejected(), other.not_rejected());
-        // Nobody passes on what came too late.
-        let is_kept_back = |id: &OwnedEventId| {
-            (self.kept_back.contains(id) && !other.events.contains_key(id))
-                || (other.kept_back.contains(id) && !self.events.contains_key(id))
-        };
-        for id in ours.symmetric_difference(&theirs).filter(|id| !is_kept_back(id)) {
+        for id in ours.symmetric_difference(&theirs).filter(|id| known.contains(**id)) {
             found.push(format!("event: {} or {}", self.name(Some(id)), other.name(Some(id))));
         }
         found
@@ -119,6 +111,20 @@ impl Opinion {
         };
         format!("{id} ({standing})")
     }
+}
+
+/// The events that servers of one room can know of: those to which the newest ones of any of them lead, as far as one of them has them. Nobody passes on what came
+/// too late for him and leads to nothing that is shown, and nobody finds what is behind an event that has left the room with the only server that had it.
+pub(super) fn known_of<'a>(opinions: impl IntoIterator<Item = &'a Opinion> + Clone) -> BTreeSet<OwnedEventId> {
+    let mut open: Vec<&OwnedEventId> = opinions.clone().into_iter().flat_map(|opinion| &opinion.heads).collect();
+    let mut known = BTreeSet::new();
+    while let Some(id) = open.pop() {
+        let mut holders = opinions.clone().into_iter().filter_map(|opinion| opinion.before.get(id));
+        if let Some(before) = holders.next().filter(|_| known.insert(id.clone())) {
+            open.extend(before);
+        }
+    }
+    known
 }
 
 fn told(number: u64, place: Option<Place>, event: &Event) -> String {
