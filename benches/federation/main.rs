@@ -69,7 +69,7 @@ impl Scale {
             };
         }
         let measured = Duration::from_secs(5);
-        let (members, changes) = (&[10_000, 100_000], &[100, 1_000, 10_000]);
+        let (members, changes) = (&[10_000, 100_000], &[100, 1_000]);
         Self { events: 20_000, members, changes, destinations: 100, dead: 20, measured, sights: 50 }
     }
 }
