@@ -22,7 +22,7 @@ async fn a_room_can_begin_with_members_who_are_in_at_once() {
     let room = alice.creates(json!({"room_type": "group", "name": "Tents", "members": ["bob", "bob"]})).await;
     assert_eq!(alice.members(&room, "join").await, [alice.id.clone(), bob.id.clone()]);
     bob.says(&room, "here already").await;
-    let with = |members, more: serde_json::Value| {
+    let with = |members, more: Value| {
         let mut body = json!({"room_type": "group", "name": "Tents", "members": members});
         body.as_object_mut().expect("an object").extend(more.as_object().cloned().expect("an object"));
         body
