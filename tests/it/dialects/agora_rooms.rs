@@ -242,7 +242,7 @@ async fn d003_27_the_announcement_is_empty_until_there_is_one() {
         json!([{"id": id, "announcement": "Chat room announcements..."}, {"id": other, "announcement": ""}])
     );
     let event = text(&alice.get(&format!("/v1/rooms/{id}/state/io.yurt.announcement")).await.ok()["event_id"]);
-    alice.post(&format!("/v1/rooms/{id}/events/{event}/redact"), json!({})).await.ok();
+    alice.post(&format!("/v1/rooms/{id}/events/{event}/redact"), json!({})).await.created();
     assert_eq!(said(read.get(&path).await), json!({"announcement": ""}));
     for none in ["999999", "999999,888888"] {
         refused(read.get(&format!("{ROOMS}/{none}/announcement")).await, 404, "service_resource_not_found");
