@@ -9,19 +9,21 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use parking_lot::Mutex;
 use rules::UnixMs;
-use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, UserId};
+use ruma::{OwnedServerName, OwnedUserId, UserId};
 use sha2::{Digest as _, Sha256 as Hasher};
 use tokio::sync::{Semaphore, watch};
+
+mod naming;
 
 use super::{
     ActionError, Actions, Caller, images,
     media::{self, CONTENT_TYPE_DEFAULT, Content, Found},
     peers::{Errcode, PeerError, RemoteFile},
-    personal, quotas, seam,
+    quotas,
 };
 use crate::storage::{
-    Commit, Direction, Home, KeyRange, Limit,
-    keyspaces::{BROUGHT_MEDIA, CACHED_MEDIA, NAMED_MEDIA},
+    Commit, Home, KeyRange,
+    keyspaces::CACHED_MEDIA,
     media::{BroughtMedium, CachedMedium, Kept, MediaError, MediumInfo, Sha256, hex},
 };
 
@@ -37,8 +39,6 @@ const CACHED_MAX: usize = 50_000;
 const REFUSAL_MS: u64 = 5 * 60 * 1_000;
 /// Refusals that are remembered.
 const REFUSALS_MAX: usize = 10_000;
-/// Rooms that are looked at for what a bundle brought.
-const NAMING_ROOMS_MAX: usize = 20;
 /// Characters of a temporary name.
 const WORD_CHARACTERS: usize = 26;
 
@@ -178,7 +178,7 @@ impl Cache {
 /// [`ActionError::MediaNotFound`], alike for what nobody named to the caller and what the other server does not have; [`ActionError::PeerUnreachable`];
 /// [`ActionError::PeerRefused`]; [`ActionError::RateLimited`] when the caller has fetched too much.
 pub(super) async fn find(actions: &Actions, caller: &Caller, address: &RemoteAddress) -> Result<Found, ActionError> {
-    if rooms_naming(actions, caller, &address.hash(), 1).await?.is_empty() {
+    if naming::rooms(actions, caller, &address.hash(), 1).await?.is_empty() {
         return Err(ActionError::MediaNotFound);
     }
     whole(actions, caller, address).await
@@ -193,7 +193,7 @@ pub(super) async fn whole(actions: &Actions, caller: &Caller, address: &RemoteAd
     if let Some(cached) = look_up(actions, &key).await? {
         return Ok(found(key, cached));
     }
-    let brought = brought(actions, caller, &key).await?;
+    let brought = naming::brought(actions, caller, &key).await?;
     if let Some(medium) = brought.as_ref().filter(|medium| medium.is_vouched) {
         return Ok(Found::medium(medium.sha256, medium.info.clone()));
     }
@@ -210,17 +210,6 @@ pub(super) async fn whole(actions: &Actions, caller: &Caller, address: &RemoteAd
         (Err(_), Some(BroughtMedium { info, sha256, .. })) => Ok(Found::medium(sha256, info)),
         (Err(error), None) => Err(error),
     }
-}
-
-/// What a bundle brought of the medium into a room that the caller reads.
-async fn brought(actions: &Actions, caller: &Caller, key: &Sha256) -> Result<Option<BroughtMedium>, ActionError> {
-    for room_id in rooms_naming(actions, caller, key, NAMING_ROOMS_MAX).await? {
-        let medium = actions.store_of(&room_id).get(&BROUGHT_MEDIA, &Home::room(&room_id), key).await?;
-        if medium.is_some() {
-            return Ok(medium);
-        }
-    }
-    Ok(None)
 }
 
 /// A small picture of an image of another server, for somebody who may read it.
@@ -286,33 +275,6 @@ pub(super) async fn lost(actions: &Actions, key: &Sha256, error: &MediaError) ->
         Ok(_) => ActionError::Busy,
         Err(error) => error.into(),
     }
-}
-
-/// Rooms an event of which names the medium to the caller: those that the caller is in, and the ones before them.
-async fn rooms_naming(
-    actions: &Actions,
-    caller: &Caller,
-    key: &Sha256,
-    rooms_max: usize,
-) -> Result<Vec<OwnedRoomId>, ActionError> {
-    let mut joined = personal::rooms_of(actions, &caller.user_id).await?;
-    joined.retain(|(_, row)| row.membership == rules::permission::Membership::Join);
-    let mut naming = Vec::new();
-    for (room_id, _) in &joined {
-        let (store, home) = (actions.store_of(room_id), Home::room(room_id));
-        let page = store.scan(&NAMED_MEDIA, &home, KeyRange::prefix(key), Direction::Up, Limit::rows(1)).await?;
-        naming.extend((!page.rows.is_empty()).then(|| room_id.clone()));
-        if naming.len() >= rooms_max {
-            return Ok(naming);
-        }
-    }
-    for (room_id, _) in &joined {
-        naming.extend(seam::room_naming(actions, caller, room_id, key).await?);
-        if naming.len() >= rooms_max {
-            break;
-        }
-    }
-    Ok(naming)
 }
 
 /// What is kept of a medium. Whoever looks, reads it: it stays longer.
