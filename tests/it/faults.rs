@@ -96,7 +96,7 @@ impl Scene {
     }
 
     /// The transaction ids of the messages in the room, oldest first.
-    pub(crate) async fn said(&self) -> Vec<String> {
+    async fn said(&self) -> Vec<String> {
         let page = timeline::page(&self.actions, &self.alice, &self.room, None, Direction::Up, 200).await.unwrap();
         page.events.into_iter().filter_map(|view| view.transaction_id).collect()
     }

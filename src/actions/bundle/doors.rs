@@ -61,7 +61,7 @@ impl Doors {
             }
             None => verified.acl.clone(),
         };
-        let create = &verified.create;
+        let create = view.as_ref().map_or(&verified.create, |view| &view.basis.create);
         let is_closed_off = summary::content(create).get("m.federate").and_then(Value::as_bool) == Some(false);
         let doors = Self {
             ours: actions.server_name.clone(),

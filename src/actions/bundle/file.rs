@@ -74,6 +74,8 @@ pub async fn write_file(actions: &Actions, job_id: &str, wish: &ExportWish) -> R
         file.write_all(&piece).await.map_err(not_written)?;
         actions.jobs.report(job_id, Progress { done: written.load(Ordering::Relaxed), total: Some(total) });
     }
+    // The last write may still be under way, and only this tells what became of it.
+    file.flush().await.map_err(not_written)?;
     file.sync_all().await.map_err(not_written)?;
     fs::rename(&part, out).await.map_err(not_written)?;
     Ok(json!({ "room_id": room_id, "events": written.load(Ordering::Relaxed), "bytes": bytes }).to_string())

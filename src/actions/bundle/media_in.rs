@@ -1,6 +1,8 @@
 //! The media of a bundle: ours are kept where an event of one of our own people names them, those of other servers where any event does, and readable then to the
 //! room.
 
+use std::collections::HashSet;
+
 use ruma::EventId;
 
 use super::{
@@ -30,6 +32,8 @@ use crate::{
 /// They cannot be kept.
 pub(super) async fn take_in(actions: &Actions, opened: &Opened, room: &Room) -> Result<MediaTold, ActionError> {
     let mut told = MediaTold::default();
+    // One content may have many addresses.
+    let mut kept = HashSet::new();
     for medium in &opened.manifest.media {
         let Some(sha256) = media::parse_hash(&medium.sha256) else { continue };
         let Some((name, size)) = entry_of(opened, &medium.sha256) else { continue };
@@ -37,7 +41,7 @@ pub(super) async fn take_in(actions: &Actions, opened: &Opened, room: &Room) -> 
         match address(actions, opened, medium) {
             Some(Address::Ours(ours)) if ours == sha256 => {}
             Some(Address::Elsewhere(address)) => {
-                match of_another(actions, opened, room, (&address, medium, entry), &sha256).await? {
+                match of_another(actions, opened, room, (&address, medium, entry), &sha256, &mut kept).await? {
                     Some(true) => told.stored += 1,
                     Some(false) => told.known += 1,
                     None => {}
@@ -90,6 +94,7 @@ async fn of_another(
     room: &Room,
     (address, medium, entry): (&RemoteAddress, &BundledMedium, (&str, u64)),
     sha256: &Sha256,
+    kept: &mut HashSet<Sha256>,
 ) -> Result<Option<bool>, ActionError> {
     let key = address.hash();
     let (naming, limit) = (KeyRange::prefix(&key), Limit::rows(1));
@@ -99,7 +104,10 @@ async fn of_another(
     if room.store.get(&BROUGHT_MEDIA, &room.home, &key).await?.is_some() {
         return Ok(Some(false));
     }
-    keep(actions, opened, entry, sha256).await?;
+    if !kept.contains(sha256) {
+        keep(actions, opened, entry, sha256).await?;
+        kept.insert(*sha256);
+    }
     let exporter = &opened.manifest.server_name;
     // What a third server says of it counts only as long as its own server says nothing.
     let is_vouched = *exporter == address.server || *exporter == actions.server_name;

@@ -310,12 +310,14 @@ pub(super) async fn discard(actions: &Actions, room: &Arc<Room>) -> Result<(), A
         purge::remove_rows(actions, room, &mut Pass::Remove(None)).await?;
         actions.rooms.remove(&room.id);
         actions.directory.remove(&room.id);
-    } else {
-        capacity::give_back_room(actions);
     }
     let mut commit = Commit::new(Home::server());
     commit.delete(&IMPORTS, &room.id);
     actions.store().commit(commit).await?;
+    // Where the disk is full, this is tried again: the place is given back once.
+    if !is_there {
+        capacity::give_back_room(actions);
+    }
     room.show();
     Ok(())
 }

@@ -68,6 +68,8 @@ pub async fn spool<E: std::fmt::Display>(
         }
         file.write_all(&piece).await.map_err(not_written)?;
     }
+    // The last write may still be under way, and only this tells what became of it.
+    file.flush().await.map_err(not_written)?;
     file.sync_all().await.map_err(not_written)?;
     // Its name too is on disk before anybody is told that it is here.
     let folder = fs::File::open(&actions.spool).await.map_err(not_written)?;

@@ -31,7 +31,7 @@ async fn purged(admin: &Caller, room: &str) {
 fn shape(value: &Value) -> Value {
     match value {
         Value::Object(fields) => fields.iter().map(|(name, value)| (name.clone(), shape(value))).collect(),
-        Value::String(text) if text.starts_with('!') || text.starts_with('$') => json!("an id"),
+        Value::String(text) if text.starts_with(['!', '#', '$']) => json!("a name"),
         other => other.clone(),
     }
 }
