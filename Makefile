@@ -58,7 +58,7 @@ lint: dependencies rust-components api-lint
 
 api-lint: python
 	@tools=$$(.ci/api-tools); \
-	PATH=$$tools/bin:$$PATH REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true $$tools/node_modules/.bin/redocly lint v1 ryos virola mirage
+	PATH=$$tools/bin:$$PATH REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true $$tools/node_modules/.bin/redocly lint v1 ryos virola mirage agora
 
 # The binary that the tests run, so that nothing is built a second time.
 api-test: dependencies python

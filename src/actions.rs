@@ -19,6 +19,7 @@ use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, UserId};
 
 pub mod accounts;
 pub mod admin;
+pub mod agora_rooms;
 pub mod aliases;
 pub mod announcements;
 pub mod app_tokens;
@@ -26,6 +27,7 @@ pub mod append;
 pub mod audit;
 pub mod avatars;
 pub mod backfill;
+pub mod bringing;
 pub mod bundle;
 pub mod caller;
 pub mod capacity;
@@ -192,6 +194,10 @@ pub struct Dialects {
     pub ryos_admins: Vec<String>,
     /// Public rooms of the tenant with which one more can be made through `/api/create_room`, and not with more.
     pub mirage_public_rooms_max: u64,
+    /// Members that a room made through `/{org}/{app}/chatrooms` may have where nothing is said.
+    pub agora_users_max: u64,
+    /// A name or description changed there may hold spaces and slashes.
+    pub agora_spaces_in_changes: bool,
 }
 
 /// Who may register.

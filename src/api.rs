@@ -30,6 +30,7 @@ use crate::{
     tenants::Tenants,
 };
 
+pub mod agora;
 mod around;
 mod body;
 mod caller;
@@ -196,6 +197,10 @@ pub fn router(config: &Config, given: Given) -> Router {
         let calls = surrounded(mirage::router(), mirage::Mirage(state.clone()), config);
         doors.push(Door::new(config, "mirage", mirage::owns, calls.clone()));
         doors.push(Door::new(config, "mirage", mirage::owns_bare, calls).without_prefix());
+    }
+    if config.dialects.agora.enabled {
+        let calls = surrounded(agora::router(), agora::Agora(state.clone()), config);
+        doors.push(Door::new(config, "agora", agora::owns, agora::enveloped(state.clone(), calls)));
     }
     dialects::router(state, native, doors)
 }

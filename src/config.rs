@@ -31,7 +31,7 @@ mod sections;
 mod tenant;
 
 pub use bundle::Bundle;
-pub use dialects::{Dialects, Mirage, Mount, Ryos, Virola};
+pub use dialects::{Agora, Dialects, Mirage, Mount, Ryos, Virola};
 pub use federation::{Federation, RoomMode, is_of_this_machine};
 pub use limits::Limits;
 pub use media::{Media, Secret};
@@ -149,13 +149,17 @@ impl Config {
             return Err(Problem::new("tenant", message));
         }
         let mut names = BTreeMap::new();
-        let mut hosts = BTreeMap::new();
+        let (mut hosts, mut apps) = (BTreeMap::new(), BTreeMap::new());
         for (number, tenant) in self.tenant.iter().enumerate() {
             let at = |key: &str| format!("tenant[{number}].{key}");
             tenant.check(number)?;
             if names.insert(tenant.name.as_str(), number).is_some() {
                 let message = format!("two tenants have the name `{}`; give each its own", tenant.name);
                 return Err(Problem::new(at("name"), message));
+            }
+            if apps.insert((tenant.org.as_str(), tenant.app()), number).is_some() {
+                let message = format!("two tenants are found at `/{}/{}`; give each its own", tenant.org, tenant.app());
+                return Err(Problem::new(at("app"), message));
             }
             let own_hosts = std::iter::once(("server_name", tenant.server_name.as_str()))
                 .chain(tenant.hosts.iter().map(|host| ("hosts", host.as_str())));

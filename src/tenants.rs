@@ -192,6 +192,16 @@ impl Tenants {
         exact.or_else(|| self.of_host(name.as_str()))
     }
 
+    /// The tenant that this pair of names stands for in the APIs that have such pairs.
+    pub fn of_app(&self, org: &str, app: &str) -> Option<&Arc<Tenant>> {
+        self.0.tenants.iter().find(|tenant| tenant.config.org == org && tenant.config.app() == app)
+    }
+
+    /// The time now.
+    pub fn now(&self) -> UnixMs {
+        self.0.clock.now()
+    }
+
     /// The tenant of this name.
     pub fn named(&self, name: &str) -> Option<&Arc<Tenant>> {
         self.0.tenants.iter().find(|tenant| tenant.config.name == name)

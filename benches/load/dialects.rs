@@ -70,6 +70,12 @@ async fn pairs(program: &Program, town: &Town) -> Vec<Pair> {
     let group = r#"{"room_type": "group", "name": "Made by the dozen", "members": ["person1"]}"#;
     let made: Value = connection.call(&native("POST", "/v1/rooms", group)).await;
     let group_id = made["data"]["id"].as_str().expect("an id").to_owned();
+    let issued: Value = connection.call(&native("POST", "/v1/admin/app-tokens", r#"{"name": "Bench"}"#)).await;
+    let app = issued["data"]["access_token"].as_str().expect("a token").to_owned();
+    let as_app = |method: &str, path: &str, body: &str| request(method, path, "localhost", &app, body);
+    let public = r#"{"room_type": "public", "name": "Made by the dozen", "topic": "Felt", "members": ["person1"]}"#;
+    let chatroom =
+        r#"{"name": "Made by the dozen", "description": "Felt", "owner": "person0", "members": ["person1"]}"#;
     vec![
         Pair {
             work: "send a message (virola)",
@@ -99,6 +105,16 @@ async fn pairs(program: &Program, town: &Town) -> Vec<Pair> {
             work: "enter a room that one is in (ryos)",
             native: native("POST", &format!("/v1/rooms/{room}/join"), ""),
             other: named("POST", &format!("/api/rooms/{room}/join"), r#"{"username": "person0"}"#),
+        },
+        Pair {
+            work: "look at a room (agora)",
+            native: native("GET", &format!("/v1/rooms/{room}"), ""),
+            other: as_app("GET", &format!("/yurt/main/chatrooms/{number}"), ""),
+        },
+        Pair {
+            work: "make a room of two (agora)",
+            native: native("POST", "/v1/rooms", public),
+            other: as_app("POST", "/yurt/main/chatrooms", chatroom),
         },
     ]
 }

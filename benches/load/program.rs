@@ -9,7 +9,7 @@ use std::{
 };
 
 /// The settings that every measured server has; its tenants follow.
-pub(crate) const SETTINGS: &str = "data_dir = \"data\"\nlisten.api = \"127.0.0.1:0\"\nlimits.enabled = false\nfederation.enabled = false\nlog.level = \"warn\"\ndialects.ryos.enabled = true\ndialects.virola.enabled = true\ndialects.mirage.enabled = true\ndialects.mirage.prefix = \"/mirage\"\n";
+pub(crate) const SETTINGS: &str = "data_dir = \"data\"\nlisten.api = \"127.0.0.1:0\"\nlimits.enabled = false\nfederation.enabled = false\nlog.level = \"warn\"\ndialects.ryos.enabled = true\ndialects.virola.enabled = true\ndialects.mirage.enabled = true\ndialects.mirage.prefix = \"/mirage\"\ndialects.agora.enabled = true\n";
 
 /// A server that answers. Dropped, it is killed.
 pub(crate) struct Program {

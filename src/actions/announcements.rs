@@ -7,10 +7,14 @@ use serde_json::json;
 use super::{
     ActionError, Actions, Caller,
     creation::object,
-    incognito, room_state,
+    incognito,
+    lane::Room,
+    room_state,
     rooms::{self, RoomDetails},
+    rows::Rows,
     summary::content,
     texts::{ANNOUNCEMENT_CHARACTERS_MAX, at_most},
+    view::RoomView,
 };
 use crate::storage::keyspaces::REDACTIONS;
 
@@ -43,6 +47,20 @@ pub async fn set(actions: &Actions, caller: &Caller, reference: &str, text: &str
         entered.writer.stage(&caller.user_id, draft).await?;
     }
     entered.finish(actions, caller).await
+}
+
+/// The text of the announcement that stands in a room, whoever asks.
+///
+/// # Errors
+/// When storage cannot be read.
+pub(super) async fn of(room: &Room, view: &RoomView) -> Result<Option<String>, ActionError> {
+    let rows = Rows::on_disk(&room.store, &room.home);
+    let event = rows.state_event(&view.basis.version, view.tip.state, ANNOUNCEMENT, "").await?;
+    let Some(event) = event else { return Ok(None) };
+    if rows.get(&REDACTIONS, event.event_id()).await?.is_some() {
+        return Ok(None);
+    }
+    Ok(content(&event).get("announcement").and_then(|text| text.as_str()).map(str::to_owned))
 }
 
 /// The announcement that stands; none: there is none.

@@ -1,14 +1,17 @@
-//! Tokens of servers that call us: principals of their own, nobody's account. Under `/v1` they open nothing.
+//! Tokens of servers that call us: principals of their own, nobody's account. Under `/v1` they open nothing; other APIs know them.
+
+use ruma::UserId;
 
 use super::{
     ActionError, Actions, Caller,
     accounts::must_be_admin,
     audit::{Act, Actor},
+    caller::OnBehalf,
     rows,
     sessions::{hash, holder, token},
     texts::at_most,
 };
-use crate::storage::{Commit, Home, KeyRange, admin::AppToken, keyspaces::APP_TOKENS};
+use crate::storage::{Commit, CommitError, Home, KeyRange, admin::AppToken, keyspaces::APP_TOKENS};
 
 /// Stands in a token where people's tokens have their owner; no encoded name contains it.
 const HOLDER: &str = "~app";
@@ -16,6 +19,54 @@ const HOLDER: &str = "~app";
 pub const APP_TOKENS_MAX: usize = 1_000;
 /// Characters of the name that an admin gives one.
 pub const APP_NAME_CHARACTERS_MAX: usize = 120;
+
+/// How exactly it is known when a token was used last: one write in that time.
+const USE_NOTED_EVERY_MS: u64 = 60 * 60 * 1_000;
+
+/// A server that calls us, its token checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct App {
+    /// The id of its token.
+    pub token_id: String,
+    /// What an admin calls it.
+    pub name: String,
+}
+
+impl App {
+    /// The server, in the name of a person. What it does is written down, as `noun.verb`.
+    pub(super) fn as_person(&self, user_id: &UserId, action: &'static str) -> Caller {
+        let by = OnBehalf { app: self.name.clone(), token_id: self.token_id.clone(), action };
+        Caller { on_behalf: Some(by), ..Caller::local(user_id, false) }
+    }
+}
+
+/// The server that a token is of.
+///
+/// # Errors
+/// [`ActionError::InvalidToken`], for tokens of people too.
+pub async fn app(actions: &Actions, token: &str) -> Result<App, ActionError> {
+    let hash = hash(token);
+    let row = match holder(actions, token) {
+        Some(HOLDER) => actions.store.get(&APP_TOKENS, &Home::server(), &hash).await?,
+        _ => None,
+    };
+    let invalid =
+        || ActionError::InvalidToken("this needs a valid app token: `Authorization: Bearer TOKEN`".to_owned());
+    let row = row.ok_or_else(invalid)?;
+    let app = App { token_id: row.id.clone(), name: row.name.clone() };
+    let now = actions.now();
+    if row.last_used_at.is_none_or(|used| now.0 >= used.0.saturating_add(USE_NOTED_EVERY_MS)) {
+        let mut commit = Commit::new(Home::server());
+        let used = AppToken { last_used_at: Some(now), ..row.clone() };
+        commit.require_same(&APP_TOKENS, &hash, &row).put(&APP_TOKENS, &hash, &used);
+        match actions.store.commit(commit).await {
+            // Another request has noted it, or the token was revoked while this one came in.
+            Ok(_) | Err(CommitError::Conflict) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(app)
+}
 
 /// Makes an app token; the token itself is told once and stored nowhere.
 ///

@@ -1,4 +1,4 @@
-//! The record of what admins and the command line did: written with the act itself, never changed.
+//! The record of what admins, the command line and servers with app tokens did: written with the act itself, never changed.
 
 use ruma::UserId;
 
@@ -7,6 +7,8 @@ use crate::storage::{Commit, Direction, Effect, Home, admin::AuditRow, keyspaces
 
 /// How the record names the command line.
 const COMMAND_LINE: &str = "command-line";
+/// What stands in the record before the name of a server with an app token.
+const APP: &str = "app:";
 
 /// Who acts on accounts that are not their own.
 #[derive(Copy, Clone, Debug)]
@@ -15,6 +17,8 @@ pub enum Actor<'a> {
     Admin(&'a UserId),
     /// Whoever can open the socket of the command line, or the database.
     CommandLine,
+    /// A server with an app token of this name.
+    App(&'a str),
 }
 
 impl Actor<'_> {
@@ -22,6 +26,7 @@ impl Actor<'_> {
         match self {
             Self::Admin(user_id) => user_id.to_string(),
             Self::CommandLine => COMMAND_LINE.to_owned(),
+            Self::App(name) => format!("{APP}{name}"),
         }
     }
 }

@@ -9,14 +9,15 @@ use rules::{
     version::Version,
 };
 use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedUserId, UserId, canonical_json::CanonicalJsonError,
+    CanonicalJsonObject, CanonicalJsonValue, Int, OwnedRoomId, OwnedUserId, UserId, canonical_json::CanonicalJsonError,
     events::TimelineEventType,
 };
 use serde_json::json;
 
 use super::{
-    ActionError, Actions, Caller, accounts, capacity, chores, media, members, remote_invite, requests, room_passwords,
-    settings,
+    ActionError, Actions, Caller, accounts,
+    caller::OnBehalf,
+    capacity, chores, incognito, media, members, remote_invite, requests, room_passwords, settings,
     texts::{NAME_CHARACTERS_MAX, TOPIC_CHARACTERS_MAX, at_most},
     workspaces,
 };
@@ -71,6 +72,12 @@ pub struct NewRoom {
     pub is_transient: bool,
     /// Which API it is made through.
     pub made_through: MadeThrough,
+    /// Everybody may invite, or moderators only; none: everybody.
+    pub allow_invites: Option<bool>,
+    /// Who is not invited may knock.
+    pub members_only: bool,
+    /// A text that clients keep with the room.
+    pub custom: Option<String>,
 }
 
 /// A room, ready to be written.
@@ -88,6 +95,13 @@ pub(super) struct Plan {
     /// The other one of a direct message: invited, and joined at once when local.
     pub(super) partner: Option<OwnedUserId>,
     pub(super) settings: RoomSettings,
+    /// Others than those of its type.
+    pub(super) join_rule: Option<&'static str>,
+    /// The level that inviting needs, if another one than in rooms of its type.
+    pub(super) invite_level: Option<Int>,
+    pub(super) custom: Option<String>,
+    /// The server that makes it in the creator's name.
+    pub(super) on_behalf: Option<OnBehalf>,
     /// The room follows another one.
     pub(super) inherits: Option<Inherits>,
 }
@@ -108,6 +122,10 @@ impl Plan {
             members: Vec::new(),
             partner: None,
             settings: RoomSettings::default(),
+            join_rule: None,
+            invite_level: None,
+            custom: None,
+            on_behalf: None,
             inherits: None,
         })
     }
@@ -198,6 +216,19 @@ async fn plan(actions: &Actions, caller: &Caller, new: NewRoom) -> Result<Plan, 
     {
         return Err(ActionError::type_invariant(refused));
     }
+    if new.members_only {
+        let refused =
+            kind::refused_members_only(plan.kind, kind::join_rule(plan.kind, plan.is_public), new.password.is_some());
+        refused.map_or(Ok(()), |refused| Err(ActionError::type_invariant(refused)))?;
+        plan.join_rule = Some("knock");
+    }
+    if let Some(custom) = new.custom.filter(|custom| !custom.is_empty()) {
+        settings::check_custom(&custom)?;
+        incognito::refuse_media(plan.kind, &custom)?;
+        plan.custom = Some(custom);
+    }
+    plan.invite_level = new.allow_invites.map(settings::invite_level);
+    plan.on_behalf.clone_from(&caller.on_behalf);
     plan.name = new.name.filter(|name| !name.trim().is_empty());
     if plan.kind == RoomKind::Incognito && plan.name.is_none() {
         plan.name = Some(format!("incognito-{}", actions.random_word(6)));

@@ -444,12 +444,18 @@ pub(super) async fn stage_brought(
     invited: &UserId,
     says: CanonicalJsonObject,
 ) -> Result<(), ActionError> {
-    let profile = profile_of(actions, invited).await?;
-    let mut invite = profile.clone();
+    let mut invite = profile_of(actions, invited).await?;
     invite.extend(says);
     writer.stage(inviter, Draft::member(invited, "invite", invite)).await?;
-    if actions.is_local(invited) {
-        writer.stage(invited, Draft::member(invited, "join", profile)).await?;
-    }
+    if actions.is_local(invited) { stage_join(actions, writer, invited).await } else { Ok(()) }
+}
+
+/// Has a local person join, for whom this server signs.
+///
+/// # Errors
+/// When the rules of the room forbid it.
+pub(super) async fn stage_join(actions: &Actions, writer: &mut Writer, user_id: &UserId) -> Result<(), ActionError> {
+    let profile = profile_of(actions, user_id).await?;
+    writer.stage(user_id, Draft::member(user_id, "join", profile)).await?;
     Ok(())
 }

@@ -12,7 +12,7 @@ use super::{
     ActionError, Actions, Caller,
     accounts::{self, must_be_admin},
     append,
-    audit::{Act, Actor},
+    audit::Act,
     capacity, chores, incognito, jobs,
     lane::Room,
     outgoing::{self, Patience},
@@ -25,8 +25,8 @@ use crate::{
         accounts::AccountState,
         admin::{Job, JobKind, JobState, Purge},
         keyspaces::{
-            ALIASES, CHORES, DIRECT_PAIRS, DIRECT_ROOMS, IN_ROOMS, JOBS, MEDIA_ROOMS, MEMBERS, MENTIONS, NUMBERS,
-            PEER_ROOMS, PERSONAL, PURGED, ROOM_MEDIA, ROOMS, WORKSPACE_ROOMS,
+            AGORA_ROOMS, ALIASES, CHORES, DIRECT_PAIRS, DIRECT_ROOMS, IN_ROOMS, JOBS, MEDIA_ROOMS, MEMBERS, MENTIONS,
+            NUMBERS, PEER_ROOMS, PERSONAL, PURGED, ROOM_MEDIA, ROOMS, WORKSPACE_ROOMS,
         },
         media,
     },
@@ -174,7 +174,7 @@ pub(super) async fn begin(actions: &Actions, caller: &Caller, reference: &str) -
     let purge = Purge { job_id: id.clone(), by, bytes: before.and_then(|before| before.bytes), finished_at: None };
     let mut commit = Commit::new(home);
     commit.put(&PURGED, &room.id, &purge).put(&JOBS, &id, &job);
-    let actor = Actor::Admin(&caller.user_id);
+    let actor = caller.actor();
     let details = vec![("job_id", id.clone())];
     Act { actor, action: "room.purge", target: room.id.to_string(), details }.record(actions, &mut commit);
     actions.store.commit(commit).await?;
@@ -323,6 +323,7 @@ pub async fn remove_rows(actions: &Actions, room: &Room, pass: &mut Pass<'_>) ->
     let listing = room.store.get(&ROOMS, &Home::server(), &room.id).await?;
     let mut commit = Commit::new(Home::server());
     commit.delete(&ROOMS, &room.id).delete_prefix(&CHORES, &room.id).delete(&NUMBERS, &room.id.to_string());
+    commit.delete(&AGORA_ROOMS, &room.id);
     pass.take(&room.store, vec![commit]).await?;
     let took_a_place =
         listing.is_some_and(|listing| !matches!(listing.kind, RoomKind::Workspace | RoomKind::Incognito));

@@ -153,10 +153,13 @@ pub async fn open(actions: &Actions, caller: &Caller, reference: &str) -> Result
 /// As [`open`]; [`ActionError::Busy`].
 pub async fn enter(actions: &Actions, caller: &Caller, reference: &str) -> Result<Entered, ActionError> {
     let room = locate(actions, reference).await?;
-    let writer = Writer::enter(actions, &room).await?.ok_or(ActionError::RoomNotFound)?;
+    let mut writer = Writer::enter(actions, &room).await?.ok_or(ActionError::RoomNotFound)?;
     let member = writer.get(&MEMBERS, &caller.user_id).await?;
     if !writer.view()?.is_visible_to(member.as_ref()) {
         return Err(ActionError::RoomNotFound);
+    }
+    if let Some(by) = &caller.on_behalf {
+        by.record(actions, &caller.user_id, &room.id, writer.commit_mut());
     }
     Ok(Entered { writer, member })
 }
@@ -267,18 +270,26 @@ pub async fn set_name(
 ) -> Result<RoomDetails, ActionError> {
     at_most("name", Some(name), NAME_CHARACTERS_MAX)?;
     let mut entered = enter(actions, caller, reference).await?;
+    stage_name(&mut entered, caller, name).await?;
+    entered.finish(actions, caller).await
+}
+
+/// Stages another name, unless it is that already.
+///
+/// # Errors
+/// As [`set_name`].
+pub(super) async fn stage_name(entered: &mut Entered, caller: &Caller, name: &str) -> Result<(), ActionError> {
     entered.may(caller, Act::Rename)?;
-    incognito::refuse_media(entered.writer.summary()?.kind, name)?;
-    let must_have = matches!(entered.writer.summary()?.kind, RoomKind::Group | RoomKind::Public);
-    if must_have && name.trim().is_empty() {
+    let summary = entered.writer.summary()?;
+    incognito::refuse_media(summary.kind, name)?;
+    if matches!(summary.kind, RoomKind::Group | RoomKind::Public) && name.trim().is_empty() {
         return Err(ActionError::invalid("name", "must not be blank"));
     }
-    let same = entered.writer.summary()?.name.as_deref() == Some(name);
-    if !same {
+    if summary.name.as_deref() != Some(name) {
         let draft = Draft::state("m.room.name", "", object(json!({ "name": name }))?);
         entered.writer.stage(&caller.user_id, draft).await?;
     }
-    entered.finish(actions, caller).await
+    Ok(())
 }
 
 /// Changes the topic; an empty one clears it.
@@ -293,14 +304,23 @@ pub async fn set_topic(
 ) -> Result<RoomDetails, ActionError> {
     at_most("topic", Some(topic), TOPIC_CHARACTERS_MAX)?;
     let mut entered = enter(actions, caller, reference).await?;
+    stage_topic(&mut entered, caller, topic).await?;
+    entered.finish(actions, caller).await
+}
+
+/// Stages another topic, unless it is that already.
+///
+/// # Errors
+/// As [`set_topic`].
+pub(super) async fn stage_topic(entered: &mut Entered, caller: &Caller, topic: &str) -> Result<(), ActionError> {
     entered.may(caller, Act::Topic)?;
-    incognito::refuse_media(entered.writer.summary()?.kind, topic)?;
-    let same = entered.writer.summary()?.topic.as_deref().unwrap_or_default() == topic;
-    if !same {
+    let summary = entered.writer.summary()?;
+    incognito::refuse_media(summary.kind, topic)?;
+    if summary.topic.as_deref().unwrap_or_default() != topic {
         let draft = Draft::state("m.room.topic", "", object(json!({ "topic": topic }))?);
         entered.writer.stage(&caller.user_id, draft).await?;
     }
-    entered.finish(actions, caller).await
+    Ok(())
 }
 
 /// Moves the room to another workspace.

@@ -184,7 +184,7 @@ pub async fn caller(actions: &Actions, token: &str) -> Result<Caller, ActionErro
     }
     note_use(actions, &known, hash);
     actions.seen.note(&known.user_id, actions.now());
-    Ok(Caller { user_id: known.user_id.clone(), is_admin: known.is_admin, session: Some(hash), request: None })
+    Ok(Caller { session: Some(hash), ..Caller::local(&known.user_id, known.is_admin) })
 }
 
 async fn look_up(actions: &Actions, token: &str, hash: &[u8; 32]) -> Result<Known, ActionError> {

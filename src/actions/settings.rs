@@ -1,11 +1,11 @@
-//! What a room's owners set about the room as a whole: how many it holds, who may invite, whether it takes knocks, and a text that clients keep with it.
+//! What a room's owners set about the room as a whole: its name and topic, how many it holds, who may invite, whether it takes knocks, and a text that clients keep with it.
 
 use rules::{
     draft::Draft,
     kind::{CUSTOM, refused_members_only},
     permission::{Act, Door},
 };
-use ruma::{CanonicalJsonValue, int};
+use ruma::{CanonicalJsonValue, Int, int};
 use serde_json::json;
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
     creation::object,
     incognito, levels,
     rooms::{self, Entered, RoomDetails},
-    texts::CUSTOM_BYTES_MAX,
+    texts::{CUSTOM_BYTES_MAX, NAME_CHARACTERS_MAX, TOPIC_CHARACTERS_MAX, at_most},
 };
 use crate::storage::room_settings::RoomSettings;
 
@@ -23,6 +23,10 @@ pub const MAX_MEMBERS_MAX: u64 = (1 << 53) - 1;
 /// What shall be otherwise; what is none stays as it is.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
+    /// What it is called.
+    pub name: Option<String>,
+    /// What it is about; an empty one takes it away.
+    pub topic: Option<String>,
     /// Joined members at most; the inner none: only the tenant's limit.
     pub max_members: Option<Option<u64>>,
     /// Everybody may invite, or moderators only.
@@ -33,7 +37,7 @@ pub struct Changes {
     pub custom: Option<Option<String>>,
 }
 
-/// Changes settings of a room, all of them or none.
+/// Changes a room, all that was asked for or nothing.
 ///
 /// # Errors
 /// Values out of range; a level too low; a type that does not know the setting.
@@ -44,12 +48,21 @@ pub async fn change(
     changes: Changes,
 ) -> Result<RoomDetails, ActionError> {
     check_max_members(changes.max_members.flatten())?;
+    at_most("name", changes.name.as_deref(), NAME_CHARACTERS_MAX)?;
+    at_most("topic", changes.topic.as_deref(), TOPIC_CHARACTERS_MAX)?;
     let custom = changes.custom.map(Option::unwrap_or_default);
-    if custom.as_ref().is_some_and(|custom| custom.len() > CUSTOM_BYTES_MAX) {
-        return Err(ActionError::invalid("custom", format!("at most {CUSTOM_BYTES_MAX} bytes")));
-    }
+    custom.as_deref().map_or(Ok(()), check_custom)?;
+    let has_settings = changes.max_members.is_some() || changes.allow_invites.is_some();
     let mut entered = rooms::enter(actions, caller, reference).await?;
-    entered.may(caller, Act::Settings)?;
+    if has_settings || changes.members_only.is_some() || custom.is_some() {
+        entered.may(caller, Act::Settings)?;
+    }
+    if let Some(name) = &changes.name {
+        rooms::stage_name(&mut entered, caller, name).await?;
+    }
+    if let Some(topic) = &changes.topic {
+        rooms::stage_topic(&mut entered, caller, topic).await?;
+    }
     if let Some(max_members) = changes.max_members {
         limit(&mut entered, max_members)?;
     }
@@ -81,6 +94,22 @@ pub fn check_max_members(max_members: Option<u64>) -> Result<(), ActionError> {
     Ok(())
 }
 
+/// The text for clients is no longer than it may be.
+///
+/// # Errors
+/// [`ActionError::RequestInvalid`].
+pub(super) fn check_custom(custom: &str) -> Result<(), ActionError> {
+    if custom.len() > CUSTOM_BYTES_MAX {
+        return Err(ActionError::invalid("custom", format!("at most {CUSTOM_BYTES_MAX} bytes")));
+    }
+    Ok(())
+}
+
+/// The level that inviting needs where everybody may, or moderators only.
+pub(super) fn invite_level(allow_invites: bool) -> Int {
+    if allow_invites { int!(0) } else { int!(50) }
+}
+
 fn limit(entered: &mut Entered, max_members: Option<u64>) -> Result<(), ActionError> {
     let joined = entered.writer.summary()?.joined;
     if max_members.is_some_and(|max| max < joined) {
@@ -100,8 +129,7 @@ async fn set_allow_invites(entered: &mut Entered, caller: &Caller, allow_invites
         return Ok(());
     }
     let mut content = view.basis.levels.content().clone();
-    let level = if allow_invites { int!(0) } else { int!(50) };
-    content.insert("invite".to_owned(), CanonicalJsonValue::Integer(level));
+    content.insert("invite".to_owned(), CanonicalJsonValue::Integer(invite_level(allow_invites)));
     levels::stage(&mut entered.writer, caller, content).await
 }
 

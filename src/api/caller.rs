@@ -201,16 +201,21 @@ pub(crate) fn host_of<'a>(headers: &'a HeaderMap, uri: &'a Uri, is_proxied: bool
     forwarded.or_else(|| text("host")).or_else(|| uri.authority().map(Authority::as_str))
 }
 
-/// A browser sends the cookie with requests that other sites make: those are refused.
-fn check_origin(parts: &Parts, state: &ApiState) -> Result<(), Problem> {
+/// Scheme and host that the caller asked for, in lower case.
+pub(crate) fn own_origin(parts: &Parts, state: &ApiState) -> Option<String> {
     let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
     let scheme = match (state.is_proxied(parts), is_secure(parts)) {
         (true, _) => text("x-forwarded-proto").unwrap_or("https"),
         (false, true) => "https",
         (false, false) => "http",
     };
-    let own = host(parts, state).map(|host| format!("{scheme}://{host}").to_ascii_lowercase());
-    let origin = text("origin").map(str::to_ascii_lowercase);
+    host(parts, state).map(|host| format!("{scheme}://{host}").to_ascii_lowercase())
+}
+
+/// A browser sends the cookie with requests that other sites make: those are refused.
+fn check_origin(parts: &Parts, state: &ApiState) -> Result<(), Problem> {
+    let own = own_origin(parts, state);
+    let origin = parts.headers.get(header::ORIGIN).and_then(|value| value.to_str().ok()).map(str::to_ascii_lowercase);
     let is_allowed =
         origin.as_ref().is_some_and(|origin| Some(origin) == own.as_ref() || state.origins.contains(origin));
     if is_allowed {

@@ -48,6 +48,7 @@ const DEEDS: &[(Method, &str, Deed)] = &[
     (Method::POST, "/v1/rooms/{room_id}/join", Deed::Join),
     (Method::POST, "/v1/rooms/{room_id}/knock", Deed::Join),
     (Method::POST, "/v1/rooms/{room_id}/invite", Deed::Invite),
+    (Method::PUT, "/v1/rooms/{room_id}/members/{participant_id}", Deed::Invite),
     (Method::POST, "/v1/rooms/{room_id}/members/{participant_id}/approve", Deed::Invite),
     (Method::PUT, "/v1/workspaces/{workspace_id}/members/{participant_id}", Deed::Invite),
     (Method::POST, "/v1/media", Deed::Upload),
@@ -92,11 +93,12 @@ pub(crate) fn is_upload(method: &Method, route: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{mirage, ryos, v1, virola};
+    use crate::api::{agora, mirage, ryos, v1, virola};
 
     #[test]
     fn each_deed_is_done_on_a_route_that_exists() {
-        let routes: Vec<_> = [v1::routes(), ryos::routes(), virola::routes(), mirage::routes()].concat();
+        let routes: Vec<_> =
+            [v1::routes(), ryos::routes(), virola::routes(), mirage::routes(), agora::routes()].concat();
         for (method, path, _) in DEEDS {
             assert!(routes.contains(&(method.as_str(), path)), "{method} {path}");
         }

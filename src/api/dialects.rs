@@ -10,11 +10,14 @@ use axum::{
 };
 use tower::ServiceExt as _;
 
-use super::{ApiState, caller, mirage, ryos, v1, virola};
+use super::{ApiState, agora, caller, mirage, ryos, v1, virola};
 use crate::config::{Config, Mount, Problem};
 
 /// Method and path of a route.
 type Route = (&'static str, &'static str);
+
+/// The same, with the names of a tenant where a dialect has them in its paths.
+type OwnedRoute = (&'static str, String);
 
 /// A dialect at its place.
 pub(super) struct Door {
@@ -110,7 +113,12 @@ fn without_prefix(uri: &Uri, prefix: &str) -> Option<Uri> {
 
 /// A dialect and its routes.
 fn table() -> Vec<(&'static str, Vec<Route>)> {
-    vec![("ryos", ryos::routes()), ("virola", virola::routes()), ("mirage", mirage::routes())]
+    vec![
+        ("ryos", ryos::routes()),
+        ("virola", virola::routes()),
+        ("mirage", mirage::routes()),
+        ("agora", agora::routes()),
+    ]
 }
 
 /// Method and path of every route of the APIs that are on, without prefixes.
@@ -126,23 +134,23 @@ pub(super) fn routes(config: &Config) -> Vec<Route> {
 /// The first pair that does, and what to change.
 pub fn check(config: &Config) -> Result<(), Problem> {
     let mounts = config.dialects.mounts();
-    let (tables, bare) = (table(), mirage::own_routes());
-    let mut mounted: Vec<(&str, Mount<'_>, &Vec<Route>)> = tables
-        .iter()
+    let mut mounted: Vec<(&str, Mount<'_>, Vec<OwnedRoute>)> = table()
+        .into_iter()
         .filter_map(|(name, routes)| {
-            let (_, mount) = mounts.iter().find(|(known, mount)| known == name && mount.enabled)?;
-            Some((*name, *mount, routes))
+            let (_, mount) = mounts.iter().find(|(known, mount)| *known == name && mount.enabled)?;
+            let routes = if name == "agora" { agora::routes_of(config) } else { owned(routes) };
+            Some((name, *mount, routes))
         })
         .collect();
     if let Some(mount) = mounted.iter().find(|(name, ..)| *name == "mirage").map(|(_, mount, _)| *mount)
         && !mount.prefix.is_empty()
     {
-        mounted.push(("mirage", Mount { prefix: "", ..mount }, &bare));
+        mounted.push(("mirage", Mount { prefix: "", ..mount }, owned(mirage::own_routes())));
     }
-    let native = v1::routes();
+    let native = owned(v1::routes());
     for (number, (name, mount, routes)) in mounted.iter().enumerate() {
         let others = mounted.iter().take(number).filter(|(_, other, _)| meet(mount, other));
-        let others = others.map(|(name, other, routes)| (*name, other.prefix, *routes)).chain([("v1", "", &native)]);
+        let others = others.map(|(name, other, routes)| (*name, other.prefix, routes)).chain([("v1", "", &native)]);
         for (other, other_prefix, other_routes) in others {
             if let Some(route) = clash((mount.prefix, routes), (other_prefix, other_routes)) {
                 let message = format!("`{route}` would be a call of `{other}` too; choose another prefix, or hosts");
@@ -151,6 +159,10 @@ pub fn check(config: &Config) -> Result<(), Problem> {
         }
     }
     Ok(())
+}
+
+fn owned(routes: Vec<Route>) -> Vec<OwnedRoute> {
+    routes.into_iter().map(|(method, path)| (method, path.to_owned())).collect()
 }
 
 /// There is a host at which both are found.
@@ -164,10 +176,10 @@ fn meet(one: &Mount<'_>, other: &Mount<'_>) -> bool {
 }
 
 /// A route of the first that is one of the second as well.
-fn clash(one: (&str, &[Route]), other: (&str, &[Route])) -> Option<String> {
+fn clash(one: (&str, &[OwnedRoute]), other: (&str, &[OwnedRoute])) -> Option<String> {
     let routes = one.1.iter().map(|(method, path)| (*method, format!("{}{path}", one.0)));
     for (method, path) in routes {
-        let is_same = |(other_method, other_path): &&Route| {
+        let is_same = |(other_method, other_path): &&OwnedRoute| {
             method == *other_method && overlap(&path, &format!("{}{other_path}", other.0))
         };
         if other.1.iter().any(|route| is_same(&route)) {
@@ -214,7 +226,7 @@ mod tests {
     #[test]
     fn a_prefix_that_leads_into_the_native_api_is_refused() {
         // No dialect has such a path today: the check itself is held to it.
-        let found = clash(("/v1", &[("GET", "/rooms/{id}")]), ("", &v1::routes()));
+        let found = clash(("/v1", &[("GET", "/rooms/{id}".to_owned())]), ("", &owned(v1::routes())));
         assert_eq!(found.as_deref(), Some("GET /v1/rooms/{id}"));
         assert!(check(&Config::default()).is_ok());
     }

@@ -34,6 +34,8 @@ pub(crate) struct Limits {
 struct Rates {
     of_accounts: Rate<OwnedUserId>,
     of_addresses: Rate<IpAddr>,
+    /// By tenant and id.
+    of_app_tokens: Rate<(String, String)>,
     of_logins: Rate<IpAddr>,
     failed_logins: Rate<(String, String)>,
     /// Tenant and name, and until when.
@@ -53,11 +55,13 @@ impl Limits {
         let second = |rate, burst| Quota::per_second(rate).allow_burst(burst);
         let minute = |rate, burst| Quota::per_minute(rate).allow_burst(burst);
         let requests = second(config.requests_per_second, config.requests_burst);
+        let app_requests = second(config.app_requests_per_second, config.app_requests_burst);
         let logins = minute(config.logins_per_minute, config.logins_burst);
         let failed = minute(config.failed_logins_per_minute, config.failed_logins_burst);
         let rates = config.enabled.then(|| Rates {
             of_accounts: Rate::new("request", requests),
             of_addresses: Rate::new("request", requests),
+            of_app_tokens: Rate::new("app_request", app_requests),
             of_logins: Rate::new("login", logins),
             failed_logins: Rate::new("failed_login", failed),
             barred: Cache::new(BARRED_MAX),
@@ -80,6 +84,12 @@ impl Limits {
     /// One request from an address that brought no valid token.
     pub(crate) fn request_from(&self, address: IpAddr) -> Result<(), ActionError> {
         self.rates.as_ref().map_or(Ok(()), |rates| rates.of_addresses.check(&network_of(address)))
+    }
+
+    /// One request with an app token.
+    pub(crate) fn request_of_app(&self, tenant: &str, token_id: &str) -> Result<(), ActionError> {
+        let key = || (tenant.to_owned(), token_id.to_owned());
+        self.rates.as_ref().map_or(Ok(()), |rates| rates.of_app_tokens.check(&key()))
     }
 
     /// One log-in or registration from an address.

@@ -109,6 +109,7 @@ fn table() -> Vec<Route> {
         ("GET", "/v1/rooms/{room_id}/members", get(members::list)),
         ("POST", "/v1/rooms/{room_id}/join", post(members::join)),
         ("POST", "/v1/rooms/{room_id}/knock", post(members::knock)),
+        ("PUT", "/v1/rooms/{room_id}/members/{participant_id}", put(members::bring_in)),
         ("POST", "/v1/rooms/{room_id}/members/{participant_id}/approve", post(members::approve)),
         ("PUT", "/v1/rooms/{room_id}/members/{participant_id}/silence", put(members::silence)),
         ("DELETE", "/v1/rooms/{room_id}/members/{participant_id}/silence", delete(members::lift_silence)),

@@ -2,6 +2,8 @@
 //!
 //! May import: ruma (server names), serde.
 
+use std::num::NonZeroU32;
+
 use serde::{Deserialize, Serialize};
 
 use super::Problem;
@@ -17,16 +19,19 @@ pub struct Dialects {
     pub virola: Virola,
     /// Rooms by name at `/api/create_room`.
     pub mirage: Mirage,
+    /// Rooms at `/{org}/{app}/chatrooms`, with an app token.
+    pub agora: Agora,
 }
 
 impl Dialects {
     /// Where each is found, by its name.
-    pub fn mounts(&self) -> [(&'static str, Mount<'_>); 3] {
-        let Self { ryos, virola, mirage } = self;
+    pub fn mounts(&self) -> [(&'static str, Mount<'_>); 4] {
+        let Self { ryos, virola, mirage, agora } = self;
         [
             ("ryos", Mount { enabled: ryos.enabled, prefix: &ryos.prefix, hosts: &ryos.hosts }),
             ("virola", Mount { enabled: virola.enabled, prefix: &virola.prefix, hosts: &virola.hosts }),
             ("mirage", Mount { enabled: mirage.enabled, prefix: &mirage.prefix, hosts: &mirage.hosts }),
+            ("agora", Mount { enabled: agora.enabled, prefix: &agora.prefix, hosts: &agora.hosts }),
         ]
     }
 
@@ -102,6 +107,30 @@ pub struct Mirage {
 impl Default for Mirage {
     fn default() -> Self {
         Self { enabled: false, prefix: String::new(), hosts: Vec::new(), max_public_rooms: 5 }
+    }
+}
+
+/// Rooms at `/{org}/{app}/chatrooms`: the pair is that of a tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Agora {
+    /// Whether it is spoken. Default: false.
+    pub enabled: bool,
+    /// What its paths begin with, such as `/chat`. Default: empty.
+    pub prefix: String,
+    /// Hosts, as they stand in the Host header, at which it is found and other dialects are not; none: at all others. Default: none.
+    pub hosts: Vec<String>,
+    /// Whether a changed name or description may hold spaces and slashes; those of a new room always may. Default: false.
+    pub spaces_in_changes: bool,
+    /// Members, the owner included, that a room made with it may have where its maker does not say. Default: 1000.
+    pub max_users: NonZeroU32,
+}
+
+impl Default for Agora {
+    fn default() -> Self {
+        let max_users = NonZeroU32::MIN.saturating_add(999);
+        Self { enabled: false, prefix: String::new(), hosts: Vec::new(), spaces_in_changes: false, max_users }
     }
 }
 

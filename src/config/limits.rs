@@ -22,6 +22,10 @@ pub struct Limits {
     pub requests_per_second: NonZeroU32,
     /// Requests that may come at once after a pause. Default: 200.
     pub requests_burst: NonZeroU32,
+    /// Requests of one app token a second, over time. Default: 100.
+    pub app_requests_per_second: NonZeroU32,
+    /// Requests of one app token that may come at once after a pause. Default: 400.
+    pub app_requests_burst: NonZeroU32,
     /// Log-ins and registrations from one address, and password changes of one account, a minute, over time. Default: 20.
     pub logins_per_minute: NonZeroU32,
     /// Log-ins and registrations that may come at once after a pause. Default: 20.
@@ -88,6 +92,8 @@ impl Default for Limits {
             enabled: true,
             requests_per_second: at_least_one(50),
             requests_burst: at_least_one(200),
+            app_requests_per_second: at_least_one(100),
+            app_requests_burst: at_least_one(400),
             logins_per_minute: at_least_one(20),
             logins_burst: at_least_one(20),
             failed_logins_per_minute: at_least_one(5),

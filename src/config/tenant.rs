@@ -12,6 +12,10 @@ use super::{Problem, federation::both_or_none};
 
 /// Characters of a tenant's name: it is the name of a folder.
 const NAME_CHARACTERS_MAX: usize = 32;
+/// Characters of a tenant's `org` and `app`.
+const PART_CHARACTERS_MAX: usize = 64;
+/// What the paths of the native API begin with.
+const NATIVE_PATHS: &str = "v1";
 
 /// A whole server: everything below it knows exactly one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +32,12 @@ pub struct Tenant {
     /// Further names under which clients reach it, as they stand in the Host header. Default: none.
     #[serde(default)]
     pub hosts: Vec<String>,
+    /// The first part of the paths `/{org}/{app}/chatrooms` by which `[dialects.agora]` finds it: 1 to 64 of `A-Z a-z 0-9 - _ .`. Default: yurt.
+    #[serde(default = "default_org")]
+    pub org: String,
+    /// The second part of those paths; empty: its `name`. No two tenants have both parts in common. Default: empty.
+    #[serde(default)]
+    pub app: String,
     /// Joined members that one room may have. Default: 100000.
     #[serde(default = "default_participants")]
     pub max_participants: u64,
@@ -55,6 +65,8 @@ impl Tenant {
             name: name.to_owned(),
             server_name,
             hosts: Vec::new(),
+            org: default_org(),
+            app: String::new(),
             max_participants: default_participants(),
             max_accounts: default_many(),
             max_rooms: default_many(),
@@ -62,6 +74,11 @@ impl Tenant {
             tls_key: PathBuf::new(),
             reached_at: String::new(),
         }
+    }
+
+    /// The second part of `/{org}/{app}/chatrooms`.
+    pub fn app(&self) -> &str {
+        if self.app.is_empty() { &self.name } else { &self.app }
     }
 
     pub(super) fn check(&self, number: usize) -> Result<(), Problem> {
@@ -75,6 +92,16 @@ impl Tenant {
         }
         if let Some(host) = self.hosts.iter().find(|host| ServerName::parse(host.as_str()).is_err()) {
             return problem("hosts", format!("`{host}` is not a host; write `chat.example.org` or `host:port`"));
+        }
+        for (key, part) in [("org", self.org.as_str()), ("app", self.app())] {
+            if !is_part_of_a_path(part) {
+                let message =
+                    format!("`{part}` is not 1 to 64 of `A-Z a-z 0-9 - _ .`, the first one a letter or digit");
+                return problem(key, message);
+            }
+        }
+        if self.org == NATIVE_PATHS {
+            return problem("org", format!("`/{NATIVE_PATHS}` is where the native API is; choose another word"));
         }
         if !self.reached_at.is_empty() && federation::request_signature::server_name(&self.reached_at).is_none() {
             return problem("reached_at", format!("`{}` is neither `host` nor `host:port`", self.reached_at));
@@ -98,6 +125,17 @@ fn default_name() -> String {
 
 fn default_participants() -> u64 {
     100_000
+}
+
+fn default_org() -> String {
+    "yurt".to_owned()
+}
+
+fn is_part_of_a_path(part: &str) -> bool {
+    let in_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    part.len() <= PART_CHARACTERS_MAX
+        && part.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && part.bytes().all(in_part)
 }
 
 fn default_many() -> u64 {

@@ -198,6 +198,8 @@ pub(super) fn settings(config: &Config, tenant: &config::Tenant) -> Settings {
         dialects: Dialects {
             ryos_admins: config.dialects.ryos.admins.clone(),
             mirage_public_rooms_max: config.dialects.mirage.max_public_rooms,
+            agora_users_max: config.dialects.agora.max_users.get().into(),
+            agora_spaces_in_changes: config.dialects.agora.spaces_in_changes,
         },
         room_federation: match config.federation.default_room_mode {
             config::RoomMode::Open => FederationMode::Open,

@@ -174,12 +174,12 @@ pub struct Seam {
     pub until: Place,
 }
 
-/// One act of an admin or of the command line. Holds no secret, and names no incognito room.
+/// One act of an admin, of the command line or of a server with an app token. Holds no secret, and names no incognito room.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditRow {
     /// When.
     pub at: UnixMs,
-    /// A full user id, or `command-line`.
+    /// A full user id, `command-line`, or `app:` and the name of an app token.
     pub actor: String,
     /// What was done, as `noun.verb`.
     pub action: String,

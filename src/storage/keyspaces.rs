@@ -69,6 +69,7 @@
 //! | `numbers` | server | room or person → number |
 //! | `numbered` | server | number → room or person |
 //! | `mirage_names` | server | name → room of that name that was made through `/api/create_room` |
+//! | `agora_rooms` | server | room that was made through `/{org}/{app}/chatrooms` → |
 
 use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId};
 
@@ -300,6 +301,9 @@ keyspaces! {
 
     /// The rooms that were made through `/api/create_room`, by the name that they were given.
     92 MIRAGE_NAMES: String => OwnedRoomId, in Server, as Rows;
+
+    /// The rooms that were made through `/{org}/{app}/chatrooms`.
+    93 AGORA_ROOMS: OwnedRoomId => (), in Server, as Rows;
 
     /// The document in which another server published its keys last.
     81 KEY_DOCUMENT: () => KnownDocument, in Peer, as Rows;

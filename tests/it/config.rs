@@ -17,6 +17,7 @@ fn expected() -> Config {
     let mut config = Config { tenant, ..Config::default() };
     let dialects = &mut config.dialects;
     (dialects.ryos.enabled, dialects.virola.enabled, dialects.mirage.enabled) = (true, true, true);
+    dialects.agora.enabled = true;
     dialects.mirage.prefix = "/mirage".to_owned();
     config
 }

@@ -5,7 +5,7 @@ use rules::{
     event::Event,
     kind::{self, RoomKind},
 };
-use ruma::UserId;
+use ruma::{CanonicalJsonValue, UserId};
 use serde_json::json;
 
 use super::{Plan, object};
@@ -19,7 +19,7 @@ use crate::{
     storage::{
         Effect, Home,
         chores::Chore,
-        keyspaces::{CHORES, MIRAGE_NAMES},
+        keyspaces::{AGORA_ROOMS, CHORES, MIRAGE_NAMES},
         room_settings::{MadeThrough, RoomSettings},
     },
 };
@@ -102,15 +102,21 @@ async fn stage_all(
 ) -> Result<(), ActionError> {
     let joins = members::profile_of(actions, creator).await?;
     writer.stage(creator, Draft::member(creator, "join", joins)).await?;
-    let levels = match &plan.inherits {
+    let mut levels = match &plan.inherits {
         Some(inherits) => inherits.levels.clone(),
         None => kind::initial_power_levels(&plan.version, plan.kind, creator, plan.partner.as_deref()),
     };
+    if let Some(level) = plan.invite_level {
+        levels.insert("invite".to_owned(), CanonicalJsonValue::Integer(level));
+    }
     writer.stage(creator, Draft::state("m.room.power_levels", "", levels)).await?;
     let via = actions.server_name.as_str();
     let (join_rule, visibility) = match &plan.inherits {
         Some(inherits) => (inherits.join_rule.as_str(), inherits.history_visibility.as_str()),
-        None => (kind::join_rule(plan.kind, plan.is_public), kind::history_visibility(plan.kind)),
+        None => (
+            plan.join_rule.unwrap_or_else(|| kind::join_rule(plan.kind, plan.is_public)),
+            kind::history_visibility(plan.kind),
+        ),
     };
     let mut state = vec![
         ("m.room.join_rules", "", json!({ "join_rule": join_rule })),
@@ -132,6 +138,9 @@ async fn stage_all(
     if let Some(text) = plan.inherits.as_ref().and_then(|inherits| inherits.announcement.as_ref()) {
         state.push((kind::ANNOUNCEMENT, "", json!({ "announcement": text })));
     }
+    if let Some(custom) = &plan.custom {
+        state.push((kind::CUSTOM, "", json!({ "custom": custom })));
+    }
     if let Some(space) = &plan.workspace_id {
         state.push(("m.space.parent", space.as_str(), json!({ "canonical": true, "via": [via] })));
     }
@@ -148,6 +157,13 @@ async fn stage_all(
     }
     if let Some(partner) = plan.partner.as_ref().filter(|partner| actions.is_local(partner)) {
         members::stage_partner(actions, writer, creator, partner).await?;
+    }
+    if let Some(by) = &plan.on_behalf {
+        by.record(actions, creator, &writer.room_id().clone(), writer.commit_mut());
+    }
+    if plan.settings.made_through == MadeThrough::Agora {
+        let row = Effect::new(Home::server()).put(&AGORA_ROOMS, writer.room_id(), &());
+        writer.commit_mut().effect(row);
     }
     if plan.settings.made_through == MadeThrough::Mirage
         && let Some(name) = &plan.name

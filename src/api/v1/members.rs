@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     actions::{
-        ActionError, knocks,
+        ActionError, bringing, knocks,
         members::{self, Measure},
         silence,
     },
@@ -107,6 +107,16 @@ pub(super) async fn approve(
 ) -> Result<RoomAnswer, V1Error> {
     let target = actions.parse_participant("participant_id", &participant)?;
     Ok(RoomAnswer::found(knocks::approve(&actions, &caller, &room, &target).await?))
+}
+
+/// `PUT /v1/rooms/{room_id}/members/{participant_id}`
+pub(super) async fn bring_in(
+    Signed { actions, caller, .. }: Signed,
+    Ids((room, participant)): Ids<(String, String)>,
+    _: OptionalJson<super::accounts::Empty>,
+) -> Result<RoomAnswer, V1Error> {
+    let target = actions.parse_participant("participant_id", &participant)?;
+    Ok(RoomAnswer::found(bringing::bring_in(&actions, &caller, &room, &target).await?))
 }
 
 /// Servers that may know a room.

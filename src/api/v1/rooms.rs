@@ -46,6 +46,9 @@ pub(super) struct Create {
     room_version: Option<String>,
     avatar_url: Option<String>,
     transient: Option<bool>,
+    allow_invites: Option<bool>,
+    members_only: Option<bool>,
+    custom: Option<String>,
 }
 
 #[derive(Copy, Clone, Deserialize)]
@@ -96,6 +99,9 @@ impl Create {
             version: self.room_version,
             avatar_url: self.avatar_url,
             is_transient: self.transient.unwrap_or(false),
+            allow_invites: self.allow_invites,
+            members_only: self.members_only.unwrap_or(false),
+            custom: self.custom,
             made_through: MadeThrough::Native,
         })
     }

@@ -24,6 +24,10 @@ use crate::{
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Settings {
+    #[serde(default, deserialize_with = "some")]
+    name: Option<String>,
+    #[serde(default, deserialize_with = "some")]
+    topic: Option<String>,
     #[serde(default, deserialize_with = "present")]
     max_members: Option<Option<u64>>,
     #[serde(default, deserialize_with = "some")]
@@ -41,12 +45,13 @@ fn some<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(reader: D) -> Res
 
 impl Settings {
     fn read(self) -> Result<Changes, ActionError> {
-        let Self { max_members, allow_invites, members_only, custom } = self;
-        if max_members.is_none() && allow_invites.is_none() && members_only.is_none() && custom.is_none() {
-            let problem = "names nothing to change; send `max_members`, `allow_invites`, `members_only` or `custom`";
+        let Self { name, topic, max_members, allow_invites, members_only, custom } = self;
+        let says_nothing = name.is_none() && topic.is_none() && max_members.is_none();
+        if says_nothing && allow_invites.is_none() && members_only.is_none() && custom.is_none() {
+            let problem = "names nothing to change; send `name`, `topic`, `max_members`, `allow_invites`, `members_only` or `custom`";
             return Err(ActionError::invalid("body", problem));
         }
-        Ok(Changes { max_members, allow_invites, members_only, custom })
+        Ok(Changes { name, topic, max_members, allow_invites, members_only, custom })
     }
 }
 

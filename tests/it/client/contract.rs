@@ -12,13 +12,15 @@ pub(crate) enum Api {
     Ryos,
     Virola,
     Mirage,
+    Agora,
 }
 
 /// All of them, with their descriptions and what the server says its routes are.
-pub(crate) const APIS: [(Api, &str, Routes); 4] = [
+pub(crate) const APIS: [(Api, &str, Routes); 5] = [
     (Api::Native, include_str!("../../../schemas/v1.openapi.yaml"), yurt::api::v1::routes),
     (Api::Ryos, include_str!("../../../schemas/ryos.openapi.yaml"), yurt::api::ryos::routes),
     (Api::Virola, include_str!("../../../schemas/virola.openapi.yaml"), yurt::api::virola::routes),
+    (Api::Agora, include_str!("../../../schemas/agora.openapi.yaml"), yurt::api::agora::routes),
     (Api::Mirage, include_str!("../../../schemas/mirage.openapi.yaml"), yurt::api::mirage::routes),
 ];
 

@@ -50,7 +50,7 @@ fn what_is_no_prefix_or_no_host_is_refused() {
 
 #[tokio::test]
 async fn all_dialects_are_found_at_once_and_none_takes_the_others_calls() {
-    let more = "[dialects.ryos]\nenabled = true\n[dialects.virola]\nenabled = true\n[dialects.mirage]\nenabled = true\nprefix = \"/mirage\"";
+    let more = "[dialects.ryos]\nenabled = true\n[dialects.virola]\nenabled = true\n[dialects.mirage]\nenabled = true\nprefix = \"/mirage\"\n[dialects.agora]\nenabled = true";
     let server = server_with(Setup { more, ..Setup::default() }).await;
     let nobody = server.nameless();
     Through::new(nobody.clone(), Api::Ryos).get("/api/rooms").await.expect_status(200);
@@ -59,6 +59,8 @@ async fn all_dialects_are_found_at_once_and_none_takes_the_others_calls() {
     mirage.post("/api/create_room", json!({})).await.expect_status(401);
     mirage.clone().under("/mirage").post("/api/create_room", json!({})).await.expect_status(401);
     mirage.under("/mirage").get("/api/rooms").await.expect_status(401);
+    Through::new(nobody.clone(), Api::Agora).get("/yurt/main/chatrooms").await.expect_status(401);
+    nobody.get("/v1/rooms/chatrooms").await.refused(401, "SW_AUTH_INVALID_TOKEN");
     nobody.get("/v1/me").await.refused(401, "SW_AUTH_INVALID_TOKEN");
     nobody.get("/api/user_rooms").await.refused(404, "SW_ROUTE_NOT_FOUND");
 }

@@ -39,6 +39,10 @@ impl Through {
         self.send("POST", path, Some(body.to_string().into_bytes())).await
     }
 
+    pub(super) async fn put(&self, path: &str, body: Value) -> Answer {
+        self.send("PUT", path, Some(body.to_string().into_bytes())).await
+    }
+
     pub(super) async fn delete(&self, path: &str) -> Answer {
         self.send("DELETE", path, None).await
     }
