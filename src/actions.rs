@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use federation::policy::Policy;
@@ -239,6 +240,8 @@ pub struct Parts {
     pub spool: PathBuf,
     /// How large a bundle may be.
     pub bundle_limits: crate::bundle::Limits,
+    /// How long whoever uploads a bundle waits for the room.
+    pub bundle_answer_wait: Duration,
     /// The durable store.
     pub store: Store,
     /// The store of incognito rooms, in memory.

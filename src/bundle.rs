@@ -85,6 +85,11 @@ impl Fault {
         Self { is_unreadable: true, ..Self::new(problem.to_string()) }
     }
 
+    /// What is checked cannot be put down on this machine meanwhile.
+    pub fn scratch(problem: impl fmt::Display) -> Self {
+        Self::unreadable(format!("the file that the check needs meanwhile cannot be written: {problem}"))
+    }
+
     /// Something is wrong with an entry.
     pub fn of(entry: &str, problem: impl Into<String>) -> Self {
         Self { entry: Some(entry.to_owned()), ..Self::new(problem) }

@@ -62,7 +62,8 @@ enum ConfigTask {
 /// Does what the arguments ask for.
 pub(crate) async fn run(arguments: Arguments) -> Result<(), CliError> {
     if let Task::Bundle(bundle::Task::Alone(task)) = arguments.task {
-        return bundle::run_alone(task);
+        let online = || bundle::online(&arguments.config, arguments.tenant.as_deref());
+        return bundle::run_alone(task, online).await;
     }
     let config = Config::load(&arguments.config, environment()?)?;
     let tenant = find_tenant(&config, arguments.tenant.as_deref())?;

@@ -32,6 +32,7 @@ mod opening;
 mod tls;
 
 pub use admission::raise_open_files;
+pub use federation::Online;
 pub use opening::Engines;
 pub use tls::CertificateError;
 

@@ -169,7 +169,10 @@ fn resident() -> u64 {
 
 async fn export(actions: &Actions, alice: &Caller, (room, media): (&OwnedRoomId, bool), file: &Path) {
     let content = Content { media, personal: Whose::Nobodys };
-    let export = bundle::export_as_admin(actions, alice, room.as_str(), content).await.unwrap();
+    let export =
+        bundle::export_as_admin(actions, alice, yurt::actions::audit::Actor::CommandLine, room.as_str(), content)
+            .await
+            .unwrap();
     let mut out = tokio::fs::File::create(file).await.unwrap();
     let mut pieces = Box::pin(export.into_stream());
     while let Some(piece) = pieces.next().await {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+mod doors;
 mod export;
 mod file;
 mod import;

@@ -136,6 +136,9 @@ pub enum ActionError {
     /// Too many wait for the same, or the disk is full: nothing was done.
     #[error("the server is busy; try again in a moment")]
     Busy,
+    /// The disk takes nothing, for instance because it is full: nothing was done. The text is for the log only.
+    #[error("the server is busy; try again in a moment")]
+    NotWritten(String),
     /// Our fault. The text is for the log only.
     #[error("{0}")]
     Internal(String),
@@ -210,7 +213,7 @@ impl ActionError {
             Self::Underway { .. } => ErrorKind::Busy,
             Self::NameTaken(_) => ErrorKind::NameTaken,
             Self::IdempotencyMismatch(_) => ErrorKind::IdempotencyMismatch,
-            Self::Busy => ErrorKind::Busy,
+            Self::Busy | Self::NotWritten(_) => ErrorKind::Busy,
             Self::Internal(_) => ErrorKind::Internal,
         }
     }
@@ -321,9 +324,13 @@ impl From<CommitError> for ActionError {
                 Self::ContentTooLarge("this is more than one step may write; do it in parts".to_owned())
             }
             CommitError::Invalid(mistake) => Self::Internal(mistake),
-            CommitError::Conflict | CommitError::Fenced | CommitError::Unavailable(_) | CommitError::Unknown => {
+            CommitError::Conflict | CommitError::Fenced | CommitError::Unknown => {
                 tracing::warn!(%error, "A commit was not done: {error}");
                 Self::Busy
+            }
+            CommitError::Unavailable(reason) => {
+                tracing::warn!(error = %reason, "A commit was not done: {reason}");
+                Self::NotWritten(reason)
             }
         }
     }

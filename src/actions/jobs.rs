@@ -80,13 +80,31 @@ pub async fn add(actions: &Actions, kind: JobKind, by: &UserId) -> Result<(Strin
     Ok((id, job))
 }
 
+/// How a job ended.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// What came of it, as JSON: what the job tells from then on.
+    pub result: String,
+    /// Something is there that was not before. Only whoever waits learns it.
+    pub is_new: bool,
+}
+
+impl From<String> for Ended {
+    fn from(result: String) -> Self {
+        Self { result, is_new: false }
+    }
+}
+
+/// Whoever waits for the end of a job.
+pub type Told = oneshot::Receiver<Result<Ended, ActionError>>;
+
 /// Begins a job whose row is on disk. It goes on until it is done, or the server stops; then it begins again at the next start.
 pub fn launch(actions: &Actions, id: String, job: Job) {
     drop(launch_told(actions, id, job));
 }
 
 /// [`launch`], and what becomes of it, for whoever waits.
-pub fn launch_told(actions: &Actions, id: String, job: Job) -> oneshot::Receiver<Result<String, ActionError>> {
+pub fn launch_told(actions: &Actions, id: String, job: Job) -> Told {
     let running = actions.clone();
     let (tell, told) = oneshot::channel();
     promised::note(actions, &id, &job);
@@ -97,12 +115,8 @@ pub fn launch_told(actions: &Actions, id: String, job: Job) -> oneshot::Receiver
         } else {
             None
         };
-        match run(&running, &id, job).await {
-            // Whoever waited may have gone.
-            Ok(outcome) => drop(tell.send(outcome)),
-            Err(error) => {
-                tracing::error!(job.id = %id, %error, "What became of job `{id}` was not written down: {error}");
-            }
+        if let Err(error) = run(&running, &id, job, tell).await {
+            tracing::error!(job.id = %id, %error, "What became of job `{id}` was not written down: {error}");
         }
     });
     told
@@ -121,7 +135,9 @@ pub async fn resume(actions: &Actions) -> Result<(), ActionError> {
     Ok(())
 }
 
-async fn run(actions: &Actions, id: &str, job: Job) -> Result<Result<String, ActionError>, ActionError> {
+type Tell = oneshot::Sender<Result<Ended, ActionError>>;
+
+async fn run(actions: &Actions, id: &str, job: Job, tell: Tell) -> Result<(), ActionError> {
     let job = Job { state: JobState::Running, ..job };
     actions.jobs.report(id, Progress::default());
     let mut tries = Tries::default();
@@ -137,7 +153,7 @@ async fn run(actions: &Actions, id: &str, job: Job) -> Result<Result<String, Act
     let Progress { done, total } = actions.jobs.progress(id).unwrap_or_default();
     let job = Job { done, total, finished_at: Some(actions.now()), ..job };
     let finished = match &outcome {
-        Ok(result) => Job { state: JobState::Done, result: Some(result.clone()), ..job },
+        Ok(ended) => Job { state: JobState::Done, result: Some(ended.result.clone()), ..job },
         Err(error) => {
             let told = if error.kind() == ErrorKind::Internal {
                 tracing::error!(job.id = %id, %error, "Job `{id}` failed: {error}");
@@ -149,21 +165,42 @@ async fn run(actions: &Actions, id: &str, job: Job) -> Result<Result<String, Act
             Job { state: JobState::Failed, error: Some(told), ..job }
         }
     };
+    match outcome {
+        // Told at once: where the disk is full, it cannot be written down for a while, and what was uploaded is in the way. Whoever waited may have gone.
+        Err(error) => {
+            actions.jobs.forget(id);
+            leave(actions, &finished).await;
+            drop(tell.send(Err(error)));
+            end(actions, id, &finished).await?;
+        }
+        Ok(ended) => {
+            end(actions, id, &finished).await?;
+            leave(actions, &finished).await;
+            drop(tell.send(Ok(ended)));
+        }
+    }
+    sweep(actions).await
+}
+
+/// Writes down what became of a job.
+async fn end(actions: &Actions, id: &str, finished: &Job) -> Result<(), ActionError> {
     let mut tries = Tries::default();
     let kept = loop {
-        let tried = keep(actions, id, &finished).await;
+        let tried = keep(actions, id, finished).await;
         if tries.is_over(tried.as_ref().err()).await {
             break tried;
         }
     };
     actions.jobs.forget(id);
-    promised::forget(actions, &finished);
-    if let JobKind::Import(wish) = &finished.kind {
+    promised::forget(actions, finished);
+    kept
+}
+
+/// What the job needed and nobody else does, goes.
+async fn leave(actions: &Actions, job: &Job) {
+    if let JobKind::Import(wish) = &job.kind {
         bundle::ended(actions, wish).await;
     }
-    kept?;
-    sweep(actions).await?;
-    Ok(outcome)
 }
 
 /// How often something was tried that finds the server busy now and then.
@@ -183,16 +220,17 @@ impl Tries {
 }
 
 /// Does the work, from its beginning or from wherever an earlier try has left it.
-async fn work(actions: &Actions, id: &str, kind: &JobKind) -> Result<String, ActionError> {
-    match kind {
+async fn work(actions: &Actions, id: &str, kind: &JobKind) -> Result<Ended, ActionError> {
+    let result = match kind {
         JobKind::Deactivate(user_id) => deactivation::leave_all(actions, id, user_id).await,
         JobKind::Purge(Some(room_id)) => purge::work(actions, id, room_id).await,
         JobKind::Resume(room_id) => resume::work(actions, room_id).await,
         JobKind::Purge(None) => Ok("{}".to_owned()),
-        JobKind::Import(wish) => bundle::work(actions, id, wish).await,
+        JobKind::Import(wish) => return bundle::work(actions, id, wish).await,
         JobKind::Export(wish) => bundle::write_file(actions, id, wish).await,
         JobKind::Join { user_id, room_id, servers } => promised::work(actions, user_id, room_id, servers).await,
-    }
+    };
+    result.map(Ended::from)
 }
 
 /// Writes a job down.

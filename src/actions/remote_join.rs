@@ -313,7 +313,7 @@ async fn work(actions: &Actions, room_id: &OwnedRoomId, run: &Run, servers: &[Ow
         tracing::info!(room.id = %room_id, peer = %peer, "`{room_id}` was not entered through `{peer}`: {trouble}");
         match trouble {
             Trouble::Peer(PeerError::Unreachable) => {}
-            Trouble::Ours(ActionError::Busy) => return Err(Failed::Busy),
+            Trouble::Ours(ActionError::Busy | ActionError::NotWritten(_)) => return Err(Failed::Busy),
             Trouble::Ours(ActionError::InsufficientPermission(_)) => return Err(Failed::Inactive),
             Trouble::Ours(error) => {
                 tracing::error!(room.id = %room_id, %error, "`{room_id}` was not stored: {error}");

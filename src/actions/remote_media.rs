@@ -13,16 +13,18 @@ use ruma::{OwnedServerName, OwnedUserId, UserId};
 use sha2::{Digest as _, Sha256 as Hasher};
 use tokio::sync::{Semaphore, watch};
 
+mod naming;
+
 use super::{
     ActionError, Actions, Caller, images,
     media::{self, CONTENT_TYPE_DEFAULT, Content, Found},
     peers::{Errcode, PeerError, RemoteFile},
-    personal, quotas,
+    quotas,
 };
 use crate::storage::{
-    Commit, Direction, Home, KeyRange, Limit,
-    keyspaces::{CACHED_MEDIA, NAMED_MEDIA},
-    media::{CachedMedium, Kept, MediaError, MediumInfo, Sha256, hex},
+    Commit, Home, KeyRange,
+    keyspaces::CACHED_MEDIA,
+    media::{BroughtMedium, CachedMedium, Kept, MediaError, MediumInfo, Sha256, hex},
 };
 
 /// How long a reader waits for a medium. It comes all the same, for whoever asks next.
@@ -176,7 +178,7 @@ impl Cache {
 /// [`ActionError::MediaNotFound`], alike for what nobody named to the caller and what the other server does not have; [`ActionError::PeerUnreachable`];
 /// [`ActionError::PeerRefused`]; [`ActionError::RateLimited`] when the caller has fetched too much.
 pub(super) async fn find(actions: &Actions, caller: &Caller, address: &RemoteAddress) -> Result<Found, ActionError> {
-    if !is_named(actions, &caller.user_id, &address.hash()).await? {
+    if naming::rooms(actions, caller, &address.hash(), 1).await?.is_empty() {
         return Err(ActionError::MediaNotFound);
     }
     whole(actions, caller, address).await
@@ -191,10 +193,23 @@ pub(super) async fn whole(actions: &Actions, caller: &Caller, address: &RemoteAd
     if let Some(cached) = look_up(actions, &key).await? {
         return Ok(found(key, cached));
     }
-    quotas::may_fetch(actions, caller, &address.server)?;
-    fetch(actions, caller, address).await?;
-    let cached = look_up(actions, &key).await?.ok_or(ActionError::Busy)?;
-    Ok(found(key, cached))
+    let brought = naming::brought(actions, caller, &key).await?;
+    if let Some(medium) = brought.as_ref().filter(|medium| medium.is_vouched) {
+        return Ok(Found::medium(medium.sha256, medium.info.clone()));
+    }
+    let fetched = match quotas::may_fetch(actions, caller, &address.server) {
+        Ok(()) => fetch(actions, caller, address).await,
+        Err(error) => Err(error),
+    };
+    match (fetched, brought) {
+        (Ok(()), _) => {
+            let cached = look_up(actions, &key).await?.ok_or(ActionError::Busy)?;
+            Ok(found(key, cached))
+        }
+        // Its server says nothing: what the bundle says is all there is.
+        (Err(_), Some(BroughtMedium { info, sha256, .. })) => Ok(Found::medium(sha256, info)),
+        (Err(error), None) => Err(error),
+    }
 }
 
 /// A small picture of an image of another server, for somebody who may read it.
@@ -217,13 +232,16 @@ pub(super) async fn thumbnail(
         return Err(ActionError::MediaNotFound);
     }
     let _gate = actions.gates.enter("thumbnail", &hex(&key)).await?;
-    let bytes = match actions.media.store.read_whole_cached(&address.hash()).await {
-        Ok(bytes) => bytes,
-        Err(error) => return Err(lost(actions, &address.hash(), &error).await),
+    let bytes = match &image.content {
+        Content::Medium(sha256) => actions.media.store.read_whole(sha256).await.map_err(media::lost)?,
+        Content::Cached(_) | Content::Made(_) => match actions.media.store.read_whole_cached(&address.hash()).await {
+            Ok(bytes) => bytes,
+            Err(error) => return Err(lost(actions, &address.hash(), &error).await),
+        },
     };
     let made = match actions.media.images.thumbnail(bytes, pixels).await {
         Ok(made) => made,
-        Err(error @ (ActionError::Busy | ActionError::Internal(_))) => return Err(error),
+        Err(error @ (ActionError::Busy | ActionError::NotWritten(_) | ActionError::Internal(_))) => return Err(error),
         // Somebody named something else as the picture.
         Err(_no_image) => return Err(ActionError::MediaNotFound),
     };
@@ -257,22 +275,6 @@ pub(super) async fn lost(actions: &Actions, key: &Sha256, error: &MediaError) ->
         Ok(_) => ActionError::Busy,
         Err(error) => error.into(),
     }
-}
-
-/// An event of a room that the person is in names the medium.
-async fn is_named(actions: &Actions, user_id: &UserId, key: &Sha256) -> Result<bool, ActionError> {
-    let prefix = KeyRange::prefix(key);
-    for (room_id, row) in personal::rooms_of(actions, user_id).await? {
-        if row.membership != rules::permission::Membership::Join {
-            continue;
-        }
-        let (store, home) = (actions.store_of(&room_id), Home::room(&room_id));
-        let page = store.scan(&NAMED_MEDIA, &home, prefix.clone(), Direction::Up, Limit::rows(1)).await?;
-        if !page.rows.is_empty() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// What is kept of a medium. Whoever looks, reads it: it stays longer.
@@ -437,6 +439,11 @@ async fn keep(actions: &Actions, key: Sha256, kept: Kept, info: MediumInfo) -> R
 
 /// The media of other servers that a text names, each once, at most `names_max`.
 pub(super) fn named_in(actions: &Actions, text: &str, names_max: usize) -> Vec<Sha256> {
+    addresses_in(actions, text, names_max).iter().map(RemoteAddress::hash).collect()
+}
+
+/// The same, by their addresses.
+pub(super) fn addresses_in(actions: &Actions, text: &str, names_max: usize) -> Vec<RemoteAddress> {
     let mut named = Vec::new();
     for (at, scheme) in text.match_indices(media::SCHEME) {
         let rest = text.get(at + scheme.len()..).unwrap_or_default();
@@ -445,9 +452,9 @@ pub(super) fn named_in(actions: &Actions, text: &str, names_max: usize) -> Vec<S
         let length = rest.bytes().take_while(|byte| is_id(byte)).count();
         let Some(media_id) = rest.get(..length).filter(|id| (1..=255).contains(&id.len())) else { continue };
         let Ok(server) = OwnedServerName::try_from(server) else { continue };
-        let key = RemoteAddress { server: server.clone(), media_id: media_id.to_owned() }.hash();
-        if server != actions.server_name && !named.contains(&key) {
-            named.push(key);
+        let address = RemoteAddress { server, media_id: media_id.to_owned() };
+        if address.server != actions.server_name && !named.contains(&address) {
+            named.push(address);
             if named.len() >= names_max {
                 break;
             }

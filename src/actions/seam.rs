@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use rules::permission::Membership;
-use ruma::OwnedEventId;
+use ruma::{OwnedEventId, OwnedRoomId, RoomId};
 
 use super::{
     ActionError, Actions, Caller,
@@ -15,8 +15,14 @@ use super::{
     timeline::{self, EventView, Reader, TimelinePage},
     view::RoomView,
 };
-use crate::storage::{Direction, Place, keyspaces::SEAM};
+use crate::storage::{
+    Direction, Home, KeyRange, Limit, Place,
+    keyspaces::{NAMED_MEDIA, SEAM},
+    media::Sha256,
+};
 
+/// Events that name a medium and are looked at for one that the reader may see.
+const NAMING_EVENTS_MAX: usize = 100;
 /// What the places of the former room begin with: it sorts before all others.
 const FORMER: &str = "-";
 
@@ -189,6 +195,34 @@ pub async fn event(
     let reader = Reader::of_former(caller, &rows, &former.view, former.until);
     let view = reader.event(&timeline::parse_id(event_id)?).await?;
     Ok((At::Former(view.place), view))
+}
+
+/// The room before one of the caller's, if an event there that the caller may read names a medium of another server.
+///
+/// # Errors
+/// When storage cannot be read.
+pub(super) async fn room_naming(
+    actions: &Actions,
+    caller: &Caller,
+    room_id: &RoomId,
+    medium: &Sha256,
+) -> Result<Option<OwnedRoomId>, ActionError> {
+    if actions.store_of(room_id).get(&SEAM, &Home::room(room_id), &()).await?.is_none() {
+        return Ok(None);
+    }
+    let Some(former) = Former::find(actions, caller, room_id.as_str()).await? else { return Ok(None) };
+    let rows = Rows::on_disk(&former.room.store, &former.room.home);
+    let reader = Reader::of_former(caller, &rows, &former.view, former.until);
+    let (naming, limit) = (KeyRange::prefix(medium), Limit::rows(NAMING_EVENTS_MAX));
+    let page = rows.store.scan(&NAMED_MEDIA, rows.home, naming, Direction::Up, limit).await?;
+    for ((_, event_id), ()) in page.rows {
+        match reader.event(&event_id).await {
+            Ok(_) => return Ok(Some(former.room.id.clone())),
+            Err(ActionError::EventNotFound) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]

@@ -183,7 +183,7 @@ impl From<ActionError> for Problem {
         let kind = error.kind();
         let retry_after = match &error {
             ActionError::RateLimited { retry_after } => Some(*retry_after),
-            ActionError::Busy | ActionError::Underway { .. } => Some(BUSY_RETRY_AFTER),
+            ActionError::Busy | ActionError::NotWritten(_) | ActionError::Underway { .. } => Some(BUSY_RETRY_AFTER),
             _ => None,
         };
         let (message, cause) = match kind {

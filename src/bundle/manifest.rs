@@ -118,6 +118,9 @@ pub struct BundledMedium {
     pub name: Option<String>,
     /// What it is.
     pub content_type: String,
+    /// Its address in events. None: `mxc://`, the server that made the bundle, `/` and the hash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mxc: Option<String>,
     /// The events that name it.
     pub events: Vec<OwnedEventId>,
 }

@@ -14,7 +14,7 @@ use rules::{
     state::{StateMap, change_of},
     version::Version,
 };
-use ruma::{OwnedEventId, OwnedUserId, events::StateEventType};
+use ruma::{OwnedEventId, OwnedServerName, OwnedUserId, events::StateEventType};
 
 use super::{
     Archive, Fault, MANIFEST, Manifest,
@@ -34,6 +34,9 @@ use states::{State, States};
 const TOGETHER: usize = 512;
 /// Events against the rules that are named.
 const REFUSED_NAMED_MAX: usize = 20;
+/// Events of one server, and of all, that are named to whoever does not take them.
+const SENT_NAMED_MAX: usize = 100;
+const SENT_NAMED_OF_ALL_MAX: usize = 10_000;
 
 /// How far it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +62,21 @@ pub struct Verified {
     pub refused: Vec<(OwnedEventId, String)>,
     /// Who has joined, is invited or banned.
     pub members: BTreeMap<OwnedUserId, String>,
+    /// What each server's people have sent, the event that made the room and what the rules refuse aside.
+    pub sent: BTreeMap<OwnedServerName, Sent>,
+    /// The event that made the room.
+    pub create: Arc<Event>,
+    /// The room's list of servers (`m.room.server_acl`) behind the newest events.
+    pub acl: Option<Arc<Event>>,
+}
+
+/// The events of one server's people.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// How many.
+    pub events: u64,
+    /// The first of them.
+    pub first: Vec<OwnedEventId>,
 }
 
 /// Checks a bundle with these keys. State events lie meanwhile in a file without a name, in the folder `scratch`.
@@ -80,7 +98,7 @@ pub fn verify(
     let events_all = manifest.counts.events;
     let graph = Graph::read(archive, &manifest, || progress(Progress::Read(1, events_all)))?;
     let version = events::version(&manifest)?;
-    let known = Known::new(version, manifest.room_id.clone(), scratch).map_err(Fault::unreadable)?;
+    let known = Known::new(version, manifest.room_id.clone(), scratch).map_err(Fault::scratch)?;
     let mut check = Check {
         version,
         manifest: &manifest,
@@ -92,6 +110,8 @@ pub fn verify(
         claims: 0,
         refused: Vec::new(),
         against: Vec::new(),
+        sent: BTreeMap::new(),
+        sent_named: 0,
     };
     let mut waiting = Vec::with_capacity(TOGETHER);
     events::walk(archive, &manifest, |event| {
@@ -104,8 +124,8 @@ pub fn verify(
     })?;
     progress(Progress::Checked(u64::try_from(waiting.len()).unwrap_or_default(), events_all))?;
     check.several(waiting)?;
-    let (claims, refused, events, members) = check.finish()?;
-    Ok(Verified { manifest, events, claims, refused, members })
+    let Finished { claims, refused, events, members, sent, create, acl } = check.finish()?;
+    Ok(Verified { manifest, events, claims, refused, members, sent, create, acl })
 }
 
 /// An event whose signatures hold.
@@ -127,9 +147,19 @@ struct Check<'a> {
     claims: u64,
     refused: Vec<(OwnedEventId, String)>,
     against: Vec<(OwnedEventId, String)>,
+    sent: BTreeMap<OwnedServerName, Sent>,
+    sent_named: usize,
 }
 
-type Finished = (u64, Vec<(OwnedEventId, String)>, u64, BTreeMap<OwnedUserId, String>);
+struct Finished {
+    claims: u64,
+    refused: Vec<(OwnedEventId, String)>,
+    events: u64,
+    members: BTreeMap<OwnedUserId, String>,
+    sent: BTreeMap<OwnedServerName, Sent>,
+    create: Arc<Event>,
+    acl: Option<Arc<Event>>,
+}
 
 impl Check<'_> {
     /// Steps 1 to 3 on all cores, then the others one event after the other.
@@ -212,14 +242,29 @@ impl Check<'_> {
             } else {
                 self.against.push(about);
             }
+        } else if number > 0 {
+            self.count(&event);
         }
         let event = if is_refused { Arc::new(Event::clone(&event).into_rejected()) } else { event };
         if event.is_state() {
-            self.known.keep(&event).map_err(Fault::unreadable)?;
+            self.known.keep(&event).map_err(Fault::scratch)?;
         }
         let Some(before) = before else { return Ok(()) };
         let after = if is_refused { before } else { states::with(before, &event) };
         self.states.keep(number, after, &self.graph)
+    }
+
+    fn count(&mut self, event: &Event) {
+        let server = event.sender().server_name();
+        if !self.sent.contains_key(server) {
+            self.sent.insert(server.to_owned(), Sent::default());
+        }
+        let Some(sent) = self.sent.get_mut(server) else { return };
+        sent.events += 1;
+        if sent.first.len() < SENT_NAMED_MAX && self.sent_named < SENT_NAMED_OF_ALL_MAX {
+            self.sent_named += 1;
+            sent.first.push(event.event_id().clone());
+        }
     }
 
     fn before(&mut self, bundled: &Bundled) -> Result<Option<State>, Fault> {
@@ -275,7 +320,12 @@ impl Check<'_> {
             return Err(wrong(format!("`state`: the events make a state with the digest {digest}")));
         }
         let members = self.members(&state)?;
-        Ok((self.claims, self.refused, events, members))
+        let found = |kind: StateEventType| state.get(&(kind, String::new())).and_then(|id| self.known.get(id));
+        let create = found(StateEventType::RoomCreate);
+        let create = create.ok_or_else(|| wrong("`state`: the room was never made".to_owned()))?;
+        let acl = found(StateEventType::RoomServerAcl);
+        let Self { claims, refused, sent, .. } = self;
+        Ok(Finished { claims, refused, events, members, sent, create, acl })
     }
 
     /// Who is in the room, which the manifest has to say too.

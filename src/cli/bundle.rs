@@ -2,24 +2,24 @@
 //! is one, else to the database itself.
 
 use std::{
-    collections::BTreeMap,
-    fs, io,
+    fs,
     path::{Path, PathBuf, absolute},
     time::Duration,
 };
 
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::{Value, json};
+use serde_json::Value;
 use yurt::{
-    bundle::{
-        self, Archive, Fault, Limits, Manifest, Verified,
-        manifest::{self, SignedManifest, VerifyKeys},
-        verify::Progress,
-    },
+    bundle::{Archive, Limits, Manifest, manifest::SignedManifest},
     config::{Config, Tenant},
     control::{Answer, Command, JobLine},
+    server::Online,
 };
+
+mod verifying;
+
+pub(super) use verifying::online;
 
 use super::{
     CliError,
@@ -89,6 +89,10 @@ pub(super) enum Alone {
         /// Keys of servers that are known from elsewhere, in the form of `verify_keys`: {server: {key id: {key, valid_until_ts | expired_ts}}}.
         #[arg(long, value_name = "FILE")]
         keys: Option<PathBuf>,
+        /// Ask the servers for their keys, or the notaries of the configuration, if there is one. With a tenant that is in the room, the states before holes are
+        /// compared with what other servers in it say.
+        #[arg(long)]
+        online: bool,
         /// Keys that only the bundle vouches for are not enough.
         #[arg(long)]
         strict: bool,
@@ -109,7 +113,7 @@ pub(super) enum Alone {
 pub(super) async fn run(task: Task, config: &Config, tenant: &Tenant) -> Result<(), CliError> {
     let mut asking = Asking::new(config, tenant);
     let done = match task {
-        Task::Alone(alone) => run_alone(alone),
+        Task::Alone(alone) => run_alone(alone, || Ok(Online::new(config, Some(tenant))?)).await,
         Task::Export { room, out, no_media, personal, json } => {
             if out.exists() {
                 return Err(CliError::Refused(format!("`{}` is there already; choose another name", out.display())));
@@ -200,10 +204,14 @@ fn bar(what: &'static str) -> ProgressBar {
     ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())).with_message(what)
 }
 
-/// Does what needs no server.
-pub(super) fn run_alone(task: Alone) -> Result<(), CliError> {
+/// Does what needs no server. A configuration is read only where other servers are asked, and only if it is there.
+pub(super) async fn run_alone(task: Alone, others: impl FnOnce() -> Result<Online, CliError>) -> Result<(), CliError> {
     match task {
-        Alone::Verify { file, keys, strict, json } => verify(&file, keys.as_deref(), strict, json),
+        Alone::Verify { file, keys, online, strict, json } => {
+            let online = if online { Some(others()?) } else { None };
+            verifying::verify(&file, verifying::Wish { keys: keys.as_deref(), online: online.as_ref(), strict, json })
+                .await
+        }
         Alone::Inspect { file, json } => inspect(&file, json),
     }
 }
@@ -229,91 +237,4 @@ fn describe(manifest: &Manifest) -> Result<(), CliError> {
     say(&format!("made by {} at {}", manifest.server_name, manifest.exported_at))?;
     let counts = manifest.counts;
     say(&format!("{} events, {} joined members, {} media", counts.events, counts.members, counts.media))
-}
-
-fn verify(file: &Path, keys: Option<&Path>, strict: bool, json: bool) -> Result<(), CliError> {
-    let checked = try_verify(file, keys);
-    let (verified, vouched) = match checked {
-        Ok(checked) => checked,
-        Err(CliError::Bundle(fault)) => {
-            if json {
-                let Fault { entry, event, problem, .. } = &fault;
-                say(&json!({ "holds": false, "entry": entry, "event": event, "problem": problem }).to_string())?;
-            }
-            return Err(fault.into());
-        }
-        Err(error) => return Err(error),
-    };
-    let holds = !strict || vouched.is_empty();
-    if json {
-        say(&told(&verified, &vouched, holds).to_string())?;
-    } else {
-        describe(&verified.manifest)?;
-        say("proven: content, id, signatures and right of every event, and the state behind the newest ones")?;
-        if verified.claims > 0 {
-            say(&format!("{} states before holes are what {} says", verified.claims, verified.manifest.server_name))?;
-        }
-        for (event_id, reason) in &verified.refused {
-            say(&format!("not shown, because the rules refuse it: {event_id}: {reason}"))?;
-        }
-        for (server, key_ids) in &vouched {
-            say(&format!("only the bundle vouches for the keys of {server}: {}", key_ids.join(", ")))?;
-        }
-    }
-    if holds {
-        return Ok(());
-    }
-    let problem = "keys that only the bundle vouches for are not enough with --strict; name others with --keys";
-    Err(Fault::of(bundle::MANIFEST, problem).into())
-}
-
-type Vouched = BTreeMap<String, Vec<String>>;
-
-fn told(verified: &Verified, vouched: &Vouched, holds: bool) -> Value {
-    let refused = verified.refused.iter().map(|(id, reason)| json!({ "event_id": id, "reason": reason }));
-    json!({
-        "holds": holds,
-        "room_id": verified.manifest.room_id,
-        "room_version": verified.manifest.room_version,
-        "server_name": verified.manifest.server_name,
-        "events": verified.events,
-        "claimed_states": verified.claims,
-        "refused": refused.collect::<Vec<_>>(),
-        "vouched_by_bundle": vouched,
-    })
-}
-
-/// The bundle with the keys that only it vouches for.
-fn try_verify(file: &Path, keys: Option<&Path>) -> Result<(Verified, Vouched), CliError> {
-    let archive = Archive::open(file, limits())?;
-    let bundled = archive.manifest()?.manifest.verify_keys;
-    let known: VerifyKeys = match keys {
-        Some(file) => {
-            let text = fs::read(file).map_err(CliError::io(file.display().to_string()))?;
-            let wrong = |error| CliError::Io { what: file.display().to_string(), error: io::Error::other(error) };
-            serde_json::from_slice(&text).map_err(|error: serde_json::Error| wrong(error))?
-        }
-        None => VerifyKeys::new(),
-    };
-    let mut ring = manifest::ring(&bundled)?;
-    // What is known from elsewhere counts, whatever the bundle says.
-    ring.extend(manifest::ring(&known)?);
-    let mut vouched = Vouched::new();
-    for (server, keys) in &bundled {
-        let others = keys.keys().filter(|key_id| !known.get(server).is_some_and(|known| known.contains_key(*key_id)));
-        let others: Vec<String> = others.cloned().collect();
-        if !others.is_empty() {
-            vouched.insert(server.to_string(), others);
-        }
-    }
-    let bar = bar("verifying");
-    let verified = bundle::verify(&archive, &ring, &std::env::temp_dir(), &mut |progress| {
-        if let Progress::Checked(count, all) = progress {
-            bar.set_length(all);
-            bar.inc(count);
-        }
-        Ok(())
-    });
-    bar.finish_and_clear();
-    Ok((verified?, vouched))
 }

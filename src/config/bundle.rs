@@ -18,12 +18,14 @@ pub struct Bundle {
     pub entries_max: u64,
     /// Bytes that an entry may inflate to, for each of its bytes in the file. Default: 200.
     pub ratio_max: u64,
+    /// How long whoever uploads a file waits for the room, in milliseconds; then the work goes on as a job. Default: 30000.
+    pub answer_wait_ms: u64,
 }
 
 impl Default for Bundle {
     fn default() -> Self {
         let Limits { entries_max, ratio_max, bytes_max } = Limits::default();
-        Self { upload_bytes_max: bytes_max, entries_max, ratio_max }
+        Self { upload_bytes_max: bytes_max, entries_max, ratio_max, answer_wait_ms: 30_000 }
     }
 }
 
@@ -33,6 +35,7 @@ impl Bundle {
             ("bundle.upload_bytes_max", self.upload_bytes_max),
             ("bundle.entries_max", self.entries_max),
             ("bundle.ratio_max", self.ratio_max),
+            ("bundle.answer_wait_ms", self.answer_wait_ms),
         ] {
             if value == 0 {
                 return Err(Problem::new(key, "must be at least 1"));

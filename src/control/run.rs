@@ -43,11 +43,7 @@ async fn try_run(actions: &Actions, command: Command) -> Result<Answer, ActionEr
             Ok(Answer::Done)
         }
         Command::IssueToken { username } => {
-            let AccountView { user_id, account } = find(actions, &username).await?;
-            if account.state != AccountState::Active {
-                let problem = format!("the account {user_id} is {}", word(account.state));
-                return Err(ActionError::invalid("username", problem));
-            }
+            let user_id = active(actions, &username).await?;
             let issued = sessions::issue_for(actions, &user_id, Actor::CommandLine).await?;
             Ok(Answer::Token { access_token: Secret(issued.token) })
         }
@@ -64,7 +60,7 @@ async fn try_run(actions: &Actions, command: Command) -> Result<Answer, ActionEr
             Ok(Answer::Begun { job_id })
         }
         Command::ImportBundle { file, by, dry_run, accept_bundle_keys, workspace_id, participants, same_names } => {
-            let by = Caller::local(&find(actions, &by).await?.user_id, true);
+            let by = Caller::local(&active(actions, &by).await?, true);
             let parsed = |name: &str| actions.parse_participant("participants", name);
             let workspace_id = workspace_id.as_deref().map(workspaces::parse_id).transpose()?;
             let participants = participants.iter().map(|(old, new)| Ok((parsed(old)?, parsed(new)?)));
@@ -82,6 +78,16 @@ async fn try_run(actions: &Actions, command: Command) -> Result<Answer, ActionEr
             Ok(Answer::Job(JobLine { done, total, is_over, result: job.result, error: job.error }))
         }
     }
+}
+
+/// Somebody in whose name something may be done.
+async fn active(actions: &Actions, username: &str) -> Result<OwnedUserId, ActionError> {
+    let AccountView { user_id, account } = find(actions, username).await?;
+    if account.state != AccountState::Active {
+        let problem = format!("the account {user_id} is {}", word(account.state));
+        return Err(ActionError::invalid("username", problem));
+    }
+    Ok(user_id)
 }
 
 async fn find(actions: &Actions, username: &str) -> Result<AccountView, ActionError> {

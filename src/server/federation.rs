@@ -28,10 +28,12 @@ use crate::{
 
 mod gateway;
 mod network;
+mod online;
 mod sending;
 
 pub(super) use gateway::Gateway;
 use network::Network;
+pub use online::Online;
 use sending::Sender;
 
 /// What all tenants of the process share of the network.

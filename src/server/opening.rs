@@ -1,6 +1,6 @@
 //! Opening tenants: their stores on the engines of the process, their media, their keys.
 
-use std::{path::PathBuf, pin::Pin, sync::Arc};
+use std::{path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
 use rules::{
     UnixMs,
@@ -111,6 +111,7 @@ impl Common {
             own_keys: own_keys(tenant, folder),
             spool: folder.spool.clone(),
             bundle_limits: bundle.limits(),
+            bundle_answer_wait: Duration::from_millis(bundle.answer_wait_ms),
             store,
             incognito,
             clock: Arc::clone(&self.clock),

@@ -62,6 +62,7 @@
 //! | `successors` | server | room of a bundle, who took it in → the room that follows it |
 //! | `seam` | room | → the room before it, and up to which place |
 //! | `bundle_keys` | room | server, key id → public key that only a bundle vouched for |
+//! | `brought_media` | room | address of another server's medium → what a bundle brought as that |
 //! | `outbox` | server | → how far in the feed everybody else is |
 //! | `policy` | server | → which other servers this one has to do with |
 //! | `policy_names` | server | list, name of a server → |
@@ -79,7 +80,7 @@ use super::{
     chores::Chore,
     history::{Arrivals, EventAt, Redaction, RoomListing, SentUnder, Staged, StoredEvent, Summary, Tip},
     keyspace::keyspaces,
-    media::{CachedMedium, MediumInfo, Sha256, Uploaded},
+    media::{BroughtMedium, CachedMedium, MediumInfo, Sha256, Uploaded},
     members::{InRoom, Invited, Member, Personal},
     peers::{Answered, KnownDocument, KnownKey, PeerFacts, PeerState, PolicyMode},
     room_settings::RoomSettings,
@@ -318,4 +319,7 @@ keyspaces! {
 
     /// The keys that only the bundle of the room vouched for. They count for this room and for nothing else.
     85 BUNDLE_KEYS: (OwnedServerName, String) => KnownKey, in Room, as Rows;
+
+    /// The media of other servers that a bundle of the room brought, by the hash of their address. They are read by those who read the room.
+    86 BROUGHT_MEDIA: Sha256 => BroughtMedium, in Room, as Rows;
 }

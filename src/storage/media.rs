@@ -25,7 +25,7 @@ use super::{Home, value::Value};
 mod cached;
 mod place;
 
-pub use cached::CachedMedium;
+pub use cached::{BroughtMedium, CachedMedium};
 pub use place::{MediaPlace, S3Place};
 
 /// The SHA-256 of a medium: its name.

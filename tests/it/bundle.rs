@@ -4,12 +4,18 @@
 mod between;
 mod cli;
 mod crash;
+mod disk;
+mod doors;
 mod export;
 mod forged;
 mod hostile;
 pub(crate) mod import;
+mod media;
+mod online;
+mod samples;
 mod succeeded;
 mod tampered;
+mod waiting;
 
 use bytes::Bytes;
 use serde_json::Value;

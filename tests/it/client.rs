@@ -101,10 +101,16 @@ pub(crate) async fn server_named(server_name: &str) -> TestServer {
 
 /// A server in another place that has the name and the keys of this one, and nothing else.
 pub(crate) async fn server_with_keys_of(other: &TestServer) -> TestServer {
+    let key = other.folder().join("tenants/main/signing.key");
+    server_with_key(&std::fs::read_to_string(key).expect("the key is there")).await
+}
+
+/// A server that signs with this key.
+pub(crate) async fn server_with_key(key: &str) -> TestServer {
     let (folder, setup) = (tempfile::tempdir().expect("a folder"), Setup::default());
-    let (from, to) = (other.folder().join("tenants/main"), folder.path().join("tenants/main"));
-    std::fs::create_dir_all(&to).expect("a folder");
-    std::fs::copy(from.join("signing.key"), to.join("signing.key")).expect("the key is there");
+    let tenant = folder.path().join("tenants/main");
+    std::fs::create_dir_all(&tenant).expect("a folder");
+    std::fs::write(tenant.join("signing.key"), key).expect("a file");
     let clock = Arc::new(Manual::at(START));
     let running = start(&folder, &setup, &clock).await;
     let link = Link { http: http_client(), address: RwLock::new(running.api()) };

@@ -24,13 +24,13 @@ use yurt::{
 };
 
 /// A server on a memory engine whose faults the test decides.
-struct Scene {
+pub(crate) struct Scene {
     running: Running,
-    engine: Arc<MemoryEngine>,
-    actions: Actions,
-    alice: Caller,
-    room: String,
-    folder: TempDir,
+    pub(crate) engine: Arc<MemoryEngine>,
+    pub(crate) actions: Actions,
+    pub(crate) alice: Caller,
+    pub(crate) room: String,
+    pub(crate) folder: TempDir,
 }
 
 async fn start(folder: &TempDir, engine: &Arc<MemoryEngine>) -> Result<(Running, Actions), ServerError> {
@@ -56,7 +56,7 @@ fn full_after(engine: &MemoryEngine, steps: usize) {
 }
 
 impl Scene {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let engine = Arc::new(MemoryEngine::strict());
         let (running, actions) = start(&folder, &engine).await.unwrap();
@@ -91,7 +91,7 @@ impl Scene {
         }
     }
 
-    async fn send(&self, id: &str) -> Result<Sent, ActionError> {
+    pub(crate) async fn send(&self, id: &str) -> Result<Sent, ActionError> {
         send(&self.actions, &self.alice, &self.room, id).await
     }
 

@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{self, Receiver},
@@ -13,6 +13,7 @@ use std::{
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Method;
+use rustix::pty;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -97,6 +98,39 @@ impl Home {
         }
     }
 
+    /// Runs a command at a terminal, which it finds as its stderr. Answers also what is seen there.
+    pub(crate) fn run_at_terminal(&self, arguments: &[&str]) -> (i32, String) {
+        let ours = pty::openpt(pty::OpenptFlags::RDWR | pty::OpenptFlags::NOCTTY).unwrap();
+        pty::grantpt(&ours).unwrap();
+        pty::unlockpt(&ours).unwrap();
+        let name = pty::ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
+        let theirs = fs::OpenOptions::new().read(true).write(true).open(name).unwrap();
+        let mut command = self.command(arguments);
+        command.env("TERM", "xterm").stdin(Stdio::null()).stdout(Stdio::null()).stderr(theirs);
+        let mut child = command.spawn().unwrap();
+        drop(command);
+        let mut screen = fs::File::from(ours);
+        let reading = thread::spawn(move || {
+            let (mut seen, mut piece) = (Vec::new(), [0; 4096]);
+            // When nobody has the other end open any more, reading is an error.
+            while let Ok(count) = screen.read(&mut piece) {
+                seen.extend_from_slice(&piece[..count]);
+            }
+            seen
+        });
+        let started = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            if started.elapsed() > COMMAND_MAX {
+                child.kill().unwrap();
+            }
+            pause();
+        };
+        (status.code().unwrap_or(-1), String::from_utf8_lossy(&reading.join().unwrap()).into_owned())
+    }
+
     /// Runs a command that must succeed, and answers what it printed.
     pub(crate) fn succeed(&self, arguments: &[&str]) -> String {
         let done = self.run(arguments);
@@ -114,8 +148,18 @@ impl Home {
         self.serve_with(fs::File::create(file).unwrap().into())
     }
 
+    /// Starts a server whose files may be bounded: what is over the bound is refused, as a full disk does, and kills nobody.
+    pub(crate) fn serve_boundable(&self) -> Server {
+        let shell = ["-c", "trap '' XFSZ; exec \"$0\" serve", env!("CARGO_BIN_EXE_yurt")];
+        self.serve_as(self.prepared(Command::new("sh"), &shell), Stdio::inherit())
+    }
+
     fn serve_with(&self, stderr: Stdio) -> Server {
-        let mut child = self.command(&["serve"]).stdin(Stdio::null()).stderr(stderr).spawn().unwrap();
+        self.serve_as(self.command(&["serve"]), stderr)
+    }
+
+    fn serve_as(&self, mut command: Command, stderr: Stdio) -> Server {
+        let mut child = command.stdin(Stdio::null()).stderr(stderr).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         let (sender, stdout) = mpsc::sync_channel(16);
         thread::spawn(move || {
@@ -145,7 +189,10 @@ impl Home {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_yurt"));
+        self.prepared(Command::new(env!("CARGO_BIN_EXE_yurt")), arguments)
+    }
+
+    fn prepared(&self, mut command: Command, arguments: &[&str]) -> Command {
         command.args(arguments).current_dir(self.path()).stdout(Stdio::piped());
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("YURT_") {
@@ -161,6 +208,13 @@ impl Server {
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// No file of it grows beyond this, as if the disk were full; none: as large as they like.
+    pub(crate) fn bound_files(&self, bytes_max: Option<u64>) {
+        let bound = rustix::process::Rlimit { current: bytes_max, maximum: None };
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::prlimit(Some(pid), rustix::process::Resource::Fsize, bound).unwrap();
     }
 
     /// Sends a signal.

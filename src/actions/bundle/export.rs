@@ -11,11 +11,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _};
+use futures_util::Stream;
 use rules::{UnixMs, kind::RoomKind, permission::Act, power::Levels};
 use ruma::{OwnedEventId, OwnedServerName, OwnedUserId};
 use tokio::sync::mpsc;
 
+mod media;
 mod settings;
 
 use super::{
@@ -26,22 +27,22 @@ use crate::{
     actions::{
         ActionError, Actions, Caller,
         accounts::must_be_admin,
+        audit::{self, Actor},
         incoming::judging,
         lane::Room,
         rooms::{self, Opened},
-        rows::{self, Rows},
+        rows::Rows,
         summary,
         view::RoomView,
     },
     bundle::{
-        FORMAT, LOCAL, MEDIA, Manifest, STATES, VERSION,
-        manifest::{BundledMedium, BundledMember, Counts, VerifyKey, VerifyKeys, state_digest, time_text},
+        FORMAT, LOCAL, Manifest, STATES, VERSION,
+        manifest::{BundledMember, Counts, VerifyKey, VerifyKeys, state_digest, time_text},
         write::{Kept, Writer},
     },
     storage::{
-        Arrival, Direction, KeyRange, Limit,
-        keyspaces::{EVENTS, REDACTIONS, ROOM_MEDIA},
-        media::{self as stored_media, MediumInfo, Sha256},
+        Arrival, Commit, Direction, Home, KeyRange, Limit,
+        keyspaces::{EVENTS, REDACTIONS},
     },
 };
 
@@ -51,8 +52,6 @@ const PIECES_MAX: usize = 4;
 const PIECE_BYTES: usize = 64 * 1024;
 /// Events that are read at a time.
 const EVENTS_AT_A_TIME: usize = 200;
-/// Events of a medium that are named.
-const MEDIUM_EVENTS_MAX: usize = 100;
 
 /// What of a room's surroundings comes along.
 #[derive(Clone, Copy, Debug)]
@@ -121,13 +120,14 @@ pub async fn export(
     begin(actions, caller, room, view, content)
 }
 
-/// Begins to export any room.
+/// Begins to export any room, which is written down.
 ///
 /// # Errors
-/// A caller who is no admin; an unknown room; a workspace; [`ActionError::Busy`].
+/// A caller who is no admin; an unknown room; a workspace; [`ActionError::Busy`]; when storage fails.
 pub async fn export_as_admin(
     actions: &Actions,
     caller: &Caller,
+    actor: Actor<'_>,
     reference: &str,
     content: Content,
 ) -> Result<Export, ActionError> {
@@ -136,7 +136,13 @@ pub async fn export_as_admin(
     let view = room.view().await?.filter(|view| !view.tip.heads.is_empty()).ok_or(ActionError::RoomNotFound)?;
     refuse_incognito(&view)?;
     view.standing(actions, caller, None).type_knows(Act::Export)?;
-    begin(actions, caller, room, view, content)
+    let target = room.id.to_string();
+    let export = begin(actions, caller, room, view, content)?;
+    let mut commit = Commit::new(Home::server());
+    let details = vec![("personal", (content.personal != Whose::Nobodys).to_string())];
+    audit::Act { actor, action: "room.export", target, details }.record(actions, &mut commit);
+    actions.store().commit(commit).await?;
+    Ok(export)
 }
 
 fn refuse_incognito(view: &RoomView) -> Result<(), ActionError> {
@@ -228,7 +234,7 @@ impl Making {
         self.states(&rows, &order.around).await?;
         let local = self.local(&rows).await?;
         self.writer.whole(LOCAL, &serde_json::to_vec(&local).map_err(ActionError::internal)?)?;
-        let media = if self.content.media { self.media().await? } else { Vec::new() };
+        let media = if self.content.media { self.media(&rows).await? } else { Vec::new() };
         let told = self.told(&rows).await?;
         let keys = self.keys(&rows, order.signed_with).await?;
         let summary = &view.summary;
@@ -334,48 +340,6 @@ impl Making {
             self.writer.write(b"]}\n")?;
         }
         Ok(())
-    }
-
-    /// The media that count in the room and that this server has, each once.
-    async fn media(&mut self) -> Result<Vec<BundledMedium>, Stopped> {
-        let rows = rows::all(&self.room.store, &ROOM_MEDIA, &self.room.home, KeyRange::all()).await?;
-        let mut media: Vec<BundledMedium> = Vec::new();
-        let mut last: Option<(Sha256, bool)> = None;
-        for ((sha256, event_id), info) in rows {
-            if last.is_none_or(|(former, _)| former != sha256) {
-                let is_held = self.medium(&sha256, &info).await?;
-                last = Some((sha256, is_held));
-                if is_held {
-                    let MediumInfo { name, content_type, .. } = info;
-                    media.push(BundledMedium {
-                        sha256: stored_media::hex(&sha256),
-                        name,
-                        content_type,
-                        events: Vec::new(),
-                    });
-                }
-            }
-            if let (Some((_, true)), Some(medium)) = (last, media.last_mut())
-                && medium.events.len() < MEDIUM_EVENTS_MAX
-            {
-                medium.events.push(event_id);
-            }
-        }
-        Ok(media)
-    }
-
-    async fn medium(&mut self, sha256: &Sha256, info: &MediumInfo) -> Result<bool, Stopped> {
-        let mut content = match self.actions.media.store.read(sha256, 0..info.size).await {
-            Ok(content) => content,
-            Err(error) if error.is_missing() => return Ok(false),
-            Err(error) => return Err(ActionError::from(error).into()),
-        };
-        self.writer.begin(&format!("{MEDIA}{}", stored_media::hex(sha256)), Kept::AsItIs)?;
-        while let Some(piece) = content.next().await {
-            self.writer.write(&piece.map_err(ActionError::internal)?)?;
-            self.flow().await?;
-        }
-        Ok(true)
     }
 
     /// What the state behind the newest events says.

@@ -16,7 +16,7 @@ use super::{
     spool::{self, Spooled},
 };
 use crate::{
-    actions::{ActionError, Actions, Caller, jobs, rooms},
+    actions::{ActionError, Actions, Caller, audit::Actor, jobs, rooms},
     jobs::Progress,
     storage::admin::{ExportWish, JobKind},
 };
@@ -59,7 +59,8 @@ pub async fn write_file(actions: &Actions, job_id: &str, wish: &ExportWish) -> R
     let ExportWish { room_id, out, media, personal } = wish;
     let personal = if *personal { Whose::Everybodys } else { Whose::Nobodys };
     let admin = Caller::local(&actions.parse_participant("by", "command-line")?, true);
-    let export = export_as_admin(actions, &admin, room_id.as_str(), Content { media: *media, personal }).await?;
+    let content = Content { media: *media, personal };
+    let export = export_as_admin(actions, &admin, Actor::CommandLine, room_id.as_str(), content).await?;
     let (total, written) = (export.events, Arc::clone(&export.written));
     let not_written =
         |error: std::io::Error| ActionError::invalid("out", format!("`{out}` cannot be written: {error}"));
@@ -73,6 +74,8 @@ pub async fn write_file(actions: &Actions, job_id: &str, wish: &ExportWish) -> R
         file.write_all(&piece).await.map_err(not_written)?;
         actions.jobs.report(job_id, Progress { done: written.load(Ordering::Relaxed), total: Some(total) });
     }
+    // The last write may still be under way, and only this tells what became of it.
+    file.flush().await.map_err(not_written)?;
     file.sync_all().await.map_err(not_written)?;
     fs::rename(&part, out).await.map_err(not_written)?;
     Ok(json!({ "room_id": room_id, "events": written.load(Ordering::Relaxed), "bytes": bytes }).to_string())

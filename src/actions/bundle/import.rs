@@ -1,13 +1,14 @@
 //! Taking a room in from a bundle: first everything is checked, then what becomes of it follows from one question: does this server have a joined member in the
 //! room? Long ones go on as a job.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use rules::permission::Membership;
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    doors::Doors,
     keys, merged,
     reading::{self, Opened},
     restored,
@@ -15,7 +16,13 @@ use super::{
     succeeded,
 };
 use crate::{
-    actions::{ActionError, Actions, Caller, jobs, members::membership, purge, view::RoomView},
+    actions::{
+        ActionError, Actions, Caller,
+        jobs::{self, Ended, Told},
+        members::membership,
+        purge,
+        view::RoomView,
+    },
     bundle::Verified,
     storage::{
         admin::{ImportWish, JobKind},
@@ -23,8 +30,6 @@ use crate::{
     },
 };
 
-/// How long whoever uploads waits for the room; then the work goes on as a job.
-const ANSWER_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Refused events that are named in an answer.
 pub(super) const REJECTED_NAMED_MAX: usize = 100;
 
@@ -57,8 +62,8 @@ pub struct Imported {
     pub media: MediaTold,
     /// Its people.
     pub participants: PeopleTold,
-    /// A room is here that was not.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    /// Something is here that was not: no part of the answer, but of how it is given.
+    #[serde(skip)]
     pub created: bool,
 }
 
@@ -158,14 +163,12 @@ pub async fn import(
     options: Options,
 ) -> Result<Answered, ActionError> {
     let (job_id, told) = begin(actions, caller, spooled, options, false).await?;
-    match tokio::time::timeout(ANSWER_WAIT_MAX, told).await {
-        Ok(Ok(outcome)) => Ok(Answered::Done(Box::new(read(&outcome?)?))),
+    match tokio::time::timeout(actions.bundle_answer_wait, told).await {
+        Ok(Ok(ended)) => Ok(Answered::Done(Box::new(read(&ended?)?))),
         Ok(Err(_stopped)) => Err(ActionError::Busy),
         Err(_elapsed) => Ok(Answered::Later(job_id)),
     }
 }
-
-type Told = tokio::sync::oneshot::Receiver<Result<String, ActionError>>;
 
 /// Begins to take in what was uploaded, as a job.
 ///
@@ -193,20 +196,27 @@ pub async fn begin(
         participants: options.participants,
         same_names: options.same_names,
     };
-    let (job_id, job) = jobs::add(actions, JobKind::Import(Box::new(wish)), &caller.user_id).await?;
+    let added = jobs::add(actions, JobKind::Import(Box::new(wish)), &caller.user_id).await;
+    let (job_id, job) = added.map_err(spool::no_room)?;
     spooled.keep();
     Ok((job_id.clone(), jobs::launch_told(actions, job_id, job)))
 }
 
-fn read(result: &str) -> Result<Imported, ActionError> {
-    serde_json::from_str(result).map_err(ActionError::internal)
+fn read(ended: &Ended) -> Result<Imported, ActionError> {
+    let imported: Imported = serde_json::from_str(&ended.result).map_err(ActionError::internal)?;
+    Ok(Imported { created: ended.is_new, ..imported })
 }
 
 /// The job: from its beginning, whatever an earlier try has left.
 ///
 /// # Errors
 /// As [`import`].
-pub async fn work(actions: &Actions, job_id: &str, wish: &ImportWish) -> Result<String, ActionError> {
+pub async fn work(actions: &Actions, job_id: &str, wish: &ImportWish) -> Result<Ended, ActionError> {
+    take_in(actions, job_id, wish).await.map_err(spool::no_room)
+}
+
+async fn take_in(actions: &Actions, job_id: &str, wish: &ImportWish) -> Result<Ended, ActionError> {
+    restored::discard_left(actions, job_id).await?;
     let (archive, signed) = reading::open(actions, spool::path(actions, &wish.file)).await?;
     let (keys, believed) = keys::trusted(actions, &signed, wish).await?;
     let (keys, believed) = (Arc::new(keys), Arc::new(believed));
@@ -215,13 +225,15 @@ pub async fn work(actions: &Actions, job_id: &str, wish: &ImportWish) -> Result<
     let verified = reading::verify(actions, job_id, &opened).await?;
     let _gate = actions.gates.enter("import", room_id.as_str()).await?;
     let outcome = decide(actions, &opened, &verified, wish).await?;
-    let task = Task { actions, job_id, wish, opened: &opened, verified: &verified };
+    let doors = Doors::of(actions, &opened, &verified, outcome).await?;
+    let task = Task { actions, job_id, wish, opened: &opened, verified: &verified, doors: &doors };
     let imported = match outcome {
         Outcome::Merged => merged::merge(&task, outcome).await?,
         Outcome::Restored => restored::restore(&task).await?,
         Outcome::Succeeded => succeeded::succeed(&task).await?,
     };
-    serde_json::to_string(&imported).map_err(ActionError::internal)
+    let is_new = imported.added() && !wish.dry_run;
+    Ok(Ended { result: serde_json::to_string(&imported).map_err(ActionError::internal)?, is_new })
 }
 
 /// An import under way, its bundle checked.
@@ -232,6 +244,7 @@ pub(super) struct Task<'a> {
     pub(super) wish: &'a ImportWish,
     pub(super) opened: &'a Opened,
     pub(super) verified: &'a Verified,
+    pub(super) doors: &'a Doors,
 }
 
 impl Task<'_> {

@@ -1,18 +1,28 @@
-//! The media of a bundle: kept where an event of one of our own people names them, and readable then to the room.
+//! The media of a bundle: ours are kept where an event of one of our own people names them, those of other servers where any event does, and readable then to the
+//! room.
+
+use std::collections::HashSet;
 
 use ruma::EventId;
 
 use super::{
     import::MediaTold,
     reading::{self, Opened},
+    spool,
 };
 use crate::{
-    actions::{ActionError, Actions, lane::Room, media, rows::Rows},
+    actions::{
+        ActionError, Actions,
+        lane::Room,
+        media::{self, Address},
+        remote_media::RemoteAddress,
+        rows::Rows,
+    },
     bundle::{MEDIA, manifest::BundledMedium},
     storage::{
-        Commit, Effect,
-        keyspaces::{MEDIA_ROOMS, REDACTIONS, ROOM_MEDIA},
-        media::{self as stored_media, MediumInfo, Sha256},
+        Commit, Direction, Effect, KeyRange, Limit,
+        keyspaces::{BROUGHT_MEDIA, MEDIA_ROOMS, NAMED_MEDIA, REDACTIONS, ROOM_MEDIA},
+        media::{self as stored_media, BroughtMedium, MediumInfo, Sha256},
     },
 };
 
@@ -22,9 +32,24 @@ use crate::{
 /// They cannot be kept.
 pub(super) async fn take_in(actions: &Actions, opened: &Opened, room: &Room) -> Result<MediaTold, ActionError> {
     let mut told = MediaTold::default();
+    // One content may have many addresses.
+    let mut kept = HashSet::new();
     for medium in &opened.manifest.media {
         let Some(sha256) = media::parse_hash(&medium.sha256) else { continue };
         let Some((name, size)) = entry_of(opened, &medium.sha256) else { continue };
+        let entry = (name.as_str(), size);
+        match address(actions, opened, medium) {
+            Some(Address::Ours(ours)) if ours == sha256 => {}
+            Some(Address::Elsewhere(address)) => {
+                match of_another(actions, opened, room, (&address, medium, entry), &sha256, &mut kept).await? {
+                    Some(true) => told.stored += 1,
+                    Some(false) => told.known += 1,
+                    None => {}
+                }
+                continue;
+            }
+            _ => continue,
+        }
         let mut is_new = None;
         for event_id in &medium.events {
             let key = (sha256, event_id.clone());
@@ -37,7 +62,7 @@ pub(super) async fn take_in(actions: &Actions, opened: &Opened, room: &Room) -> 
                 continue;
             }
             if is_new != Some(true) {
-                keep(actions, opened, (&name, size), &sha256).await?;
+                keep(actions, opened, entry, &sha256).await?;
                 is_new = Some(true);
             }
             let info = info(medium, size);
@@ -53,6 +78,44 @@ pub(super) async fn take_in(actions: &Actions, opened: &Opened, room: &Room) -> 
         }
     }
     Ok(told)
+}
+
+/// Where the events of the room find a medium.
+fn address(actions: &Actions, opened: &Opened, medium: &BundledMedium) -> Option<Address> {
+    let BundledMedium { mxc, sha256, .. } = medium;
+    let of_exporter = || format!("{}{}/{sha256}", media::SCHEME, opened.manifest.server_name);
+    media::parse(actions, &mxc.clone().unwrap_or_else(of_exporter))
+}
+
+/// Keeps a medium of another server that an event of the room names. Whether it is new here; none: no event names it.
+async fn of_another(
+    actions: &Actions,
+    opened: &Opened,
+    room: &Room,
+    (address, medium, entry): (&RemoteAddress, &BundledMedium, (&str, u64)),
+    sha256: &Sha256,
+    kept: &mut HashSet<Sha256>,
+) -> Result<Option<bool>, ActionError> {
+    let key = address.hash();
+    let (naming, limit) = (KeyRange::prefix(&key), Limit::rows(1));
+    if room.store.scan(&NAMED_MEDIA, &room.home, naming, Direction::Up, limit).await?.rows.is_empty() {
+        return Ok(None);
+    }
+    if room.store.get(&BROUGHT_MEDIA, &room.home, &key).await?.is_some() {
+        return Ok(Some(false));
+    }
+    if !kept.contains(sha256) {
+        keep(actions, opened, entry, sha256).await?;
+        kept.insert(*sha256);
+    }
+    let exporter = &opened.manifest.server_name;
+    // What a third server says of it counts only as long as its own server says nothing.
+    let is_vouched = *exporter == address.server || *exporter == actions.server_name;
+    let brought = BroughtMedium { info: info(medium, entry.1), sha256: *sha256, is_vouched };
+    let mut commit = Commit::new(room.home.clone());
+    commit.put(&BROUGHT_MEDIA, &key, &brought);
+    room.store.commit(commit).await?;
+    Ok(Some(true))
 }
 
 /// The entry of a medium, whether or not it bears the name of the medium as well.
@@ -81,7 +144,7 @@ async fn keep(
     sha256: &Sha256,
 ) -> Result<(), ActionError> {
     let word = actions.random_word(26);
-    let kept = actions.media.store.keep(&word, reading::entry(opened, name), size).await?;
+    let kept = actions.media.store.keep(&word, reading::entry(opened, name), size).await.map_err(spool::not_kept)?;
     if kept.sha256 != *sha256 {
         return Err(ActionError::internal("a medium of the bundle is another one than when it was checked"));
     }

@@ -2,12 +2,12 @@
 //! notified; what stands behind it is judged by what the room says now.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     hash::{BuildHasher as _, RandomState},
     sync::Arc,
 };
 
-use ruma::{EventId, OwnedEventId, OwnedServerName};
+use ruma::{EventId, OwnedEventId};
 
 use super::{
     import::{Imported, Outcome, REJECTED_NAMED_MAX, RejectedEvent, Task},
@@ -21,7 +21,6 @@ use crate::{
         audit::{Act, Actor},
         backfill,
         incoming::{claims, guests::Met, is_in_room, judging::Purpose},
-        server_acl,
     },
     bundle::events::Around,
     storage::{
@@ -50,19 +49,14 @@ impl Plan {
 /// Adds what the room lacks. With [`Outcome::Merged`] that is all, and is written down.
 ///
 /// # Errors
-/// The room takes nothing from who made the bundle; when storage fails.
+/// When storage fails.
 pub(super) async fn merge(task: &Task<'_>, outcome: Outcome) -> Result<Imported, ActionError> {
-    let Task { actions, opened, verified, wish, job_id } = *task;
+    let Task { actions, opened, verified, wish, job_id, .. } = *task;
     let room = actions.room(&opened.manifest.room_id);
     let view = room.view().await?.ok_or(ActionError::RoomNotFound)?;
     let met = Met { room, view };
     let mut imported = Imported::of(&met.room.id, outcome, verified);
     imported.room_alias.clone_from(&met.view.summary.alias);
-    let mut allowed = Allowed::default();
-    if !allowed.lets_in(task, &met, &opened.manifest.server_name).await? {
-        let problem = format!("the room takes nothing from `{}`, which made the bundle", opened.manifest.server_name);
-        return Err(ActionError::ImportRefused(problem));
-    }
     let plan = Arc::new(plan(task, &met).await?);
     imported.events.known = plan.known_count;
     if wish.dry_run {
@@ -80,7 +74,7 @@ pub(super) async fn merge(task: &Task<'_>, outcome: Outcome) -> Result<Imported,
     while let Some(batch) = batches.recv().await {
         let batch = batch?;
         done = done.saturating_add(u64::try_from(batch.len()).unwrap_or_default());
-        for (event_id, outcome) in take_in(task, &met, (&plan, &mut allowed), batch).await? {
+        for (event_id, outcome) in take_in(task, &met, &plan, batch).await? {
             note(&mut imported, event_id, outcome);
         }
         task.report(done);
@@ -96,26 +90,6 @@ pub(super) async fn merge(task: &Task<'_>, outcome: Outcome) -> Result<Imported,
     }
     actions.store().commit(commit).await?;
     Ok(imported)
-}
-
-/// Which servers the room lets in, each asked once.
-#[derive(Default)]
-struct Allowed(BTreeMap<OwnedServerName, bool>);
-
-impl Allowed {
-    async fn lets_in(&mut self, task: &Task<'_>, met: &Met, server: &OwnedServerName) -> Result<bool, ActionError> {
-        if let Some(is_allowed) = self.0.get(server) {
-            return Ok(*is_allowed);
-        }
-        let actions = task.actions;
-        let is_ours = *server == actions.server_name;
-        let is_allowed = is_ours
-            || actions.policy.admits(server)
-                && met.view.admits(server)
-                && server_acl::allows(actions, &met.room, &met.view, server).await?;
-        self.0.insert(server.clone(), is_allowed);
-        Ok(is_allowed)
-    }
 }
 
 fn note(imported: &mut Imported, event_id: OwnedEventId, outcome: Remote) {
@@ -184,17 +158,15 @@ async fn plan(task: &Task<'_>, met: &Met) -> Result<Plan, ActionError> {
 async fn take_in(
     task: &Task<'_>,
     met: &Met,
-    (plan, allowed): (&Plan, &mut Allowed),
+    plan: &Plan,
     batch: Vec<Ready>,
 ) -> Result<Vec<(OwnedEventId, Remote)>, ActionError> {
     let Task { actions, opened, .. } = *task;
     let peer = opened.manifest.server_name.clone();
     let (mut coming, mut ids, mut outcomes) = (Vec::new(), Vec::new(), Vec::new());
     for Ready { event_id, around, checked } in batch {
-        let sender = checked.event.sender().server_name().to_owned();
-        if !allowed.lets_in(task, met, &sender).await? {
-            let refused = rules::authorization::Refusal::new(format!("the room takes nothing from `{sender}`"));
-            outcomes.push((event_id, Remote::Rejected(refused)));
+        if let Some(reason) = task.doors.refusal(&checked.event) {
+            outcomes.push((event_id, Remote::Rejected(rules::authorization::Refusal::new(reason))));
             continue;
         }
         let before = match around {

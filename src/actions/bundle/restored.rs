@@ -4,9 +4,10 @@
 use std::{collections::HashSet, sync::Arc};
 
 use rules::authorization::Refusal;
-use ruma::{OwnedEventId, OwnedUserId};
+use ruma::{OwnedEventId, OwnedUserId, ServerName};
 
 use super::{
+    doors::refusal_of,
     import::{Imported, Outcome, REJECTED_NAMED_MAX, RejectedEvent, Task},
     keys, media_in, order,
     reading::{self, Ids, Opened, Ready},
@@ -22,7 +23,7 @@ use crate::{
         purge::{self, Pass},
         rows::{self, Rows},
     },
-    bundle::{BundledPersonal, Local, events::Around, manifest::state_digest},
+    bundle::{BundledPersonal, Local, events::Around, manifest::state_digest, verify::Sent},
     storage::{
         Commit, Home, KeyRange, Place,
         admin::{Importing, Phase},
@@ -37,7 +38,7 @@ use crate::{
 /// # Errors
 /// The tenant's limits; when storage fails. Nothing of the room is left then.
 pub(super) async fn restore(task: &Task<'_>) -> Result<Imported, ActionError> {
-    let Task { actions, verified, opened, wish, job_id } = *task;
+    let Task { actions, verified, opened, wish, job_id, .. } = *task;
     let room = actions.room(&opened.manifest.room_id);
     let mut imported = Imported::of(&room.id, Outcome::Restored, verified);
     imported.created = true;
@@ -69,12 +70,19 @@ pub(super) async fn restore(task: &Task<'_>) -> Result<Imported, ActionError> {
     Ok(imported)
 }
 
-/// All events of the bundle are new here.
+/// All events of the bundle are new here. Those of servers that are kept out are held, because others lean on them, and not shown.
 pub(super) fn tell_events(imported: &mut Imported, task: &Task<'_>) {
-    imported.events.stored = task.verified.events;
-    let refused = task.verified.refused.iter().take(REJECTED_NAMED_MAX);
+    let Task { verified, doors, .. } = *task;
+    let kept_out = verified.sent.iter().filter(|(server, _)| !doors.let_in(server));
+    let kept_out: Vec<(String, &Sent)> = kept_out.map(|(server, sent)| (refusal_of(server), sent)).collect();
+    let count = u64::try_from(verified.refused.len()).unwrap_or(u64::MAX);
+    let count = kept_out.iter().fold(count, |count, (_, sent)| count.saturating_add(sent.events));
+    imported.events.stored = verified.events.saturating_sub(count);
+    let refused = verified.refused.iter().map(|(id, reason)| (id, reason));
+    let kept_out = kept_out.iter().flat_map(|(reason, sent)| sent.first.iter().map(move |id| (id, reason)));
+    let named = refused.chain(kept_out).take(REJECTED_NAMED_MAX);
     imported.events.rejected =
-        refused.map(|(id, reason)| RejectedEvent { event_id: id.clone(), reason: reason.clone() }).collect();
+        named.map(|(id, reason)| RejectedEvent { event_id: id.clone(), reason: reason.clone() }).collect();
 }
 
 /// Hides a room that is about to be made; what a crash leaves of it is removed at the next start.
@@ -150,8 +158,10 @@ async fn take_in(
         coming.push(match before {
             None => Coming::Leant(checked, peer.clone()),
             Some(before) => {
+                let kept_out = task.doors.refusal(&checked.event).map(Refusal::new);
                 let (event, refused) = checked.refused_by_itself();
-                let hidden = is_hidden.then(|| Refusal::new("it was not shown where the room comes from"));
+                let was_hidden = || is_hidden.then(|| Refusal::new("it was not shown where the room comes from"));
+                let hidden = kept_out.or_else(was_hidden);
                 let present = Present::WasAsked;
                 let event = rules::Event::clone(&event);
                 let slot = Slot::End;
@@ -209,7 +219,7 @@ async fn finish(
     let local = reading::local(opened).await?;
     let settings = RoomSettings {
         max_members: local.max_members,
-        federation: federation(actions, &local),
+        federation: federation(actions, &opened.manifest.server_name, &local),
         ..RoomSettings::default()
     };
     if settings != RoomSettings::default() {
@@ -222,9 +232,9 @@ async fn finish(
     Ok((locked, media))
 }
 
-/// Which other servers may take part: as where the room comes from, or as this server has it for new rooms.
-fn federation(actions: &Actions, local: &Local) -> FederationMode {
-    match local.federation.as_deref() {
+/// Which other servers may take part: as this server had it when it made the bundle, else as it has it for new rooms. What another server had set is about itself.
+pub(super) fn federation(actions: &Actions, exporter: &ServerName, local: &Local) -> FederationMode {
+    match local.federation.as_deref().filter(|_| *exporter == *actions.server_name) {
         Some("open") => FederationMode::Open,
         Some("allow_list") => FederationMode::Listed(local.federation_servers.clone()),
         // A word that is not known yet lets in less rather than more.
@@ -300,13 +310,29 @@ pub(super) async fn discard(actions: &Actions, room: &Arc<Room>) -> Result<(), A
         purge::remove_rows(actions, room, &mut Pass::Remove(None)).await?;
         actions.rooms.remove(&room.id);
         actions.directory.remove(&room.id);
-    } else {
-        capacity::give_back_room(actions);
     }
     let mut commit = Commit::new(Home::server());
     commit.delete(&IMPORTS, &room.id);
     actions.store().commit(commit).await?;
+    // Where the disk is full, this is tried again: the place is given back once.
+    if !is_there {
+        capacity::give_back_room(actions);
+    }
     room.show();
+    Ok(())
+}
+
+/// Removes what this job, or one that is over, has left of rooms that were being built: the disk may have been too full to remove it.
+///
+/// # Errors
+/// When storage cannot be read or written.
+pub(super) async fn discard_left(actions: &Actions, job_id: &str) -> Result<(), ActionError> {
+    for (room_id, importing) in rows::all(actions.store(), &IMPORTS, &Home::server(), KeyRange::all()).await? {
+        let is_left = importing.job_id == job_id || actions.jobs.progress(&importing.job_id).is_none();
+        if importing.phase == Phase::Building && is_left {
+            discard(actions, &actions.room(&room_id)).await?;
+        }
+    }
     Ok(())
 }
 

@@ -9,7 +9,10 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use tokio::{fs, io::AsyncWriteExt as _};
 
-use crate::actions::{ActionError, Actions, Caller};
+use crate::{
+    actions::{ActionError, Actions, Caller},
+    storage::media::MediaError,
+};
 
 /// Characters of the name of a file.
 const NAME_CHARACTERS: usize = 26;
@@ -65,6 +68,8 @@ pub async fn spool<E: std::fmt::Display>(
         }
         file.write_all(&piece).await.map_err(not_written)?;
     }
+    // The last write may still be under way, and only this tells what became of it.
+    file.flush().await.map_err(not_written)?;
     file.sync_all().await.map_err(not_written)?;
     // Its name too is on disk before anybody is told that it is here.
     let folder = fs::File::open(&actions.spool).await.map_err(not_written)?;
@@ -82,10 +87,38 @@ pub(super) async fn link(actions: &Actions, file: &Path) -> Option<Spooled> {
 }
 
 fn not_written(error: io::Error) -> ActionError {
-    if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge) {
-        return ActionError::ImportRefused("there is no room for it on the disk of this server".to_owned());
+    if is_full(&error) {
+        return no_room(ActionError::NotWritten(error.to_string()));
     }
     ActionError::internal(format!("the spool cannot be written: {error}"))
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+}
+
+/// A disk that takes nothing more refuses the bundle: waiting a moment does not help.
+pub(super) fn no_room(error: ActionError) -> ActionError {
+    match error {
+        ActionError::NotWritten(reason) => {
+            tracing::warn!("There is no room for a bundle: {reason}");
+            let refused = "there is no room for it on the disk of this server; nothing of it was kept";
+            ActionError::ImportRefused(refused.to_owned())
+        }
+        other => other,
+    }
+}
+
+/// A medium of a bundle was not kept.
+pub(super) fn not_kept(error: MediaError) -> ActionError {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(cause) = source {
+        if cause.downcast_ref::<io::Error>().is_some_and(is_full) {
+            return ActionError::NotWritten(error.to_string());
+        }
+        source = cause.source();
+    }
+    error.into()
 }
 
 /// Removes an upload.

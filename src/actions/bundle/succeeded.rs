@@ -397,12 +397,15 @@ async fn levels(
     }
     let default = former.get("users_default").and_then(Value::as_i64).unwrap_or_default();
     if let Some(CanonicalJsonValue::Object(users)) = content.get_mut("users") {
+        // Who was several people has the highest of their levels.
+        let mut levels: BTreeMap<&OwnedUserId, i64> = BTreeMap::new();
         for (old, new) in people.mapped.iter().filter(|(_, new)| **new != *creator) {
             let level = of_origin.of(old).reported().min(LEVEL_MAX);
-            if level != default {
-                users.insert(new.to_string(), integer(level));
-            }
+            let highest = levels.entry(new).or_insert(level);
+            *highest = level.max(*highest);
         }
+        let set = levels.into_iter().filter(|(_, level)| *level != default);
+        users.extend(set.map(|(new, level)| (new.to_string(), integer(level))));
     }
     Ok(content)
 }

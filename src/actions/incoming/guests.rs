@@ -69,7 +69,7 @@ pub(super) async fn guest(actions: &Actions, origin: &ServerName, room_id: &Room
 pub(in crate::actions) fn failed(error: ActionError) -> Refusal {
     match error {
         ActionError::RoomNotFound | ActionError::EventNotFound => Refusal::NotFound,
-        ActionError::Busy => Refusal::Unavailable,
+        ActionError::Busy | ActionError::NotWritten(_) => Refusal::Unavailable,
         error => {
             tracing::error!(%error, "A peer could not be answered: {error}");
             Refusal::Unavailable

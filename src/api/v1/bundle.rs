@@ -18,6 +18,7 @@ use super::{V1, error::V1Error, path::Ids, wire::Data};
 use crate::{
     actions::{
         ActionError, Actions, Caller,
+        audit::Actor,
         bundle::{
             self, Answered, Content, EventsTold, Export, Imported, MediaTold, Options, Outcome, PeopleTold,
             RejectedEvent, Spooled, Whose,
@@ -60,7 +61,8 @@ pub(super) async fn export_as_admin(
 ) -> Result<Response, V1Error> {
     let personal = if wanted.personal == Some(true) { Whose::Everybodys } else { Whose::Nobodys };
     let content = Content { media: wanted.media.unwrap_or(true), personal };
-    Ok(streamed(bundle::export_as_admin(&actions, &caller, &room, content).await?))
+    let actor = Actor::Admin(&caller.user_id);
+    Ok(streamed(bundle::export_as_admin(&actions, &caller, actor, &room, content).await?))
 }
 
 fn streamed(export: Export) -> Response {
@@ -189,11 +191,10 @@ pub(super) async fn import(
     }
     let spooled = spooled.ok_or_else(|| ActionError::invalid("bundle", "the file is missing"))?;
     let options = wishes.unwrap_or_default().read(&actions)?;
-    let dry_run = options.dry_run;
     let answered = bundle::import(&actions, &caller, spooled, options).await?;
     Ok(match answered {
         Answered::Done(imported) => {
-            let status = if imported.added() && !dry_run { StatusCode::CREATED } else { StatusCode::OK };
+            let status = if imported.created { StatusCode::CREATED } else { StatusCode::OK };
             (status, Data::json(Taken::from(*imported))).into_response()
         }
         Answered::Later(job_id) => (StatusCode::ACCEPTED, Data::json(Begun { job_id })).into_response(),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use federation::{
-    Pdu, Validity,
+    Pdu, PeerStore, Validity,
     connection::Connections,
     error::FederationError,
     local::{AliasAnswer, Gap, Invite, PublicRooms, PublicSearch, StateBefore, Template, Wish},
@@ -22,16 +22,16 @@ use ruma::{
     RoomAliasId, RoomId, RoomVersionId, ServerName, UInt, UserId,
 };
 
-use crate::actions::peers::{Asking, Errcode, Joined, Keys, PeerError, PeerRows, Peers, RemoteFile};
+use crate::actions::peers::{Asking, Errcode, Joined, Keys, PeerError, Peers, RemoteFile};
 
 /// The other servers that a tenant asks.
-pub(super) struct Network {
-    connections: Arc<Connections<PeerRows>>,
-    keys: Arc<ServerKeys<PeerRows>>,
+pub(super) struct Network<S> {
+    connections: Arc<Connections<S>>,
+    keys: Arc<ServerKeys<S>>,
 }
 
-impl Network {
-    pub(super) fn new(connections: Arc<Connections<PeerRows>>, keys: Arc<ServerKeys<PeerRows>>) -> Self {
+impl<S: PeerStore> Network<S> {
+    pub(super) fn new(connections: Arc<Connections<S>>, keys: Arc<ServerKeys<S>>) -> Self {
         Self { connections, keys }
     }
 }
@@ -62,7 +62,7 @@ fn object(event: &Pdu) -> Result<CanonicalJsonObject, PeerError> {
     serde_json::from_str(event.get()).map_err(|_no_canonical_json| PeerError::Unreadable)
 }
 
-impl Peers for Network {
+impl<S: PeerStore> Peers for Network<S> {
     fn event<'a>(&'a self, peer: &'a ServerName, event_id: &'a EventId) -> Asking<'a, Pdu> {
         Box::pin(async move { self.connections.peer(peer).event(event_id).await.map_err(told) })
     }

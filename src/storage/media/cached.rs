@@ -27,6 +27,19 @@ pub struct CachedMedium {
 
 impl Value for CachedMedium {}
 
+/// A medium of another server that a bundle brought. It is kept as our own media are, under the hash of its bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BroughtMedium {
+    /// As the bundle has it.
+    pub info: MediumInfo,
+    /// The hash of its bytes.
+    pub sha256: Sha256,
+    /// Its own server, or this one, has said so. Else its server is asked first.
+    pub is_vouched: bool,
+}
+
+impl Value for BroughtMedium {}
+
 impl MediaStore {
     /// Keeps a medium of another server as it comes in, under the hash of its address. How many come at once, the caller bounds.
     ///

@@ -84,3 +84,21 @@ async fn exit_codes_tell_what_does_not_hold_from_what_cannot_be_read() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_terminal_shows_how_far_the_work_is_and_a_script_sees_nothing_of_that() {
+    let (home, room, _) = home_with_room(20).await;
+    home.succeed(&["bundle", "export", &room, "--out", "room.zip"]);
+    for (what, arguments) in [
+        ("exporting", ["bundle", "export", &room, "--out", "again.zip"].as_slice()),
+        ("verifying", &["bundle", "verify", "room.zip"]),
+        ("importing", &["bundle", "import", "room.zip", "--as", "alice"]),
+    ] {
+        let (code, screen) = home.run_at_terminal(arguments);
+        assert!(code == 0 && screen.contains(what), "{what}: {code}: {screen:?}");
+        fs::remove_file(home.path().join("again.zip")).ok();
+        let piped = home.run(arguments);
+        assert_eq!((piped.code, piped.stderr.as_str()), (0, ""), "{what}");
+        assert!(!piped.stdout.contains(what), "{piped:?}");
+    }
+}

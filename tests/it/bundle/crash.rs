@@ -66,7 +66,7 @@ async fn an_import_that_is_killed_leaves_the_room_whole_or_nothing_of_it() {
     assert!(nothings > 0, "no round killed an import: {wholes} were whole");
 }
 
-async fn purge(alice: &Peer, room: &str) {
+pub(super) async fn purge(alice: &Peer, room: &str) {
     let path = format!("/v1/admin/rooms/{}", segment(room));
     let (status, begun) = alice.call(reqwest::Method::DELETE, &path, None, None).await.unwrap();
     assert_eq!(status, 202, "{begun}");

@@ -65,6 +65,8 @@ async fn only_who_may_see_the_whole_room_exports_it() {
     let as_admin = format!("/v1/admin/rooms/{room}/export");
     alice.get(&as_admin).await.refused(403, "SW_AUTH_INSUFFICIENT_PERMISSION");
     verify(&admin.get(&as_admin).await.expect_status(200).body.into()).unwrap();
+    let audit = admin.get("/v1/admin/audit?action=room.export").await.list();
+    assert_eq!((audit.len(), &audit[0]["target"], &audit[0]["actor"]), (1, &json!(room), &json!(admin.id)));
     admin.get("/v1/admin/rooms/!none/export").await.no_such_room();
     alice.get(&format!("{path}?everything=true")).await.invalid("everything");
 }

@@ -3,20 +3,27 @@
 use bytes::Bytes;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
+use yurt::control::{Answer as Answered, Command};
 
 use super::{bundle_of, ids, verify};
 use crate::client::{Answer, Caller, server, server_with_keys_of};
 
 /// Uploads a bundle.
 pub(crate) async fn upload(caller: &Caller, bundle: &Bytes, options: Value) -> Answer {
-    const BOUNDARY: &str = "felt";
+    let caller = caller.with_header("content-type", &format!("multipart/form-data; boundary={BOUNDARY}"));
+    caller.send("POST", "/v1/rooms/import", Some(form(bundle, options))).await
+}
+
+/// What stands between the parts of a form.
+pub(crate) const BOUNDARY: &str = "felt";
+
+/// The form in which a bundle is uploaded.
+pub(crate) fn form(bundle: &Bytes, options: Value) -> Vec<u8> {
     let head = format!(
         "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"options\"\r\nContent-Type: application/json\r\n\r\n{options}\r\n\
          --{BOUNDARY}\r\nContent-Disposition: form-data; name=\"bundle\"; filename=\"room.zip\"\r\nContent-Type: application/zip\r\n\r\n"
     );
-    let body = [head.as_bytes(), bundle, format!("\r\n--{BOUNDARY}--\r\n").as_bytes()].concat();
-    let caller = caller.with_header("content-type", &format!("multipart/form-data; boundary={BOUNDARY}"));
-    caller.send("POST", "/v1/rooms/import", Some(body)).await
+    [head.as_bytes(), bundle, format!("\r\n--{BOUNDARY}--\r\n").as_bytes()].concat()
 }
 
 /// The entries of a bundle that are the same whenever it is made.
@@ -102,6 +109,21 @@ async fn a_server_that_moved_under_its_name_and_key_restores_its_rooms_and_locks
     new.nameless().post("/v1/auth/register", body).await.refused(409, "SW_NAME_TAKEN");
     let locked = admin.get("/v1/admin/participants?state=locked").await.list();
     assert_eq!(locked.len(), 2);
+    // Nobody acts in such a name, at the command line neither.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("room.zip");
+    std::fs::write(&file, &bundle).unwrap();
+    let command = Command::ImportBundle {
+        file,
+        by: "bob".to_owned(),
+        dry_run: false,
+        accept_bundle_keys: false,
+        workspace_id: None,
+        participants: Default::default(),
+        same_names: false,
+    };
+    let answer = new.commands(command).await;
+    assert!(matches!(&answer, Answered::Refused { message } if message.contains("locked")), "{answer:?}");
 }
 
 #[tokio::test]

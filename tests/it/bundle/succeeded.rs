@@ -226,6 +226,35 @@ async fn a_successor_that_cannot_be_made_leaves_nothing_behind() {
 }
 
 #[tokio::test]
+async fn an_original_that_was_purged_comes_back_only_through_an_admin() {
+    let scene = scene("12").await;
+    let (bob, eve, root) =
+        (scene.new.account("bob").await, scene.new.account("eve").await, scene.new.admin("root").await);
+    let taken = upload(&bob, &scene.bundle, json!({})).await.created();
+    let job = root.delete(&format!("/v1/admin/rooms/{}", encoded(&scene.room))).await.expect_status(202).data();
+    assert_eq!(root.awaits(job["job_id"].as_str().unwrap()).await["state"], "done");
+    assert_eq!(bob.hears(taken["id"].as_str().unwrap()).await, Vec::<String>::new());
+    for whoever in [&bob, &eve] {
+        upload(whoever, &scene.bundle, json!({})).await.refused(403, "SW_AUTH_INSUFFICIENT_PERMISSION");
+    }
+    let again = upload(&root, &scene.bundle, json!({})).await.created();
+    assert_eq!(root.hears(again["id"].as_str().unwrap()).await, scene.alice.hears(&scene.room).await);
+    upload(&eve, &scene.bundle, json!({})).await.created();
+}
+
+#[tokio::test]
+async fn who_was_several_people_has_the_highest_of_their_levels() {
+    let scene = scene("12").await;
+    let (bob, frank) = (scene.new.account("bob").await, scene.new.account("frank").await);
+    let both = json!({past(&scene, "alice"): "frank", past(&scene, "carol"): "frank"});
+    let taken = upload(&bob, &scene.bundle, json!({ "participants": both })).await.created();
+    assert_eq!(taken["participants"]["mapped"], 2);
+    let successor = taken["id"].as_str().unwrap();
+    frank.joins(successor).await.ok();
+    assert_eq!(frank.sees(successor).await["me"]["power_level"], 100);
+}
+
+#[tokio::test]
 async fn a_successor_needs_room_in_the_tenant_for_itself_and_for_the_original() {
     let scene = scene("12").await;
     let full = Server::changed(&scene.authority, |config| config.tenant[0].max_rooms = 1).await;

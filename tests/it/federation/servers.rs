@@ -200,6 +200,11 @@ impl Server {
         keys.current().key_id()
     }
 
+    /// The folder with its data folder.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     pub(crate) async fn stop(&mut self) {
         self.running.take().unwrap().stop().await.unwrap();
     }

@@ -211,6 +211,7 @@ impl Machine {
             own_keys,
             spool: "/nowhere/spool".into(),
             bundle_limits: yurt::bundle::Limits::default(),
+            bundle_answer_wait: Duration::from_secs(30),
         };
         (Actions::open(parts).await.unwrap(), life)
     }
