@@ -192,7 +192,7 @@ pub(super) async fn made_before(
 }
 
 /// Checks what was asked for and fills in what was not.
-async fn plan(actions: &Actions, caller: &Caller, new: NewRoom) -> Result<Plan, ActionError> {
+async fn plan(actions: &Actions, caller: &Caller, mut new: NewRoom) -> Result<Plan, ActionError> {
     at_most("name", new.name.as_deref(), NAME_CHARACTERS_MAX)?;
     at_most("topic", new.topic.as_deref(), TOPIC_CHARACTERS_MAX)?;
     settings::check_max_members(new.max_members)?;
@@ -216,18 +216,7 @@ async fn plan(actions: &Actions, caller: &Caller, new: NewRoom) -> Result<Plan, 
     {
         return Err(ActionError::type_invariant(refused));
     }
-    if new.members_only {
-        let refused =
-            kind::refused_members_only(plan.kind, kind::join_rule(plan.kind, plan.is_public), new.password.is_some());
-        refused.map_or(Ok(()), |refused| Err(ActionError::type_invariant(refused)))?;
-        plan.join_rule = Some("knock");
-    }
-    if let Some(custom) = new.custom.filter(|custom| !custom.is_empty()) {
-        settings::check_custom(&custom)?;
-        incognito::refuse_media(plan.kind, &custom)?;
-        plan.custom = Some(custom);
-    }
-    plan.invite_level = new.allow_invites.map(settings::invite_level);
+    set_settings(&mut plan, &mut new)?;
     plan.on_behalf.clone_from(&caller.on_behalf);
     plan.name = new.name.filter(|name| !name.trim().is_empty());
     if plan.kind == RoomKind::Incognito && plan.name.is_none() {
@@ -269,6 +258,23 @@ async fn plan(actions: &Actions, caller: &Caller, new: NewRoom) -> Result<Plan, 
         plan.settings.password_hash = Some(room_passwords::hash(actions, password).await?);
     }
     Ok(plan)
+}
+
+/// What a new room has from its first moment on that could be set later too.
+fn set_settings(plan: &mut Plan, new: &mut NewRoom) -> Result<(), ActionError> {
+    if new.members_only {
+        let refused =
+            kind::refused_members_only(plan.kind, kind::join_rule(plan.kind, plan.is_public), new.password.is_some());
+        refused.map_or(Ok(()), |refused| Err(ActionError::type_invariant(refused)))?;
+        plan.join_rule = Some("knock");
+    }
+    if let Some(custom) = new.custom.take().filter(|custom| !custom.is_empty()) {
+        settings::check_custom(&custom)?;
+        incognito::refuse_media(plan.kind, &custom)?;
+        plan.custom = Some(custom);
+    }
+    plan.invite_level = new.allow_invites.map(settings::invite_level);
+    Ok(())
 }
 
 /// What the type of a new room does not go with.

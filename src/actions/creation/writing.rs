@@ -158,6 +158,20 @@ async fn stage_all(
     if let Some(partner) = plan.partner.as_ref().filter(|partner| actions.is_local(partner)) {
         members::stage_partner(actions, writer, creator, partner).await?;
     }
+    note_origin(actions, writer, creator, plan);
+    if plan.settings != RoomSettings::default() {
+        writer.set_settings(plan.settings.clone());
+    }
+    if let Some(space) = &plan.workspace_id {
+        let row = (writer.room_id().clone(), space.clone());
+        let chore = Chore::LinkChild(creator.to_owned());
+        writer.commit_mut().effect(Effect::new(Home::server()).put(&CHORES, &row, &chore));
+    }
+    Ok(())
+}
+
+/// Through which API, and at whose wish, the room is made: rows of the server.
+fn note_origin(actions: &Actions, writer: &mut Writer, creator: &UserId, plan: &Plan) {
     if let Some(by) = &plan.on_behalf {
         by.record(actions, creator, &writer.room_id().clone(), writer.commit_mut());
     }
@@ -171,13 +185,4 @@ async fn stage_all(
         let row = Effect::new(Home::server()).put(&MIRAGE_NAMES, name, writer.room_id());
         writer.commit_mut().effect(row);
     }
-    if plan.settings != RoomSettings::default() {
-        writer.set_settings(plan.settings.clone());
-    }
-    if let Some(space) = &plan.workspace_id {
-        let row = (writer.room_id().clone(), space.clone());
-        let chore = Chore::LinkChild(creator.to_owned());
-        writer.commit_mut().effect(Effect::new(Home::server()).put(&CHORES, &row, &chore));
-    }
-    Ok(())
 }
