@@ -23,6 +23,7 @@ pub use file::{export_to_file, spool_file, write_file};
 pub use import::{
     Answered, EventsTold, Imported, MediaTold, Options, Outcome, PeopleTold, RejectedEvent, begin, import, work,
 };
+pub(super) use spool::no_room;
 pub use spool::{Spooled, spool};
 
 use super::{ActionError, Actions, rows};

@@ -144,6 +144,7 @@ async fn run(actions: &Actions, id: &str, job: Job, tell: Tell) -> Result<(), Ac
     let outcome = loop {
         let tried = match keep(actions, id, &job).await {
             Ok(()) => work(actions, id, &job.kind).await,
+            Err(error) if matches!(job.kind, JobKind::Import(_)) => Err(bundle::no_room(error)),
             Err(error) => Err(error),
         };
         if tries.is_over(tried.as_ref().err()).await {

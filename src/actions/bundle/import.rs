@@ -272,8 +272,8 @@ async fn decide(
     let view = room.view().await?;
     let member = room.store.get(&MEMBERS, &room.home, &wish.by).await?;
     let is_member = membership(member.as_ref()) == Membership::Join;
-    let is_busy = |view: &RoomView| view.tip.heads.is_empty() || actions.is_purging(&room.id);
-    if view.as_deref().is_some_and(is_busy) {
+    let is_being_made = |view: &RoomView| view.tip.heads.is_empty();
+    if actions.is_purging(&room.id) || view.as_deref().is_some_and(is_being_made) {
         return Err(ActionError::Busy);
     }
     let lives_here = view.as_ref().is_some_and(|view| view.summary.local_joined() > 0);

@@ -98,7 +98,7 @@ fn is_full(error: &io::Error) -> bool {
 }
 
 /// A disk that takes nothing more refuses the bundle: waiting a moment does not help.
-pub(super) fn no_room(error: ActionError) -> ActionError {
+pub(in crate::actions) fn no_room(error: ActionError) -> ActionError {
     match error {
         ActionError::NotWritten(reason) => {
             tracing::warn!("There is no room for a bundle: {reason}");

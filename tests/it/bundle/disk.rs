@@ -8,10 +8,10 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use yurt::{
     actions::{
-        ActionError, Caller, Direction, ErrorKind,
+        ActionError, Caller, Direction, ErrorKind, JobState,
         audit::Actor,
         bundle::{self, Answered, Content, Imported, Options, Outcome, Whose},
-        purge, rooms, timeline,
+        jobs, purge, rooms, timeline,
     },
     storage::memory::Fault,
 };
@@ -39,12 +39,19 @@ fn full_after(scene: &Scene, steps: usize) {
     (0..REFUSALS).for_each(|_| scene.engine.fail_next(Fault::Full));
 }
 
-async fn imported(scene: &Scene, admin: &Caller, file: &Bytes) -> Result<Imported, ActionError> {
+/// None: it was done, and could be told only when there was room again.
+async fn imported(scene: &Scene, admin: &Caller, file: &Bytes) -> Result<Option<Imported>, ActionError> {
     let body = futures_util::stream::iter([Ok::<_, std::io::Error>(file.clone())]);
     let spooled = bundle::spool(&scene.actions, admin, body).await?;
     match bundle::import(&scene.actions, admin, spooled, Options::default()).await? {
-        Answered::Done(imported) => Ok(*imported),
-        Answered::Later(job_id) => panic!("nobody is told of {job_id}"),
+        Answered::Done(imported) => Ok(Some(*imported)),
+        Answered::Later(job_id) => {
+            scene.engine.decide_nothing();
+            let state = async || jobs::get(&scene.actions, admin, &job_id).await.unwrap().job.state;
+            eventually("the job is over", async || state().await.is_over()).await;
+            assert_eq!(state().await, JobState::Done);
+            Ok(None)
+        }
     }
 }
 
@@ -57,9 +64,9 @@ async fn held(scene: &Scene) -> Vec<String> {
 async fn purged(scene: &Scene, admin: &Caller) {
     let job = purge::start(&scene.actions, admin, &scene.room).await.unwrap();
     drop(job);
-    let is_gone = async || rooms::details(&scene.actions, &scene.alice, &scene.room).await.is_err();
-    eventually("the room is gone", is_gone).await;
-    eventually("its purge is over", async || scene.actions.jobs.running() == 0).await;
+    let room_id = scene.room.as_str().try_into().unwrap();
+    eventually("the room is purged", async || !scene.actions.is_purging(room_id)).await;
+    eventually("its job is written down", async || scene.actions.jobs.running() == 0).await;
 }
 
 #[tokio::test]
@@ -90,7 +97,7 @@ async fn whenever_the_disk_is_full_while_a_room_is_built_nothing_is_there_and_a_
             assert_eq!(left(), 0, "after {steps} writes something lies in the spool");
         }
         scene.engine.decide_nothing();
-        let again = imported(&scene, &admin, &file).await.unwrap();
+        let again = imported(&scene, &admin, &file).await.unwrap().unwrap();
         let expected = if outcome.is_ok() { Outcome::Merged } else { Outcome::Restored };
         assert_eq!((again.outcome, again.events.rejected.len()), (expected, 0), "after {steps} writes");
         assert_eq!(self::held(&scene).await, held, "after {steps} writes");
