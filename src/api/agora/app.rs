@@ -73,7 +73,7 @@ impl FromRequestParts<Agora> for Named {
     async fn from_request_parts(parts: &mut Parts, dialect: &Agora) -> Result<Self, AgoraError> {
         // What is no text names nothing.
         let named = Path::<Self>::from_request_parts(parts, dialect).await;
-        named.map(|Path(named)| named).map_err(|_| ActionError::RoomNotFound.into())
+        named.map(|Path(named)| named).map_err(|_unnamed| ActionError::RoomNotFound.into())
     }
 }
 

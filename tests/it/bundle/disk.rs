@@ -126,7 +126,7 @@ async fn an_upload_or_a_medium_for_which_the_disk_has_no_room_is_refused_and_a_l
     let server = home.serve();
     let peer = Peer::new(&server, &token);
     // It is small as long as it is deflated.
-    let medium = (0..6 * 1024 * 1024_u32).map(|number| u8::try_from(number % 251 ^ number >> 15).unwrap());
+    let medium = (0..6 * 1024 * 1024_u32).map(|number| u8::try_from((number % 251) ^ (number >> 15)).unwrap());
     let medium: Vec<u8> = medium.collect();
     let request = peer.http.post(format!("{}/v1/media", peer.api)).bearer_auth(&token).body(medium);
     let kept: Value = request.send().await.unwrap().json_of().await;

@@ -61,7 +61,7 @@ impl Doors {
     async fn between(host: &str, version: &str) -> Self {
         let authority = Authority::new();
         let (ours, theirs) = (Server::new(&authority).await, Server::on(host, &authority).await);
-        let scene = Scene::on(ours.actions().await, version).await;
+        let scene = Box::pin(Scene::on(ours.actions().await, version)).await;
         scene.learn_ours().await;
         let their_actions = theirs.actions().await;
         scene.world.lock().signers.insert(theirs.name().to_owned(), their_actions.signer.clone());
