@@ -23,7 +23,7 @@ const PLAIN: usize = 20;
 pub(crate) async fn run(folder: &Path, scale: &Scale) {
     println!("### A fork\n");
     println!(
-        "| keys that both branches changed | an event with one before it (p50) | the event that joins the branches | its processor time | the next event |"
+        "| keys that both branches changed | an event before the fork | the last change of the second branch | the event that joins them | an event after it |"
     );
     println!("|---|---|---|---|---|");
     for changes in scale.changes {

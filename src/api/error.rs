@@ -171,10 +171,16 @@ fn status(kind: ErrorKind) -> StatusCode {
     }
 }
 
-/// An answer that may be given again to a repeat of the request: not one that may be another one later without anybody doing anything wrong.
+/// An answer that may be given again to a repeat of the request: not one that may be another one later without anybody doing anything wrong, nor one that tells
+/// what is wrong with the request besides its address and its body, which are all that a repeat is known by.
 pub(crate) fn is_lasting(status: StatusCode) -> bool {
-    let passing =
-        [StatusCode::TOO_MANY_REQUESTS, StatusCode::UNAUTHORIZED, StatusCode::NOT_FOUND, StatusCode::REQUEST_TIMEOUT];
+    let passing = [
+        StatusCode::TOO_MANY_REQUESTS,
+        StatusCode::UNAUTHORIZED,
+        StatusCode::NOT_FOUND,
+        StatusCode::REQUEST_TIMEOUT,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+    ];
     !status.is_server_error() && !passing.contains(&status)
 }
 

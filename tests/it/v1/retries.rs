@@ -175,3 +175,13 @@ async fn a_key_that_is_none_is_refused() {
     }
     alice.keyed(&long[1..], "POST", "/v1/rooms", body).await.created();
 }
+
+#[tokio::test]
+async fn a_call_that_came_in_the_wrong_type_is_done_when_it_comes_in_the_right_one() {
+    let server = server().await;
+    let alice = server.account("alice").await;
+    let body = json!({"room_type": "group", "name": "Tents"});
+    let plain = alice.with_header("content-type", "text/plain");
+    plain.keyed("k", "POST", "/v1/rooms", body.clone()).await.expect_status(415);
+    alice.keyed("k", "POST", "/v1/rooms", body).await.expect_status(201);
+}
