@@ -7,6 +7,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use rules::{
     kind::RoomKind,
     permission::{Door, Membership, Reason},
+    power::Level,
 };
 use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
 
@@ -149,8 +150,11 @@ async fn acting(actions: &Actions, room: &Room, view: &RoomView) -> Result<Optio
         let ours = |user_id: &OwnedUserId| actions.is_local(user_id);
         let joined = page.rows.into_iter().filter(|(id, member)| member.membership == Membership::Join && ours(id));
         best = joined.map(|(id, _)| (Reverse(view.level(&id)), id)).chain(best).min();
+        // Whoever is above the level of all others was looked for by name.
+        let usual = Level::Number(view.basis.levels.users_default());
+        let is_found = best.as_ref().is_some_and(|(Reverse(level), _)| *level >= usual);
         match last {
-            Some(last) if page.more => rest = rest.after(&last),
+            Some(last) if page.more && !is_found => rest = rest.after(&last),
             _ => return Ok(best.map(|(_, user_id)| user_id)),
         }
     }
@@ -313,7 +317,7 @@ pub struct Changes {
 ///
 /// # Errors
 /// Texts that are too long, or hold what the configuration refuses; fewer members than there are; an owner who may not.
-pub async fn change(actions: &Actions, app: &App, number: &str, changes: Changes) -> Result<(), ActionError> {
+pub async fn change(actions: &Actions, app: &App, room: &AppRoom, changes: Changes) -> Result<(), ActionError> {
     let Changes { name, description, max_users } = changes;
     check_texts(name.as_deref(), description.as_deref())?;
     if !actions.settings.dialects.agora_spaces_in_changes {
@@ -323,7 +327,6 @@ pub async fn change(actions: &Actions, app: &App, number: &str, changes: Changes
             }
         }
     }
-    let room = find(actions, number).await?;
     let caller = room.caller(app, "room.update")?;
     let max_members = max_users.map(Some);
     let changes = settings::Changes { name, topic: description, max_members, ..settings::Changes::default() };
@@ -349,8 +352,7 @@ fn in_their_words(error: ActionError) -> ActionError {
 ///
 /// # Errors
 /// [`ActionError::RoomNotFound`]; a room that was made otherwise: its owner could not remove it either.
-pub async fn remove(actions: &Actions, app: &App, number: &str) -> Result<(), ActionError> {
-    let room = find(actions, number).await?;
+pub async fn remove(actions: &Actions, app: &App, room: &AppRoom) -> Result<(), ActionError> {
     if !room.is_made_here() {
         return Err(forbidden("only rooms that were made with this API are removed with it"));
     }
@@ -361,9 +363,8 @@ pub async fn remove(actions: &Actions, app: &App, number: &str) -> Result<(), Ac
 /// The announcement of a room; empty: there is none.
 ///
 /// # Errors
-/// [`ActionError::RoomNotFound`].
-pub async fn announcement(actions: &Actions, number: &str) -> Result<String, ActionError> {
-    let room = find(actions, number).await?;
+/// When storage cannot be read.
+pub async fn announcement(room: &AppRoom) -> Result<String, ActionError> {
     Ok(announcements::of(&room.room, &room.view).await?.unwrap_or_default())
 }
 
@@ -371,8 +372,7 @@ pub async fn announcement(actions: &Actions, number: &str) -> Result<String, Act
 ///
 /// # Errors
 /// A text that is too long; an owner who may not.
-pub async fn announce(actions: &Actions, app: &App, number: &str, text: &str) -> Result<(), ActionError> {
-    let room = find(actions, number).await?;
+pub async fn announce(actions: &Actions, app: &App, room: &AppRoom, text: &str) -> Result<(), ActionError> {
     let caller = room.caller(app, "room.announce")?;
     announcements::set(actions, &caller, room.room.id.as_str(), text).await.map(drop)
 }

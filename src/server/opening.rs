@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
+use ::federation::our_keys::{RetiredKeys, SigningKeys};
 use rules::{
     UnixMs,
     keys::{Key, KeyRing, Validity},
@@ -108,7 +109,7 @@ impl Common {
         let parts = Parts {
             tenant: tenant.name.clone(),
             signer: signer.map_err(|_unusable| bad_key())?,
-            own_keys: own_keys(tenant, folder),
+            own_keys: own_keys(tenant, &folder.keys, &folder.retired),
             spool: folder.spool.clone(),
             bundle_limits: bundle.limits(),
             bundle_answer_wait: Duration::from_millis(bundle.answer_wait_ms),
@@ -159,15 +160,15 @@ impl Common {
 }
 
 /// The keys of the tenant's file, and those that have signed before them: events of all of them come back from other servers.
-fn own_keys(tenant: &config::Tenant, folder: &TenantFolder) -> KeyRing {
+pub(super) fn own_keys(tenant: &config::Tenant, keys: &SigningKeys, retired: &RetiredKeys) -> KeyRing {
     let mut ring = KeyRing::new();
-    for (key_id, key) in folder.retired.iter() {
+    for (key_id, key) in retired.iter() {
         if let Ok(public) = key.key.as_bytes().try_into() {
             let validity = Validity::Expired(UnixMs(key.expired_ts.0.into()));
             ring.insert(tenant.server_name.clone(), key_id, Key { public, validity });
         }
     }
-    for key in folder.keys.iter() {
+    for key in keys.iter() {
         let validity = Validity::Until(UnixMs(u64::MAX));
         ring.insert(tenant.server_name.clone(), &key.key_id(), Key { public: key.public_key(), validity });
     }

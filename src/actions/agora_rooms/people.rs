@@ -4,7 +4,7 @@ use rules::permission::{Door, Membership};
 use ruma::{OwnedUserId, UserId};
 use serde_json::json;
 
-use super::{AppRoom, find, forbidden};
+use super::{AppRoom, forbidden};
 use crate::{
     actions::{
         ActionError, Actions, Page, Silence, Window,
@@ -47,9 +47,8 @@ pub async fn members(room: &AppRoom, window: Window) -> Result<Page<OwnedUserId>
 ///
 /// # Errors
 /// Somebody who is in the room, does not exist or is shut out; a full or frozen room; an owner who may not.
-pub async fn add(actions: &Actions, app: &App, number: &str, target: &UserId) -> Result<(), ActionError> {
+pub async fn add(actions: &Actions, app: &App, room: &AppRoom, target: &UserId) -> Result<(), ActionError> {
     const ACTION: &str = "member.add";
-    let room = find(actions, number).await?;
     members::must_exist(actions, target).await?;
     if room.membership(target).await? == Membership::Join {
         return Err(forbidden(format!("`{}` is in this room already", target.localpart())));
@@ -69,16 +68,15 @@ pub async fn add(actions: &Actions, app: &App, number: &str, target: &UserId) ->
 pub async fn add_all(
     actions: &Actions,
     app: &App,
-    number: &str,
+    room: &AppRoom,
     targets: &[OwnedUserId],
 ) -> Result<Vec<OwnedUserId>, ActionError> {
-    find(actions, number).await?;
     for target in targets {
         members::must_exist(actions, target).await?;
     }
     let (mut came, mut first) = (Vec::new(), None);
     for target in targets {
-        match add(actions, app, number, target).await {
+        match add(actions, app, room, target).await {
             Ok(()) => came.push(target.clone()),
             Err(error @ (ActionError::Internal(_) | ActionError::Busy)) => return Err(error),
             Err(error) => first = first.or(Some(error)),
@@ -94,23 +92,21 @@ pub async fn add_all(
 ///
 /// # Errors
 /// Somebody who is not in the room; the owner; an owner who may not.
-pub async fn remove(actions: &Actions, app: &App, number: &str, target: &UserId) -> Result<(), ActionError> {
-    let (room, id) = of_member(actions, number, target).await?;
+pub async fn remove(actions: &Actions, app: &App, room: &AppRoom, target: &UserId) -> Result<(), ActionError> {
+    must_be_member(room, target).await?;
     let caller = room.caller(app, "member.remove")?;
-    members::take_measure(actions, &caller, &id, Measure::Kick, target, None).await.map(drop)
+    members::take_measure(actions, &caller, room.room.id.as_str(), Measure::Kick, target, None).await.map(drop)
 }
 
-/// The room, if somebody is in it who is not its owner.
-async fn of_member(actions: &Actions, number: &str, target: &UserId) -> Result<(AppRoom, String), ActionError> {
-    let room = find(actions, number).await?;
+/// Somebody is in the room who is not its owner.
+async fn must_be_member(room: &AppRoom, target: &UserId) -> Result<(), ActionError> {
     if room.membership(target).await? != Membership::Join {
         return Err(forbidden(format!("`{}` is not in this room", target.localpart())));
     }
     if room.owner() == target {
         return Err(forbidden(format!("`{}` owns this room", target.localpart())));
     }
-    let id = room.room.id.to_string();
-    Ok((room, id))
+    Ok(())
 }
 
 /// The admins: joined members from level 50 on, the owner left out.
@@ -135,12 +131,12 @@ pub async fn admins(room: &AppRoom) -> Result<Vec<OwnedUserId>, ActionError> {
 pub async fn set_admin(
     actions: &Actions,
     app: &App,
-    number: &str,
+    room: &AppRoom,
     target: &UserId,
     is_admin: bool,
 ) -> Result<(), ActionError> {
-    let (room, id) = of_member(actions, number, target).await?;
-    let admins = admins(&room).await?;
+    must_be_member(room, target).await?;
+    let admins = admins(room).await?;
     if is_admin == admins.iter().any(|admin| admin == target) {
         return Ok(());
     }
@@ -148,7 +144,7 @@ pub async fn set_admin(
         return Err(ActionError::RoomCapacity(format!("a room has at most {ADMINS_MAX} admins")));
     }
     let (level, action) = if is_admin { (ADMIN_LEVEL, "admin.add") } else { (0, "admin.remove") };
-    levels::set_member(actions, &room.caller(app, action)?, &id, target, level).await.map(drop)
+    levels::set_member(actions, &room.caller(app, action)?, room.room.id.as_str(), target, level).await.map(drop)
 }
 
 /// Those who may not speak, and until when; none: until it is lifted.
@@ -178,29 +174,28 @@ pub async fn silenced(
 pub async fn silence(
     actions: &Actions,
     app: &App,
-    number: &str,
+    room: &AppRoom,
     target: &UserId,
     duration_ms: Option<u64>,
 ) -> Result<Silenced, ActionError> {
-    let (room, id) = of_member(actions, number, target).await?;
-    silence::set(actions, &room.caller(app, "member.silence")?, &id, target, duration_ms).await
+    must_be_member(room, target).await?;
+    silence::set(actions, &room.caller(app, "member.silence")?, room.room.id.as_str(), target, duration_ms).await
 }
 
 /// Lets a member speak again.
 ///
 /// # Errors
 /// As [`silence`].
-pub async fn lift_silence(actions: &Actions, app: &App, number: &str, target: &UserId) -> Result<(), ActionError> {
-    let (room, id) = of_member(actions, number, target).await?;
-    silence::lift(actions, &room.caller(app, "member.unsilence")?, &id, target).await.map(drop)
+pub async fn lift_silence(actions: &Actions, app: &App, room: &AppRoom, target: &UserId) -> Result<(), ActionError> {
+    must_be_member(room, target).await?;
+    silence::lift(actions, &room.caller(app, "member.unsilence")?, room.room.id.as_str(), target).await.map(drop)
 }
 
 /// Lets only the owner and the admins speak, or everybody.
 ///
 /// # Errors
 /// An owner who may not.
-pub async fn silence_all(actions: &Actions, app: &App, number: &str, is_silent: bool) -> Result<(), ActionError> {
-    let room = find(actions, number).await?;
+pub async fn silence_all(actions: &Actions, app: &App, room: &AppRoom, is_silent: bool) -> Result<(), ActionError> {
     let (level, action) = if is_silent { (ADMIN_LEVEL, "room.silence") } else { (0, "room.unsilence") };
     let parts = serde_json::Map::from_iter([("events_default".to_owned(), json!(level))]);
     levels::set(actions, &room.caller(app, action)?, room.room.id.as_str(), parts).await.map(drop)
@@ -222,15 +217,17 @@ pub async fn blocked(room: &AppRoom, window: Window) -> Result<Page<OwnedUserId>
 pub async fn set_blocked(
     actions: &Actions,
     app: &App,
-    number: &str,
+    room: &AppRoom,
     target: &UserId,
     is_blocked: bool,
 ) -> Result<(), ActionError> {
-    let (room, measure, action) = match is_blocked {
-        true => (of_member(actions, number, target).await?.0, Measure::Ban, "member.block"),
-        false => (find(actions, number).await?, Measure::Unban, "member.unblock"),
+    let (measure, action) = match is_blocked {
+        true => (Measure::Ban, "member.block"),
+        false => (Measure::Unban, "member.unblock"),
     };
-    if !is_blocked && room.membership(target).await? != Membership::Ban {
+    if is_blocked {
+        must_be_member(room, target).await?;
+    } else if room.membership(target).await? != Membership::Ban {
         return Err(forbidden(format!("`{}` is not blocked here", target.localpart())));
     }
     let caller = room.caller(app, action)?;

@@ -19,6 +19,14 @@ type Held<T> = Result<T, Vec<OwnedEventId>>;
 /// Events by their ids.
 type Events = HashMap<OwnedEventId, Arc<Event>>;
 
+/// What an event says that allows it.
+pub(super) struct Leaning {
+    /// Its auth events.
+    pub(super) auth_events: Events,
+    /// They are what the rules need of the present state for it, no more and no less.
+    pub(super) leans_on_present: bool,
+}
+
 impl Writer {
     /// The previous events that have to be held and are not. An outlier does not count: the state after it is not known.
     pub(super) async fn missing_parents(&self, arriving: &Arriving) -> Result<Vec<OwnedEventId>, ActionError> {
@@ -62,12 +70,6 @@ impl Writer {
             }
         }
         Ok(present)
-    }
-
-    /// The events are what the rules need of the present state for this event, no more and no less.
-    async fn are_present(&mut self, event: &Event, auth_events: &Events) -> Result<bool, ActionError> {
-        let present = self.present(event).await?;
-        Ok(present.len() == auth_events.len() && present.keys().all(|id| auth_events.contains_key(id)))
     }
 
     /// An auth event that is known to be of another room.
@@ -128,19 +130,19 @@ impl Writer {
         &mut self,
         event: &Event,
         before: StateRoot,
-        auth_events: &Events,
+        Leaning { auth_events, leans_on_present }: &Leaning,
     ) -> Result<Option<Refusal>, ActionError> {
         let view = self.view()?;
         let version = view.basis.version;
         if *event.kind() == TimelineEventType::RoomCreate && *event.event_id() != view.summary.create_event_id {
             return Ok(Some(Refusal::new("the room was created by another event")));
         }
-        let is_present = before == view.tip.state;
+        let is_judged = *leans_on_present && before == view.tip.state;
         match authorization::check_auth_events(&version, event, |id: &EventId| auth_events.get(id).cloned()) {
             Err(refusal) => Ok(Some(refusal)),
             Ok(()) if *event.kind() == TimelineEventType::RoomCreate => Ok(None),
             // The state before it is what it was just judged by.
-            Ok(()) if is_present && self.are_present(event, auth_events).await? => Ok(None),
+            Ok(()) if is_judged => Ok(None),
             Ok(()) => self.refused(&version, event, before).await,
         }
     }

@@ -14,7 +14,7 @@ use rules::{
 };
 use ruma::{OwnedEventId, OwnedServerName, events::TimelineEventType};
 
-use super::{ActionError, Actions, Slot, Storing, Writer};
+use super::{ActionError, Actions, Slot, Storing, Writer, judging::Leaning};
 use crate::{
     actions::{audit::Act, lane::Room, merge, purge, rows::Rows},
     storage::{
@@ -233,14 +233,17 @@ impl Writer {
         if !missing.is_empty() {
             return Ok(Remote::Missing(missing));
         }
-        self.take_in(arriving, &auth_events, former.map(|(arrival, _)| arrival)).await
+        let leans_on_present =
+            present.len() == auth_events.len() && present.keys().all(|id| auth_events.contains_key(id));
+        let leaning = Leaning { auth_events, leans_on_present };
+        self.take_in(arriving, &leaning, former.map(|(arrival, _)| arrival)).await
     }
 
     /// Judges the event (steps 4 to 6 of the checks on receipt) and stages what follows.
     async fn take_in(
         &mut self,
         arriving: Arriving,
-        auth_events: &HashMap<OwnedEventId, Arc<Event>>,
+        leaning: &Leaning,
         former: Option<Arrival>,
     ) -> Result<Remote, ActionError> {
         let version = self.version()?;
@@ -249,7 +252,7 @@ impl Writer {
         let before = self.state_before(&event, before).await?;
         let rejected = match refused {
             Some(refusal) => Some(refusal),
-            None => self.against_the_rules(&event, before, auth_events).await?,
+            None => self.against_the_rules(&event, before, leaning).await?,
         };
         if let Some(refusal) = rejected {
             let event = Arc::new(event.into_rejected());

@@ -66,8 +66,9 @@ impl<T> OneOrSeveral<T> {
 /// `POST /{org_name}/{app_name}/chatrooms/{chatroom_id}/users/{username}`
 pub(super) async fn add(App { actions, app }: App, named: Named) -> Result<Answer<Said<Done>>, AgoraError> {
     let person = username(&actions, "username", &named.username)?;
-    let id = wire::id(&actions, &agora_rooms::find(&actions, &named.chatroom_id).await?).await?;
-    people::add(&actions, &app, &named.chatroom_id, &person).await?;
+    let room = agora_rooms::find(&actions, &named.chatroom_id).await?;
+    let id = wire::id(&actions, &room).await?;
+    people::add(&actions, &app, &room, &person).await?;
     Ok(Said::one(Done::well("add_member", wire::username(&actions, &person), id)))
 }
 
@@ -86,8 +87,9 @@ pub(super) async fn add_all(
     body: Fields,
 ) -> Result<Answer<Said<Added>>, AgoraError> {
     let people = not_too_many("usernames", needed("usernames", body.people(&actions, "usernames")?)?)?;
-    let id = wire::id(&actions, &agora_rooms::find(&actions, &named.chatroom_id).await?).await?;
-    let came = people::add_all(&actions, &app, &named.chatroom_id, &people).await?;
+    let room = agora_rooms::find(&actions, &named.chatroom_id).await?;
+    let id = wire::id(&actions, &room).await?;
+    let came = people::add_all(&actions, &app, &room, &people).await?;
     let newmembers = came.iter().map(|user_id| wire::username(&actions, user_id)).collect();
     Ok(Said::one(Added { newmembers, action: "add_member", id }))
 }
@@ -99,10 +101,11 @@ pub(super) async fn remove(
 ) -> Result<Answer<Said<OneOrSeveral<Done>>>, AgoraError> {
     const ACTION: &str = "remove_member";
     let people = usernames(&actions, &named.username)?;
-    let id = wire::id(&actions, &agora_rooms::find(&actions, &named.chatroom_id).await?).await?;
+    let room = agora_rooms::find(&actions, &named.chatroom_id).await?;
+    let id = wire::id(&actions, &room).await?;
     let mut done = Vec::with_capacity(people.len());
     for person in &people {
-        let removed = people::remove(&actions, &app, &named.chatroom_id, person).await.map_err(AgoraError::from);
+        let removed = people::remove(&actions, &app, &room, person).await.map_err(AgoraError::from);
         let one = Done::well(ACTION, wire::username(&actions, person), id.clone());
         done.push(match removed {
             Ok(()) => one,
@@ -137,7 +140,8 @@ pub(super) async fn add_admin(
     body: Fields,
 ) -> Result<Answer<Said<AdminSet>>, AgoraError> {
     let person = needed("newadmin", body.person(&actions, "newadmin")?)?;
-    people::set_admin(&actions, &app, &named.chatroom_id, &person, true).await?;
+    let room = agora_rooms::find(&actions, &named.chatroom_id).await?;
+    people::set_admin(&actions, &app, &room, &person, true).await?;
     let newadmin = Some(wire::username(&actions, &person));
     Ok(Said::one(AdminSet { result: "success", newadmin, oldadmin: None }))
 }
@@ -148,7 +152,8 @@ pub(super) async fn remove_admin(
     named: Named,
 ) -> Result<Answer<Said<AdminSet>>, AgoraError> {
     let person = username(&actions, "username", &named.username)?;
-    people::set_admin(&actions, &app, &named.chatroom_id, &person, false).await?;
+    let room = agora_rooms::find(&actions, &named.chatroom_id).await?;
+    people::set_admin(&actions, &app, &room, &person, false).await?;
     let oldadmin = Some(wire::username(&actions, &person));
     Ok(Said::one(AdminSet { result: "success", newadmin: None, oldadmin }))
 }

@@ -71,9 +71,10 @@ pub(super) async fn silence(
             ActionError::invalid("mute_duration", "must be milliseconds from 1 on, or -1 for no end")
         })?),
     };
+    let room = agora_rooms::find(&actions, &named.chatroom_id).await?;
     let mut done = Vec::with_capacity(people.len());
     for person in &people {
-        let silenced = people::silence(&actions, &app, &named.chatroom_id, person, duration_ms).await?;
+        let silenced = people::silence(&actions, &app, &room, person, duration_ms).await?;
         let expire = Some(expire(silenced.until.map(|until| until.0)));
         done.push(SilenceSet { result: true, expire, user: wire::username(&actions, person) });
     }
@@ -86,9 +87,10 @@ pub(super) async fn lift_silence(
     named: Named,
 ) -> Result<Answer<Said<Vec<SilenceSet>>>, AgoraError> {
     let people = usernames(&actions, &named.username)?;
+    let room = agora_rooms::find(&actions, &named.chatroom_id).await?;
     let mut done = Vec::with_capacity(people.len());
     for person in &people {
-        people::lift_silence(&actions, &app, &named.chatroom_id, person).await?;
+        people::lift_silence(&actions, &app, &room, person).await?;
         done.push(SilenceSet { result: true, expire: None, user: wire::username(&actions, person) });
     }
     Ok(Said::one(done))
@@ -102,7 +104,8 @@ pub(super) struct Muted {
 
 /// `POST /{org_name}/{app_name}/chatrooms/{chatroom_id}/ban`
 pub(super) async fn silence_all(App { actions, app }: App, named: Named) -> Result<Answer<Said<Muted>>, AgoraError> {
-    people::silence_all(&actions, &app, &named.chatroom_id, true).await?;
+    let room = agora_rooms::find(&actions, &named.chatroom_id).await?;
+    people::silence_all(&actions, &app, &room, true).await?;
     Ok(Said::one(Muted { mute: true }))
 }
 
@@ -111,7 +114,8 @@ pub(super) async fn lift_silence_of_all(
     App { actions, app }: App,
     named: Named,
 ) -> Result<Answer<Said<Muted>>, AgoraError> {
-    people::silence_all(&actions, &app, &named.chatroom_id, false).await?;
+    let room = agora_rooms::find(&actions, &named.chatroom_id).await?;
+    people::silence_all(&actions, &app, &room, false).await?;
     Ok(Said::one(Muted { mute: false }))
 }
 
@@ -145,11 +149,12 @@ async fn set_blocked(
     people: &[OwnedUserId],
     is_blocked: bool,
 ) -> Result<Vec<BlockSet>, AgoraError> {
-    let id = wire::id(actions, &agora_rooms::find(actions, number).await?).await?;
+    let room = agora_rooms::find(actions, number).await?;
+    let id = wire::id(actions, &room).await?;
     let action = if is_blocked { "add_blocks" } else { "remove_blocks" };
     let mut done = Vec::with_capacity(people.len());
     for person in people {
-        let set = people::set_blocked(actions, app, number, person, is_blocked).await.map_err(AgoraError::from);
+        let set = people::set_blocked(actions, app, &room, person, is_blocked).await.map_err(AgoraError::from);
         let reason = match set {
             Ok(()) => None,
             Err(error) if people.len() == 1 => return Err(error),

@@ -140,7 +140,8 @@ pub(super) async fn change(
         description: changes.description.as_ref().map(|_| true),
         maxusers: changes.max_users.map(|_| true),
     };
-    agora_rooms::change(&actions, &app, &named.chatroom_id, changes).await?;
+    let room = agora_rooms::find(&actions, &named.chatroom_id).await?;
+    agora_rooms::change(&actions, &app, &room, changes).await?;
     Ok(Said::one(changed))
 }
 
@@ -153,8 +154,9 @@ pub(super) struct Removed {
 
 /// `DELETE /{org_name}/{app_name}/chatrooms/{chatroom_id}`
 pub(super) async fn remove(App { actions, app }: App, named: Named) -> Result<Answer<Said<Removed>>, AgoraError> {
-    let id = wire::id(&actions, &agora_rooms::find(&actions, &named.chatroom_id).await?).await?;
-    agora_rooms::remove(&actions, &app, &named.chatroom_id).await?;
+    let room = agora_rooms::find(&actions, &named.chatroom_id).await?;
+    let id = wire::id(&actions, &room).await?;
+    agora_rooms::remove(&actions, &app, &room).await?;
     Ok(Said::one(Removed { success: true, id }))
 }
 
@@ -181,15 +183,17 @@ pub(super) async fn announcement(
 ) -> Result<Answer<Said<Announcements>>, AgoraError> {
     let numbers = several(&named.chatroom_id)?;
     if let [number] = numbers.as_slice() {
-        let announcement = agora_rooms::announcement(&actions, number).await?;
+        let announcement = agora_rooms::announcement(&agora_rooms::find(&actions, number).await?).await?;
         return Ok(Said::one(Announcements::One(Announcement { id: None, announcement })));
     }
     let mut found = Vec::new();
     for number in numbers {
-        match agora_rooms::announcement(&actions, number).await {
-            Err(ActionError::RoomNotFound) => {}
-            announcement => found.push(Announcement { id: Some(number.to_owned()), announcement: announcement? }),
-        }
+        let room = match agora_rooms::find(&actions, number).await {
+            Err(ActionError::RoomNotFound) => continue,
+            room => room?,
+        };
+        let announcement = agora_rooms::announcement(&room).await?;
+        found.push(Announcement { id: Some(number.to_owned()), announcement });
     }
     if found.is_empty() {
         return Err(ActionError::RoomNotFound.into());
@@ -211,7 +215,8 @@ pub(super) async fn announce(
     body: Fields,
 ) -> Result<Answer<Said<Announced>>, AgoraError> {
     let text = needed("announcement", body.text("announcement")?)?;
-    let id = wire::id(&actions, &agora_rooms::find(&actions, &named.chatroom_id).await?).await?;
-    agora_rooms::announce(&actions, &app, &named.chatroom_id, &text).await?;
+    let room = agora_rooms::find(&actions, &named.chatroom_id).await?;
+    let id = wire::id(&actions, &room).await?;
+    agora_rooms::announce(&actions, &app, &room, &text).await?;
     Ok(Said::one(Announced { id, result: true }))
 }

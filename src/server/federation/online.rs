@@ -11,10 +11,7 @@ use ::federation::{
     our_keys::SigningKey,
     server_keys::ServerKeys,
 };
-use rules::{
-    UnixMs,
-    keys::{Key, KeyRing, Validity},
-};
+use rules::{UnixMs, keys::KeyRing};
 use ruma::{EventId, OwnedEventId, OwnedServerName, OwnedServerSigningKeyId, RoomId, ServerName};
 use serde_json::value::RawValue;
 
@@ -25,6 +22,7 @@ use crate::{
     config::{Config, Tenant},
     data_folder::KeysOnDisk,
     random::{self, Random},
+    server::opening,
 };
 
 /// Who asks where there is no tenant: keys are given to everybody.
@@ -110,17 +108,7 @@ type Own = (Option<(OwnedServerName, KeyRing)>, Option<SigningKey>);
 fn own(config: &Config, tenant: &Tenant) -> Result<Own, ServerError> {
     let on_disk = KeysOnDisk::of(&config.data_dir, tenant);
     let Some(current) = on_disk.current()? else { return Ok((None, None)) };
-    let mut ring = KeyRing::new();
-    for (key_id, key) in on_disk.retired()?.iter() {
-        if let Ok(public) = key.key.as_bytes().try_into() {
-            let validity = Validity::Expired(UnixMs(key.expired_ts.0.into()));
-            ring.insert(tenant.server_name.clone(), key_id, Key { public, validity });
-        }
-    }
-    for key in current.iter() {
-        let validity = Validity::Until(UnixMs(u64::MAX));
-        ring.insert(tenant.server_name.clone(), &key.key_id(), Key { public: key.public_key(), validity });
-    }
+    let ring = opening::own_keys(tenant, &current, &on_disk.retired()?);
     Ok((Some((tenant.server_name.clone(), ring)), Some(current.current().clone())))
 }
 
