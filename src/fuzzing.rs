@@ -62,7 +62,7 @@ pub fn bundle(bytes: &[u8]) {
     let Ok(verified) = bundle::verify(&archive, &keys, &std::env::temp_dir(), &mut |_| Ok(())) else { return };
     assert_eq!(verified.events, signed.manifest.counts.events);
     let mut walked = 0;
-    let again = bundle::events::walk(&archive, &verified.manifest, |_| {
+    let again = bundle::events::walk(&archive, &verified.manifest, |_, _| {
         walked += 1;
         Ok(())
     });

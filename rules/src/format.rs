@@ -65,7 +65,11 @@ pub enum FormatError {
 pub fn parse(raw: &RawPdu, version: &Version, caps: Caps) -> Result<WellFormedPdu, FormatError> {
     let mut object = canonical::read_object(raw.0.get())?;
     object.remove("unsigned");
-    check_object(object, version, caps)
+    // The canonical text is the shortest.
+    if raw.0.get().len() > EVENT_BYTES_MAX {
+        check_size(&object)?;
+    }
+    check_shape(object, version, caps)
 }
 
 /// [`parse`] for an event that was read already.
@@ -73,10 +77,16 @@ pub fn parse(raw: &RawPdu, version: &Version, caps: Caps) -> Result<WellFormedPd
 /// # Errors
 /// As [`parse`].
 pub fn check_object(object: CanonicalJsonObject, version: &Version, caps: Caps) -> Result<WellFormedPdu, FormatError> {
-    let bytes = canonical::to_string(&object).len();
-    if bytes > EVENT_BYTES_MAX {
-        return Err(FormatError::TooLarge { bytes });
-    }
+    check_size(&object)?;
+    check_shape(object, version, caps)
+}
+
+fn check_size(object: &CanonicalJsonObject) -> Result<(), FormatError> {
+    let bytes = canonical::to_string(object).len();
+    if bytes > EVENT_BYTES_MAX { Err(FormatError::TooLarge { bytes }) } else { Ok(()) }
+}
+
+fn check_shape(object: CanonicalJsonObject, version: &Version, caps: Caps) -> Result<WellFormedPdu, FormatError> {
     let oversized = check_texts(&object, version)?;
     check_envelope(&object)?;
     let event_id = hash::event_id(&object, version).ok().ok_or(FormatError::Invalid("event_id"))?;

@@ -13,10 +13,10 @@ use ruma::{OwnedEventId, OwnedServerName, events::TimelineEventType};
 
 use crate::{
     authorization::{Refusal, check, check_auth_events, needed_auth_events, needed_state_of},
-    event::{Event, RawPdu, WellFormedPdu},
+    event::{Event, RawPdu, SignedPdu, WellFormedPdu},
     format::{Caps, parse},
     keys::KeyRing,
-    signature::{BadSignature, required_keys, verify},
+    signature::{BadSignature, required_keys, verified_before, verify},
     state::{StateKey, StateMap},
     version::Version,
 };
@@ -58,6 +58,8 @@ pub enum Facts {
     Start,
     /// The keys asked for, as far as there are any.
     Keys(KeyRing),
+    /// Instead of keys: the signatures were checked before, over the same text.
+    VerifiedBefore,
     /// The events asked for, as far as they are held.
     Events(HashMap<OwnedEventId, Arc<Event>>),
     /// The entries asked for, as far as the state has them.
@@ -96,7 +98,7 @@ enum Stage {
     Raw(RawPdu, Caps),
     Shaped(WellFormedPdu),
     Signed(Arc<Event>, Option<Refusal>),
-    Allowed(Arc<Event>),
+    Allowed(Arc<Event>, HashMap<OwnedEventId, Arc<Event>>),
     Standing(Arc<Event>),
     Over(Verdict),
 }
@@ -121,11 +123,23 @@ impl Intake {
         Self { version, scope: Scope::History, stage: Stage::Raw(raw, Caps::Lifted) }
     }
 
+    /// [`Intake::of_history`] for an event whose form was checked.
+    #[must_use]
+    pub fn of_formed_history(version: Version, pdu: WellFormedPdu) -> Self {
+        Self { version, scope: Scope::History, stage: Stage::Shaped(pdu) }
+    }
+
     /// Takes in an event of an auth chain or of a state that a peer handed over: accepting it says only that it may be
     /// leant on. When it comes as an event of the timeline it is taken in again.
     #[must_use]
     pub fn of_auth_chain(version: Version, raw: RawPdu) -> Self {
         Self { version, scope: Scope::AuthChain, stage: Stage::Raw(raw, Caps::Lifted) }
+    }
+
+    /// Goes no further than the event's auth events: its place in the room is not known.
+    #[must_use]
+    pub fn without_a_place(self) -> Self {
+        Self { scope: Scope::AuthChain, ..self }
     }
 
     /// What the event says of itself, before its signatures are checked.
@@ -141,7 +155,7 @@ impl Intake {
     #[must_use]
     pub fn event(&self) -> Option<&Arc<Event>> {
         match &self.stage {
-            Stage::Signed(event, _) | Stage::Allowed(event) | Stage::Standing(event) => Some(event),
+            Stage::Signed(event, _) | Stage::Allowed(event, _) | Stage::Standing(event) => Some(event),
             Stage::Over(Verdict::Accept(event) | Verdict::SoftFail(event, _) | Verdict::Reject(event, _)) => {
                 Some(event)
             }
@@ -155,16 +169,21 @@ impl Intake {
         let unfinished = Stage::Over(Verdict::Hold("judging it did not end".to_owned()));
         let (stage, step) = match (mem::replace(&mut self.stage, unfinished), facts) {
             (Stage::Raw(raw, caps), Facts::Start) => self.shape(&raw, caps),
+            (Stage::Shaped(pdu), Facts::Start) => self.shaped(pdu),
             (Stage::Shaped(pdu), Facts::Keys(keys)) => self.sign(pdu, &keys),
-            (Stage::Signed(event, oversized), Facts::Events(events)) => self.allow(&event, oversized, &events),
-            (Stage::Allowed(event), Facts::State(state)) => self.place(&event, &state),
+            (Stage::Shaped(pdu), Facts::VerifiedBefore) => {
+                let oversized = pdu.oversized;
+                self.signed(verified_before(pdu, &self.version), oversized)
+            }
+            (Stage::Signed(event, oversized), Facts::Events(events)) => self.allow(&event, oversized, events),
+            (Stage::Allowed(event, leaning), Facts::State(state)) => self.place(&event, &leaning, &state),
             (Stage::Standing(event), Facts::State(state)) => self.conclude(&event, &state),
             (Stage::Over(Verdict::Accept(event) | Verdict::SoftFail(event, _)), Facts::State(state)) => {
                 self.conclude(&event, &state)
             }
             (Stage::Over(verdict), _) => over(verdict),
             (_, Facts::Unknown) => over(Verdict::Hold("what it depends on could not be found".to_owned())),
-            (_, Facts::Start | Facts::Keys(_) | Facts::Events(_) | Facts::State(_)) => {
+            (_, Facts::Start | Facts::Keys(_) | Facts::VerifiedBefore | Facts::Events(_) | Facts::State(_)) => {
                 over(Verdict::Hold("other facts were asked for".to_owned()))
             }
         };
@@ -174,10 +193,13 @@ impl Intake {
 
     /// Step 1.
     fn shape(&self, raw: &RawPdu, caps: Caps) -> (Stage, Step) {
-        let pdu = match parse(raw, &self.version, caps) {
-            Ok(pdu) => pdu,
-            Err(error) => return over(Verdict::Drop(error.to_string())),
-        };
+        match parse(raw, &self.version, caps) {
+            Ok(pdu) => self.shaped(pdu),
+            Err(error) => over(Verdict::Drop(error.to_string())),
+        }
+    }
+
+    fn shaped(&self, pdu: WellFormedPdu) -> (Stage, Step) {
         match required_keys(&pdu, &self.version) {
             Ok(keys) => (Stage::Shaped(pdu), Step::Need(Need::Keys(keys))),
             Err(error) => over(Verdict::Drop(error.to_string())),
@@ -186,12 +208,16 @@ impl Intake {
 
     /// Steps 2 and 3.
     fn sign(&self, pdu: WellFormedPdu, keys: &KeyRing) -> (Stage, Step) {
-        let oversized = pdu.oversized.map(|field| Refusal::new(format!("`{field}` is too long")));
-        let signed = match verify(pdu, keys, &self.version) {
-            Ok(signed) => signed,
-            Err(error @ BadSignature::UnknownKey(_)) => return over(Verdict::Hold(error.to_string())),
-            Err(error) => return over(Verdict::Drop(error.to_string())),
-        };
+        let oversized = pdu.oversized;
+        match verify(pdu, keys, &self.version) {
+            Ok(signed) => self.signed(signed, oversized),
+            Err(error @ BadSignature::UnknownKey(_)) => over(Verdict::Hold(error.to_string())),
+            Err(error) => over(Verdict::Drop(error.to_string())),
+        }
+    }
+
+    fn signed(&self, signed: SignedPdu, oversized: Option<&'static str>) -> (Stage, Step) {
+        let oversized = oversized.map(|field| Refusal::new(format!("`{field}` is too long")));
         match signed.into_event(&self.version) {
             Ok(event) => {
                 let needed = needed_auth_events(&self.version, &event);
@@ -206,7 +232,7 @@ impl Intake {
         &self,
         event: &Arc<Event>,
         oversized: Option<Refusal>,
-        events: &HashMap<OwnedEventId, Arc<Event>>,
+        events: HashMap<OwnedEventId, Arc<Event>>,
     ) -> (Stage, Step) {
         if let Some(refusal) = oversized {
             return reject(event, refusal);
@@ -223,15 +249,24 @@ impl Intake {
         match needed_state_of(&self.version, event) {
             Ok(keys) => {
                 let prev_events = event.prev_events().to_vec();
-                (Stage::Allowed(Arc::clone(event)), Step::Need(Need::StateBefore { prev_events, keys }))
+                (Stage::Allowed(Arc::clone(event), events), Step::Need(Need::StateBefore { prev_events, keys }))
             }
             Err(refusal) => reject(event, refusal),
         }
     }
 
     /// Step 5.
-    fn place(&self, event: &Arc<Event>, state: &StateMap<Arc<Event>>) -> (Stage, Step) {
-        if let Err(refusal) = check(&self.version, event, state) {
+    fn place(
+        &self,
+        event: &Arc<Event>,
+        leaning: &HashMap<OwnedEventId, Arc<Event>>,
+        state: &StateMap<Arc<Event>>,
+    ) -> (Stage, Step) {
+        // Most events were just judged by the very same.
+        let needed = needed_auth_events(&self.version, event);
+        let is_same = state.len() == needed.len()
+            && state.values().all(|held| needed.contains(held.event_id()) && leaning.contains_key(held.event_id()));
+        if !is_same && let Err(refusal) = check(&self.version, event, state) {
             return reject(event, refusal);
         }
         if self.scope == Scope::History {

@@ -180,21 +180,26 @@ pub fn required_keys(
 /// A required signature is missing or wrong, or its key is not known. Of each required server all signatures by known
 /// keys must be right, and at least one must be.
 pub fn verify(pdu: WellFormedPdu, keys: &KeyRing, version: &Version) -> Result<SignedPdu, BadSignature> {
-    let rules = &version.rules().redaction;
-    let bytes = redaction::signed_bytes(&pdu.object, rules);
+    let bytes = redaction::signed_bytes(&pdu.object, &version.rules().redaction);
     for server in required_signers(&pdu, version)? {
         verify_server(&pdu, &server, keys, version, &bytes)?;
     }
+    Ok(verified_before(pdu, version))
+}
+
+/// Checks the content hash of an event whose signatures were [verified](verify) before, over the same text.
+#[must_use]
+pub fn verified_before(pdu: WellFormedPdu, version: &Version) -> SignedPdu {
     let hashes = pdu.object.get("hashes").and_then(CanonicalJsonValue::as_object);
     let stated = hashes.and_then(|hashes| hashes.get("sha256")).and_then(CanonicalJsonValue::as_str);
     let is_whole = stated
         .and_then(|hash| Base64::<Standard>::parse(hash).ok())
         .is_some_and(|hash| hash.as_bytes() == hash::content_hash(&pdu.object));
     if is_whole {
-        return Ok(SignedPdu { pdu, redacted: false });
+        return SignedPdu { pdu, redacted: false };
     }
-    let object = redaction::redact(&pdu.object, rules);
-    Ok(SignedPdu { pdu: WellFormedPdu { object, ..pdu }, redacted: true })
+    let object = redaction::redact(&pdu.object, &version.rules().redaction);
+    SignedPdu { pdu: WellFormedPdu { object, ..pdu }, redacted: true }
 }
 
 /// The keys to look for before [`verify_also`].

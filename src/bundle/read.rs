@@ -372,10 +372,25 @@ impl Read for Checked<'_> {
 
 /// The lines of an entry.
 pub struct Lines<'a> {
-    name: String,
     reader: BufReader<Checked<'a>>,
     line_bytes_max: usize,
-    number: u64,
+    place: LinePlace,
+}
+
+/// Where a line stands.
+#[derive(Clone, Debug)]
+pub struct LinePlace {
+    /// The entry.
+    pub entry: Arc<str>,
+    /// The first line is 1.
+    pub number: u64,
+}
+
+impl LinePlace {
+    /// Something is wrong with the line.
+    pub fn fault(&self, problem: impl std::fmt::Display) -> Fault {
+        Fault::of(&self.entry, format!("line {}: {problem}", self.number))
+    }
 }
 
 impl<'a> Lines<'a> {
@@ -385,12 +400,12 @@ impl<'a> Lines<'a> {
     /// The entry is not there.
     pub fn of(archive: &'a mut Archive, name: &str, facts: &EntryFacts, line_bytes_max: usize) -> Result<Self, Fault> {
         let reader = BufReader::with_capacity(FETCH_BYTES, archive.checked(name, facts)?);
-        Ok(Self { name: name.to_owned(), reader, line_bytes_max, number: 0 })
+        Ok(Self { reader, line_bytes_max, place: LinePlace { entry: name.into(), number: 0 } })
     }
 
-    /// Something is wrong with the line that was read last.
-    pub fn fault(&self, problem: impl std::fmt::Display) -> Fault {
-        Fault::of(&self.name, format!("line {}: {problem}", self.number))
+    /// Where the line stands that was read last.
+    pub fn place(&self) -> &LinePlace {
+        &self.place
     }
 
     /// The next line; none: there is none.
@@ -398,13 +413,13 @@ impl<'a> Lines<'a> {
     /// # Errors
     /// It is too long, is not UTF-8, or the entry is not what the manifest says.
     pub fn line(&mut self) -> Result<Option<String>, Fault> {
-        self.number += 1;
+        self.place.number += 1;
         let mut line = Vec::new();
         let bytes_max = u64::try_from(self.line_bytes_max).unwrap_or(u64::MAX);
         let read = (&mut self.reader).take(bytes_max.saturating_add(1)).read_until(b'\n', &mut line);
-        let count = read.map_err(|error| self.fault(error))?;
+        let count = read.map_err(|error| self.place.fault(error))?;
         if count > self.line_bytes_max {
-            return Err(self.fault(format!("it has more than {bytes_max} bytes")));
+            return Err(self.place.fault(format!("it has more than {bytes_max} bytes")));
         }
         if count == 0 {
             return Ok(None);
@@ -412,7 +427,7 @@ impl<'a> Lines<'a> {
         if line.last() == Some(&b'\n') {
             line.pop();
         }
-        String::from_utf8(line).map(Some).map_err(|_bytes| self.fault("it is not UTF-8"))
+        String::from_utf8(line).map(Some).map_err(|_bytes| self.place.fault("it is not UTF-8"))
     }
 }
 

@@ -3,12 +3,12 @@
 //!
 //! Proven are content, ids, signatures and the right of each event to be there. The state before an event behind a hole is what the exporter says.
 
-use std::{collections::BTreeMap, num::NonZeroUsize, path::Path, sync::Arc, thread};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use rules::{
     authorization::Refusal,
     canonical,
-    event::Event,
+    event::{Event, WellFormedPdu},
     intake::{Facts, Intake, Need, Step, Verdict},
     keys::KeyRing,
     state::{StateMap, change_of},
@@ -30,8 +30,8 @@ use graph::Graph;
 use known::Known;
 use states::{State, States};
 
-/// Events whose signatures are checked together, on all cores.
-const TOGETHER: usize = 512;
+/// Events after which it is said how far it is.
+const EVENTS_PER_REPORT: u64 = 256;
 /// Events against the rules that are named.
 const REFUSED_NAMED_MAX: usize = 20;
 /// Events of one server, and of all, that are named to whoever does not take them.
@@ -102,7 +102,6 @@ pub fn verify(
     let mut check = Check {
         version,
         manifest: &manifest,
-        keys,
         graph,
         known,
         states: States::default(),
@@ -113,24 +112,23 @@ pub fn verify(
         sent: BTreeMap::new(),
         sent_named: 0,
     };
-    let mut waiting = Vec::with_capacity(TOGETHER);
-    events::walk(archive, &manifest, |event| {
-        waiting.push(event);
-        if waiting.len() < TOGETHER {
-            return Ok(());
+    let mut unreported = 0;
+    let signed = |bundled: &Bundled, pdu| sign(bundled, pdu, version, keys);
+    events::walk_working(archive, &manifest, signed, |bundled, around, signed| {
+        unreported += 1;
+        if unreported == EVENTS_PER_REPORT {
+            unreported = 0;
+            progress(Progress::Checked(EVENTS_PER_REPORT, events_all))?;
         }
-        progress(Progress::Checked(u64::try_from(waiting.len()).unwrap_or_default(), events_all))?;
-        check.several(std::mem::take(&mut waiting))
+        check.one(&bundled, &around, signed)
     })?;
-    progress(Progress::Checked(u64::try_from(waiting.len()).unwrap_or_default(), events_all))?;
-    check.several(waiting)?;
+    progress(Progress::Checked(unreported, events_all))?;
     let Finished { claims, refused, events, members, sent, create, acl } = check.finish()?;
     Ok(Verified { manifest, events, claims, refused, members, sent, create, acl })
 }
 
 /// An event whose signatures hold.
 struct Signed {
-    bundled: Bundled,
     event: Arc<Event>,
     intake: Intake,
     needs: Vec<OwnedEventId>,
@@ -139,7 +137,6 @@ struct Signed {
 struct Check<'a> {
     version: Version,
     manifest: &'a Manifest,
-    keys: &'a KeyRing,
     graph: Graph,
     known: Known,
     states: States,
@@ -162,35 +159,12 @@ struct Finished {
 }
 
 impl Check<'_> {
-    /// Steps 1 to 3 on all cores, then the others one event after the other.
-    fn several(&mut self, events: Vec<Bundled>) -> Result<(), Fault> {
-        let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let part = events.len().div_ceil(cores).max(1);
-        let (version, keys) = (self.version, self.keys);
-        let mut parts = Vec::with_capacity(cores);
-        let mut rest = events.into_iter();
-        loop {
-            let some: Vec<Bundled> = rest.by_ref().take(part).collect();
-            if some.is_empty() {
-                break;
-            }
-            parts.push(some);
+    /// Steps 4 and 5.
+    fn one(&mut self, bundled: &Bundled, around: &Around, signed: Signed) -> Result<(), Fault> {
+        let Signed { event, mut intake, needs } = signed;
+        if *around == Around::Unknown {
+            intake = intake.without_a_place();
         }
-        let signed = thread::scope(|scope| {
-            let sign = |some: Vec<Bundled>| some.into_iter().map(|one| sign(one, version, keys)).collect::<Vec<_>>();
-            let running: Vec<_> = parts.into_iter().map(|some| scope.spawn(move || sign(some))).collect();
-            running.into_iter().map(thread::ScopedJoinHandle::join).collect::<Vec<_>>()
-        });
-        for part in signed {
-            for one in part.map_err(|_panic| Fault::new("a check broke off"))? {
-                self.one(one?)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn one(&mut self, signed: Signed) -> Result<(), Fault> {
-        let Signed { bundled, event, mut intake, needs } = signed;
         let number = self.next;
         self.next += 1;
         let is_create = event.type_str() == "m.room.create";
@@ -204,7 +178,7 @@ impl Check<'_> {
             };
             leaning.insert(id, auth_event);
         }
-        let before = self.before(&bundled)?;
+        let before = self.before(bundled, around)?;
         let mut step = intake.step(Facts::Events(leaning));
         if let (Step::Need(Need::StateBefore { keys, .. }), Some(before)) = (&step, &before) {
             let found = keys.iter().filter_map(|key| {
@@ -223,12 +197,12 @@ impl Check<'_> {
                 return Err(bundled.fault(problem));
             }
         };
-        self.note(&bundled, event, before, (number, refused))
+        self.note((bundled, around), event, before, (number, refused))
     }
 
     fn note(
         &mut self,
-        bundled: &Bundled,
+        (bundled, around): (&Bundled, &Around),
         event: Arc<Event>,
         before: Option<State>,
         (number, refused): (u32, Option<Refusal>),
@@ -237,7 +211,7 @@ impl Check<'_> {
         if let Some(refusal) = refused {
             let about = (bundled.event_id.clone(), refusal.reason().to_owned());
             // What is held only because others lean on it may have been refused: then nobody may.
-            if self.manifest.hidden.contains(&bundled.event_id) || bundled.around == Around::Unknown {
+            if self.manifest.hidden.contains(&bundled.event_id) || *around == Around::Unknown {
                 self.refused.push(about);
             } else {
                 self.against.push(about);
@@ -267,9 +241,9 @@ impl Check<'_> {
         }
     }
 
-    fn before(&mut self, bundled: &Bundled) -> Result<Option<State>, Fault> {
+    fn before(&mut self, bundled: &Bundled, around: &Around) -> Result<Option<State>, Fault> {
         let of_parents = self.states.before(bundled, (&mut self.graph, &self.known, &self.version))?;
-        match &bundled.around {
+        match around {
             Around::Parents => Ok(of_parents),
             Around::Unknown => Ok(None),
             Around::Claimed(ids) => {
@@ -355,16 +329,12 @@ impl Check<'_> {
     }
 }
 
-/// Steps 1 to 3.
-fn sign(bundled: Bundled, version: Version, keys: &KeyRing) -> Result<Signed, Fault> {
-    let mut intake = match bundled.around {
-        Around::Unknown => Intake::of_auth_chain(version, bundled.raw.clone()),
-        Around::Parents | Around::Claimed(_) => Intake::of_history(version, bundled.raw.clone()),
-    };
+/// Steps 2 and 3.
+fn sign(bundled: &Bundled, pdu: WellFormedPdu, version: Version, keys: &KeyRing) -> Result<Signed, Fault> {
+    let mut intake = Intake::of_formed_history(version, pdu);
     let mut step = intake.step(Facts::Start);
     if let Step::Need(Need::Keys(needed)) = &step {
-        let ring = keys.only(needed);
-        step = intake.step(Facts::Keys(ring));
+        step = intake.step(Facts::Keys(keys.only(needed)));
     }
     let needs = match step {
         Step::Need(Need::Events(needs)) => needs,
@@ -372,11 +342,11 @@ fn sign(bundled: Bundled, version: Version, keys: &KeyRing) -> Result<Signed, Fa
         Step::Need(_) | Step::Done(_) => return Err(bundled.fault("it was judged before it was checked")),
     };
     let Some(event) = intake.event().cloned() else { return Err(bundled.fault("it is no event")) };
-    let is_whole = bundled.raw.0.get() == event.json() || canonical_form(&bundled).as_deref() == Some(event.json());
+    let is_whole = bundled.raw.0.get() == event.json() || canonical_form(bundled).as_deref() == Some(event.json());
     if !is_whole {
         return Err(bundled.fault("its content is not what its sender has signed"));
     }
-    Ok(Signed { bundled, event, intake, needs })
+    Ok(Signed { event, intake, needs })
 }
 
 fn canonical_form(bundled: &Bundled) -> Option<String> {

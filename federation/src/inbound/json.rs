@@ -19,6 +19,9 @@ pub(crate) use parse::{ParseError, parse};
 /// Source: <https://spec.matrix.org/v1.19/appendices/#canonical-json>
 pub(crate) const INTEGER_MAX: i64 = 9_007_199_254_740_991;
 
+/// Bytes that the text of most events fits into.
+const TEXT_BYTES_USUAL: usize = 1024;
+
 /// A JSON value.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Json {
@@ -62,7 +65,7 @@ impl Object {
         self.get(name).and_then(Json::as_list)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Json)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Json)> + Clone {
         self.0.iter().map(|(name, value)| (name.as_ref(), value))
     }
 
@@ -70,40 +73,53 @@ impl Object {
         self.0.len()
     }
 
-    /// The same object without one member.
-    pub(crate) fn without(&self, name: &str) -> Self {
-        Self(self.0.iter().filter(|(known, _)| known.as_ref() != name).cloned().collect())
-    }
-
     /// No number in it is outside canonical JSON.
     pub(crate) fn is_canonical(&self) -> bool {
-        self.0.iter().all(|(_, value)| value.is_canonical())
+        self.iter().all(|(_, value)| value.is_canonical())
     }
 
     pub(crate) fn write(&self, out: &mut String) {
-        out.push('{');
-        for (index, (name, value)) in self.0.iter().enumerate() {
-            if index > 0 {
-                out.push(',');
-            }
-            write_text(name, out);
-            out.push(':');
-            value.write(out);
-        }
-        out.push('}');
+        write_members(self.iter(), out);
     }
 
     /// The canonical text.
     pub(crate) fn to_text(&self) -> String {
-        let mut text = String::new();
+        let mut text = String::with_capacity(TEXT_BYTES_USUAL);
         self.write(&mut text);
         text
     }
 
     /// The canonical text as raw JSON; `None` when the object holds a number outside canonical JSON.
     pub(crate) fn to_raw(&self) -> Option<Box<RawValue>> {
-        self.is_canonical().then(|| RawValue::from_string(self.to_text()).ok()).flatten()
+        to_raw(self.iter())
     }
+
+    /// The same without one member, whatever that one holds.
+    pub(crate) fn to_raw_without(&self, name: &str) -> Option<Box<RawValue>> {
+        to_raw(self.iter().filter(|(known, _)| *known != name))
+    }
+}
+
+fn to_raw<'a>(members: impl Iterator<Item = (&'a str, &'a Json)> + Clone) -> Option<Box<RawValue>> {
+    if !members.clone().all(|(_, value)| value.is_canonical()) {
+        return None;
+    }
+    let mut text = String::with_capacity(TEXT_BYTES_USUAL);
+    write_members(members, &mut text);
+    RawValue::from_string(text).ok()
+}
+
+fn write_members<'a>(members: impl Iterator<Item = (&'a str, &'a Json)>, out: &mut String) {
+    out.push('{');
+    for (index, (name, value)) in members.enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        write_text(name, out);
+        out.push(':');
+        value.write(out);
+    }
+    out.push('}');
 }
 
 impl Json {
@@ -178,19 +194,25 @@ impl Json {
 /// Source: <https://spec.matrix.org/v1.19/appendices/#grammar>
 pub(crate) fn write_text(text: &str, out: &mut String) {
     out.push('"');
-    for character in text.chars() {
-        match character {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\u{8}' => out.push_str("\\b"),
-            '\t' => out.push_str("\\t"),
-            '\n' => out.push_str("\\n"),
-            '\u{c}' => out.push_str("\\f"),
-            '\r' => out.push_str("\\r"),
-            control if control < ' ' => out.push_str(&format!("\\u{:04x}", u32::from(control))),
-            other => out.push(other),
+    let mut rest = text;
+    while let Some(at) = rest.bytes().position(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
+        let (plain, special) = rest.split_at(at);
+        out.push_str(plain);
+        let mut characters = special.chars();
+        match characters.next() {
+            Some('"') => out.push_str("\\\""),
+            Some('\\') => out.push_str("\\\\"),
+            Some('\u{8}') => out.push_str("\\b"),
+            Some('\t') => out.push_str("\\t"),
+            Some('\n') => out.push_str("\\n"),
+            Some('\u{c}') => out.push_str("\\f"),
+            Some('\r') => out.push_str("\\r"),
+            Some(control) => out.push_str(&format!("\\u{:04x}", u32::from(control))),
+            None => {}
         }
+        rest = characters.as_str();
     }
+    out.push_str(rest);
     out.push('"');
 }
 

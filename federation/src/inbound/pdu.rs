@@ -31,10 +31,7 @@ pub(crate) enum Dropped {
 
 /// The event as it is handed on.
 pub(crate) fn admit(event: &Object) -> Result<Pdu, Dropped> {
-    let event = event.without("unsigned");
-    if !event.is_canonical() {
-        return Err(Dropped::Number);
-    }
+    let pdu = event.to_raw_without("unsigned").ok_or(Dropped::Number)?;
     if event.get("depth").is_some_and(|depth| depth.as_integer().is_none_or(|depth| depth < 0)) {
         return Err(Dropped::Depth);
     }
@@ -42,7 +39,6 @@ pub(crate) fn admit(event: &Object) -> Result<Pdu, Dropped> {
     if references.iter().any(|(name, max)| event.list(name).is_some_and(|list| list.len() > *max)) {
         return Err(Dropped::References);
     }
-    let pdu = event.to_raw().ok_or(Dropped::Number)?;
     if pdu.get().len() > PDU_BYTES_MAX { Err(Dropped::TooLarge) } else { Ok(pdu) }
 }
 

@@ -137,7 +137,7 @@ pub(super) fn named(opened: &Opened) -> mpsc::Receiver<Result<Named, Fault>> {
     let opened = opened.clone();
     tokio::task::spawn_blocking(move || {
         let mut batch = Vec::new();
-        let walked = events::walk(&opened.archive, &opened.manifest, |event| {
+        let walked = events::walk(&opened.archive, &opened.manifest, |event, _| {
             batch.push((event.event_id, event.prev_events));
             if batch.len() < BATCH_EVENTS {
                 return Ok(());
@@ -149,7 +149,7 @@ pub(super) fn named(opened: &Opened) -> mpsc::Receiver<Result<Named, Fault>> {
     batches
 }
 
-/// The events in the order of the file, their signatures and hashes checked, without those that are passed over.
+/// The events of a bundle that was verified, in the order of the file, without those that are passed over.
 pub(super) fn ready(
     opened: &Opened,
     passed_over: Ids,
@@ -160,20 +160,20 @@ pub(super) fn ready(
     tokio::task::spawn_blocking(move || {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         let walked = events::version(&opened.manifest).and_then(|version| {
-            events::walk(&opened.archive, &opened.manifest, |event| {
+            events::walk(&opened.archive, &opened.manifest, |event, around| {
                 if passed_over.contains(&event.event_id) {
                     return Ok(());
                 }
-                let purpose = match event.around {
+                let purpose = match around {
                     Around::Unknown => Purpose::AuthChain,
                     Around::Parents | Around::Claimed(_) => purpose(&event.event_id),
                 };
                 bytes += event.raw.0.get().len();
-                let checked = match judging::check_with(&opened.keys, version, event.raw.clone(), purpose) {
+                let checked = match judging::verified_before(version, event.raw.clone(), purpose) {
                     First::Checked(checked) => checked,
                     First::Dropped(problem) | First::Held(problem) => return Err(event.fault(problem)),
                 };
-                batch.push(Ready { event_id: event.event_id, around: event.around, checked });
+                batch.push(Ready { event_id: event.event_id, around, checked });
                 if batch.len() < BATCH_EVENTS && bytes < BATCH_BYTES {
                     return Ok(());
                 }

@@ -96,8 +96,12 @@ impl Formed {
         self.pdu().map_or_else(|| Clock::now(&*actions.clock), rules::WellFormedPdu::origin_server_ts)
     }
 
-    fn check_with(mut self, keys: KeyRing) -> First {
-        match self.intake.step(Facts::Keys(keys)) {
+    fn check_with(self, keys: KeyRing) -> First {
+        self.go_on(Facts::Keys(keys))
+    }
+
+    fn go_on(mut self, facts: Facts) -> First {
+        match self.intake.step(facts) {
             Step::Done(verdict) => over(verdict),
             Step::Need(_) => match self.intake.event().cloned() {
                 Some(event) => First::Checked(Box::new(Checked { event, intake: self.intake })),
@@ -121,13 +125,10 @@ pub(in crate::actions) fn form(version: Version, raw: RawPdu, purpose: Purpose) 
     }
 }
 
-/// Steps 1 to 3, with these keys and no others.
-pub(in crate::actions) fn check_with(keys: &KeyRing, version: Version, raw: RawPdu, purpose: Purpose) -> First {
+/// Steps 1 and 3, for an event whose signatures were checked before, over the same text.
+pub(in crate::actions) fn verified_before(version: Version, raw: RawPdu, purpose: Purpose) -> First {
     match form(version, raw, purpose) {
-        Ok(formed) => {
-            let keys = keys.only(&formed.needed);
-            formed.check_with(keys)
-        }
+        Ok(formed) => formed.go_on(Facts::VerifiedBefore),
         Err(first) => first,
     }
 }

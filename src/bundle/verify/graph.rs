@@ -30,7 +30,7 @@ impl Graph {
         mut progress: impl FnMut() -> Result<(), Fault>,
     ) -> Result<Self, Fault> {
         let mut graph = Self { hash: RandomState::new(), numbers: HashMap::new(), followers: Vec::new() };
-        events::walk(archive, manifest, |event| {
+        events::walk(archive, manifest, |event, _| {
             let number = u32::try_from(graph.followers.len()).ok().filter(|number| *number < EVENTS_MAX);
             let number = number.ok_or_else(|| Fault::new("there are more events than any bundle may have"))?;
             let key = graph.hash.hash_one(&event.event_id);

@@ -216,8 +216,8 @@ async fn ask(online: &Online, signed: &SignedManifest, confirmed: &mut Named) ->
 /// Asks servers in the room for the states before holes.
 async fn compare(online: &Online, archive: &Archive, verified: &Verified) -> Result<States, CliError> {
     let mut claimed = Vec::new();
-    events::walk(archive, &verified.manifest, |event| {
-        if let Around::Claimed(state) = event.around {
+    events::walk(archive, &verified.manifest, |event, around| {
+        if let Around::Claimed(state) = around {
             claimed.push((event.event_id, digest(state)));
         }
         Ok(())

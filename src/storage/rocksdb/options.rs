@@ -144,6 +144,9 @@ fn family(profile: Profile, shared: &Shared) -> Options {
     };
     options.set_write_buffer_size(write_buffer);
     options.set_max_write_buffer_number(3);
+    // Most questions are about rows that do not exist: whether an event is new, whether anything waits for it.
+    options.set_memtable_whole_key_filtering(true);
+    options.set_memtable_prefix_bloom_ratio(0.02);
     // Each file of new rows spans all keyspaces, so that merging a few rewrites everything: merge more at a time.
     options.set_level_zero_file_num_compaction_trigger(8);
     options.set_target_file_size_base(32 * 1024 * 1024);

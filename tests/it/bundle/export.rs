@@ -27,7 +27,7 @@ async fn a_bundle_holds_every_event_of_the_room_and_proves_itself_without_a_serv
         let timeline = ids(&alice.timeline(&room).await);
         let archive = Archive::in_memory(bundle.clone(), Limits::default()).unwrap();
         let mut held = Vec::new();
-        events::walk(&archive, &verified.manifest, |event| {
+        events::walk(&archive, &verified.manifest, |event, _| {
             assert!(!event.raw.0.get().contains("a secret"));
             held.push(event.event_id.to_string());
             Ok(())
