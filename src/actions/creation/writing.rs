@@ -14,7 +14,7 @@ use crate::{
         ActionError, Actions,
         aliases::{self, Reserved},
         append::Writer,
-        chores, members, purge,
+        chores, members, numbers, purge,
     },
     storage::{
         Effect, Home,
@@ -158,7 +158,7 @@ async fn stage_all(
     if let Some(partner) = plan.partner.as_ref().filter(|partner| actions.is_local(partner)) {
         members::stage_partner(actions, writer, creator, partner).await?;
     }
-    note_origin(actions, writer, creator, plan);
+    note_origin(actions, writer, creator, plan).await?;
     if plan.settings != RoomSettings::default() {
         writer.set_settings(plan.settings.clone());
     }
@@ -171,9 +171,18 @@ async fn stage_all(
 }
 
 /// Through which API, and at whose wish, the room is made: rows of the server.
-fn note_origin(actions: &Actions, writer: &mut Writer, creator: &UserId, plan: &Plan) {
+async fn note_origin(
+    actions: &Actions,
+    writer: &mut Writer,
+    creator: &UserId,
+    plan: &Plan,
+) -> Result<(), ActionError> {
     if let Some(by) = &plan.on_behalf {
         by.record(actions, creator, &writer.room_id().clone(), writer.commit_mut());
+    }
+    if matches!(plan.settings.made_through, MadeThrough::Agora | MadeThrough::Mirage) {
+        let number = numbers::of_new_room(actions, writer.room_id()).await?;
+        writer.commit_mut().effect(number);
     }
     if plan.settings.made_through == MadeThrough::Agora {
         let row = Effect::new(Home::server()).put(&AGORA_ROOMS, writer.room_id(), &());
@@ -185,4 +194,5 @@ fn note_origin(actions: &Actions, writer: &mut Writer, creator: &UserId, plan: &
         let row = Effect::new(Home::server()).put(&MIRAGE_NAMES, name, writer.room_id());
         writer.commit_mut().effect(row);
     }
+    Ok(())
 }
