@@ -3,6 +3,8 @@
 
 use std::collections::HashSet;
 
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use parking_lot::Mutex;
 use ruma::EventId;
 
 use super::{
@@ -26,58 +28,80 @@ use crate::{
     },
 };
 
+/// Media that are kept at the same time.
+const MEDIA_AT_ONCE: usize = 4;
+
 /// Keeps the media of a bundle that count in the room here.
 ///
 /// # Errors
 /// They cannot be kept.
 pub(super) async fn take_in(actions: &Actions, opened: &Opened, room: &Room) -> Result<MediaTold, ActionError> {
-    let mut told = MediaTold::default();
     // One content may have many addresses.
-    let mut kept = HashSet::new();
+    let kept = Mutex::default();
+    let mut told = MediaTold::default();
+    let mut note = |outcome: Option<bool>| match outcome {
+        Some(true) => told.stored += 1,
+        Some(false) => told.known += 1,
+        None => {}
+    };
+    let mut running = FuturesUnordered::new();
     for medium in &opened.manifest.media {
-        let Some(sha256) = media::parse_hash(&medium.sha256) else { continue };
-        let Some((name, size)) = entry_of(opened, &medium.sha256) else { continue };
-        let entry = (name.as_str(), size);
-        match address(actions, opened, medium) {
-            Some(Address::Ours(ours)) if ours == sha256 => {}
-            Some(Address::Elsewhere(address)) => {
-                match of_another(actions, opened, room, (&address, medium, entry), &sha256, &mut kept).await? {
-                    Some(true) => told.stored += 1,
-                    Some(false) => told.known += 1,
-                    None => {}
-                }
-                continue;
-            }
-            _ => continue,
+        if running.len() == MEDIA_AT_ONCE
+            && let Some(outcome) = running.next().await
+        {
+            note(outcome?);
         }
-        let mut is_new = None;
-        for event_id in &medium.events {
-            let key = (sha256, event_id.clone());
-            let rows = Rows::on_disk(&room.store, &room.home);
-            if rows.get(&ROOM_MEDIA, &key).await?.is_some() {
-                is_new = is_new.or(Some(false));
-                continue;
-            }
-            if !counts(actions, room, event_id, &sha256).await? {
-                continue;
-            }
-            if is_new != Some(true) {
-                keep(actions, opened, entry, &sha256).await?;
-                is_new = Some(true);
-            }
-            let info = info(medium, size);
-            let mut commit = Commit::new(room.home.clone());
-            commit.put(&ROOM_MEDIA, &key, &info);
-            commit.effect(Effect::new(stored_media::home(&sha256)).put(&MEDIA_ROOMS, &room.id, &()));
-            room.store.commit(commit).await?;
-        }
-        match is_new {
-            Some(true) => told.stored += 1,
-            Some(false) => told.known += 1,
-            None => {}
-        }
+        running.push(take_in_one(actions, opened, room, medium, &kept));
+    }
+    while let Some(outcome) = running.next().await {
+        note(outcome?);
     }
     Ok(told)
+}
+
+/// Contents that were kept, of those that several media may have.
+type Kept = Mutex<HashSet<Sha256>>;
+
+/// Whether the medium is new here; none: it does not count in the room.
+async fn take_in_one(
+    actions: &Actions,
+    opened: &Opened,
+    room: &Room,
+    medium: &BundledMedium,
+    kept: &Kept,
+) -> Result<Option<bool>, ActionError> {
+    let Some(sha256) = media::parse_hash(&medium.sha256) else { return Ok(None) };
+    let Some((name, size)) = entry_of(opened, &medium.sha256) else { return Ok(None) };
+    let entry = (name.as_str(), size);
+    match address(actions, opened, medium) {
+        Some(Address::Ours(ours)) if ours == sha256 => {}
+        Some(Address::Elsewhere(address)) => {
+            return of_another(actions, opened, room, (&address, medium, entry), &sha256, kept).await;
+        }
+        _ => return Ok(None),
+    }
+    let mut is_new = None;
+    for event_id in &medium.events {
+        let key = (sha256, event_id.clone());
+        let rows = Rows::on_disk(&room.store, &room.home);
+        if rows.get(&ROOM_MEDIA, &key).await?.is_some() {
+            is_new = is_new.or(Some(false));
+            continue;
+        }
+        if !counts(actions, room, event_id, &sha256).await? {
+            continue;
+        }
+        if is_new != Some(true) {
+            keep(actions, opened, entry, &sha256).await?;
+            is_new = Some(true);
+        }
+        let info = info(medium, size);
+        let mut commit = Commit::new(room.home.clone());
+        commit.put(&ROOM_MEDIA, &key, &info);
+        commit.effect(Effect::new(stored_media::home(&sha256)).put(&MEDIA_ROOMS, &room.id, &()));
+        room.store.commit(commit).await?;
+    }
+    Ok(is_new)
 }
 
 /// Where the events of the room find a medium.
@@ -94,7 +118,7 @@ async fn of_another(
     room: &Room,
     (address, medium, entry): (&RemoteAddress, &BundledMedium, (&str, u64)),
     sha256: &Sha256,
-    kept: &mut HashSet<Sha256>,
+    kept: &Kept,
 ) -> Result<Option<bool>, ActionError> {
     let key = address.hash();
     let (naming, limit) = (KeyRange::prefix(&key), Limit::rows(1));
@@ -104,9 +128,10 @@ async fn of_another(
     if room.store.get(&BROUGHT_MEDIA, &room.home, &key).await?.is_some() {
         return Ok(Some(false));
     }
-    if !kept.contains(sha256) {
+    let is_kept = kept.lock().contains(sha256);
+    if !is_kept {
         keep(actions, opened, entry, sha256).await?;
-        kept.insert(*sha256);
+        kept.lock().insert(*sha256);
     }
     let exporter = &opened.manifest.server_name;
     // What a third server says of it counts only as long as its own server says nothing.

@@ -171,12 +171,7 @@ async fn stage_all(
 }
 
 /// Through which API, and at whose wish, the room is made: rows of the server.
-async fn note_origin(
-    actions: &Actions,
-    writer: &mut Writer,
-    creator: &UserId,
-    plan: &Plan,
-) -> Result<(), ActionError> {
+async fn note_origin(actions: &Actions, writer: &mut Writer, creator: &UserId, plan: &Plan) -> Result<(), ActionError> {
     if let Some(by) = &plan.on_behalf {
         by.record(actions, creator, &writer.room_id().clone(), writer.commit_mut());
     }

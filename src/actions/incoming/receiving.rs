@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Events that one commit takes in, and their bytes. What they change may be many times as much.
-const EVENTS_AT_A_TIME: usize = 16;
+const EVENTS_AT_A_TIME: usize = 25;
 const BYTES_AT_A_TIME: usize = 128 * 1024;
 /// Parts of a transaction whose signatures are checked at the same time.
 const PARTS_CHECKED_AT_ONCE: usize = 3;
