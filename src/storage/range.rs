@@ -104,6 +104,7 @@ pub enum Direction {
 pub struct Limit {
     pub(crate) rows: usize,
     pub(crate) bytes: usize,
+    pub(crate) is_in_passing: bool,
 }
 
 impl Limit {
@@ -115,7 +116,7 @@ impl Limit {
     /// A page of so many rows, at least 1 and at most [`Limit::ROWS_MAX`].
     #[must_use]
     pub fn rows(rows: usize) -> Self {
-        Self { rows: rows.clamp(1, Self::ROWS_MAX), bytes: Self::BYTES_MAX }
+        Self { rows: rows.clamp(1, Self::ROWS_MAX), bytes: Self::BYTES_MAX, is_in_passing: false }
     }
 
     /// As many rows as a page can hold.
@@ -128,6 +129,12 @@ impl Limit {
     #[must_use]
     pub fn bytes(self, bytes: usize) -> Self {
         Self { bytes: bytes.min(Self::BYTES_MAX), ..self }
+    }
+
+    /// The rows are not wanted again soon: they do not drive others out of caches.
+    #[must_use]
+    pub fn in_passing(self) -> Self {
+        Self { is_in_passing: true, ..self }
     }
 }
 

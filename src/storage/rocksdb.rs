@@ -187,6 +187,7 @@ impl Folder {
         }
         let database = self.readable()?;
         let mut options = ReadOptions::default();
+        options.fill_cache(!limit.is_in_passing);
         options.set_iterate_lower_bound(range.start);
         if let Some(end) = range.end {
             options.set_iterate_upper_bound(end);

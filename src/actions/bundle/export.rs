@@ -289,14 +289,14 @@ impl Making {
         let cut = self.view.tip.next_arrival;
         let mut rest = KeyRange::all().before(&cut);
         loop {
-            let page =
-                rows.store.scan(&EVENTS, rows.home, rest.clone(), Direction::Up, Limit::rows(EVENTS_AT_A_TIME)).await?;
+            let limit = Limit::rows(EVENTS_AT_A_TIME).in_passing();
+            let page = rows.store.scan(&EVENTS, rows.home, rest.clone(), Direction::Up, limit).await?;
             let last = page.rows.last().map(|(last, _)| *last);
-            for (arrival, stored) in &page.rows {
-                let mut open = Vec::new();
-                if Order::is_wanted(stored) {
-                    open.push((*arrival, false));
-                }
+            let wanted = page.rows.iter().filter(|(_, stored)| Order::is_wanted(stored));
+            let wanted: Vec<Arrival> = wanted.map(|(arrival, _)| *arrival).collect();
+            order.come_by(page.rows);
+            for arrival in wanted {
+                let mut open = vec![(arrival, false)];
                 while let Some(next) = order.next(&mut open).await? {
                     self.writer.event(next.event.json())?;
                     self.written.fetch_add(1, Ordering::Relaxed);

@@ -10,7 +10,10 @@ use ruma::{EventId, OwnedEventId, OwnedServerName};
 use serde::{Deserialize, de::IgnoredAny};
 
 use crate::{
-    actions::{ActionError, rows::Rows},
+    actions::{
+        ActionError,
+        rows::{self, Rows},
+    },
     storage::{
         Arrival, StateRoot, StateTree,
         history::{EventStanding, StoredEvent},
@@ -30,6 +33,8 @@ pub(super) struct Order<'a> {
     /// The number of the first event that is left out.
     cut: Arrival,
     written: Bits,
+    /// Events of the pages that were read last.
+    near: [HashMap<Arrival, StoredEvent>; 2],
     numbers: HashMap<OwnedEventId, Option<Arrival>>,
     /// Events whose state before them cannot be told from the events before, in the order in which they were written.
     pub(super) around: Vec<Arrival>,
@@ -80,6 +85,7 @@ impl<'a> Order<'a> {
             version,
             cut,
             written: Bits(vec![0; words]),
+            near: Default::default(),
             numbers: HashMap::new(),
             around: Vec::new(),
             hidden: BTreeSet::new(),
@@ -113,12 +119,44 @@ impl<'a> Order<'a> {
     async fn parents_tell(&mut self, event: &Event) -> Result<bool, ActionError> {
         for id in event.prev_events() {
             let Some(arrival) = self.number(id).await? else { return Ok(false) };
-            let stored = self.rows.get(&EVENTS, &arrival).await?;
-            if !stored.is_some_and(|stored| stored.standing.is_in_room()) {
+            let is_in_room = match self.near(arrival) {
+                Some(stored) => stored.standing.is_in_room(),
+                None => self.stored(arrival).await?.standing.is_in_room(),
+            };
+            if !is_in_room {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// A page of the room's events that was read in passing: most of what is asked for next is among them.
+    pub(super) fn come_by(&mut self, page: Vec<(Arrival, StoredEvent)>) {
+        for (arrival, stored) in &page {
+            self.note_number(&stored.event_id, Some(*arrival));
+        }
+        self.near.swap(0, 1);
+        let [newest, _] = &mut self.near;
+        *newest = page.into_iter().collect();
+    }
+
+    fn near(&self, arrival: Arrival) -> Option<&StoredEvent> {
+        self.near.iter().find_map(|page| page.get(&arrival))
+    }
+
+    async fn stored(&self, arrival: Arrival) -> Result<StoredEvent, ActionError> {
+        let stored = match self.near(arrival) {
+            Some(stored) => Some(stored.clone()),
+            None => self.rows.get(&EVENTS, &arrival).await?,
+        };
+        stored.ok_or_else(|| ActionError::internal(format!("the room lacks its event {arrival:?}")))
+    }
+
+    fn note_number(&mut self, id: &EventId, number: Option<Arrival>) {
+        if self.numbers.len() >= AT_HAND_MAX {
+            self.numbers.clear();
+        }
+        self.numbers.insert(id.to_owned(), number);
     }
 
     async fn number(&mut self, id: &EventId) -> Result<Option<Arrival>, ActionError> {
@@ -126,10 +164,7 @@ impl<'a> Order<'a> {
             return Ok(*number);
         }
         let number = self.rows.arrival_of(id).await?.filter(|arrival| *arrival < self.cut);
-        if self.numbers.len() >= AT_HAND_MAX {
-            self.numbers.clear();
-        }
-        self.numbers.insert(id.to_owned(), number);
+        self.note_number(id, number);
         Ok(number)
     }
 
@@ -140,7 +175,8 @@ impl<'a> Order<'a> {
             if self.written.has(arrival) {
                 continue;
             }
-            let (stored, event) = self.rows.event(&self.version, arrival).await?;
+            let stored = self.stored(arrival).await?;
+            let event = Arc::new(rows::read(&stored, self.rows.home, &self.version)?);
             if !was_looked_at {
                 let lacking = self.lacking(&stored, &event).await?;
                 if !lacking.is_empty() {
