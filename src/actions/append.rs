@@ -56,7 +56,9 @@ pub use enter::{Entering, Telling, Told, enter, rank};
 pub use erase::{erase, leave};
 pub use held::{give_back, hold_back};
 pub use remote::{Arriving, Before, Present, Remote, hand_in_all, outliers, remote, remote_for};
-pub(super) use several::{Coming, Staging, found_hidden, set_settings, settle, several, stage_hidden};
+pub(super) use several::{
+    Coming, Staging, found_hidden, set_settings, settle, several, several_handed_over, stage_hidden,
+};
 pub use store::Slot;
 use store::Storing;
 

@@ -16,7 +16,7 @@ use crate::{
         lane::Room,
     },
     storage::{
-        StateRoot,
+        Pending, StateRoot,
         history::{EventStanding, Head},
         room_settings::RoomSettings,
     },
@@ -58,21 +58,40 @@ pub(in crate::actions) async fn several(
     room: &Arc<Room>,
     coming: Vec<Coming>,
 ) -> Result<Vec<Remote>, ActionError> {
+    let (outcomes, durable) = several_handed_over(actions, room, coming).await?;
+    durable.await?;
+    Ok(outcomes)
+}
+
+/// [`several`] without the wait for the disk: the next events can be judged meanwhile.
+///
+/// # Errors
+/// As [`several`].
+pub(in crate::actions) async fn several_handed_over(
+    actions: &Actions,
+    room: &Arc<Room>,
+    coming: Vec<Coming>,
+) -> Result<(Vec<Remote>, Pending), ActionError> {
     let mut writer = Writer::enter_even_hidden(actions, room).await?.ok_or(ActionError::RoomNotFound)?;
-    // Where an event of the past is shown is found by scanning, which sees only what is on disk.
-    if !writer.is_settled() {
-        writer.commit().await?;
-        writer = Writer::enter_even_hidden(actions, room).await?.ok_or(ActionError::RoomNotFound)?;
-    }
     let mut outcomes = Vec::with_capacity(coming.len());
+    // Where an event of the past is shown is found by scanning, which sees only what is on disk.
+    let mut is_settled = writer.is_settled();
     for one in coming {
+        if !is_settled
+            && let Coming::Placed(arriving) = &one
+            && writer.looks_back(arriving).await?
+        {
+            writer.commit().await?;
+            writer = Writer::enter_even_hidden(actions, room).await?.ok_or(ActionError::RoomNotFound)?;
+        }
+        is_settled = false;
         outcomes.push(match one {
             Coming::Placed(arriving) => writer.arrive(*arriving).await?,
             Coming::Leant(checked, peer) => writer.lean(*checked, peer).await?,
         });
     }
-    writer.commit().await?;
-    Ok(outcomes)
+    let (_, durable) = writer.hand_over().await?;
+    Ok((outcomes, durable))
 }
 
 /// An event of somebody of this server.

@@ -24,7 +24,7 @@ use crate::{
     },
     bundle::events::Around,
     storage::{
-        Commit, Home,
+        Commit, Home, Pending,
         admin::{Importing, Phase},
         keyspaces::IMPORTS,
     },
@@ -70,14 +70,21 @@ pub(super) async fn merge(task: &Task<'_>, outcome: Outcome) -> Result<Imported,
     let by_plan = Arc::clone(&plan);
     let purpose = move |id: &EventId| if by_plan.slot(id) == Slot::End { Purpose::Timeline } else { Purpose::History };
     let mut batches = reading::ready(opened, plan.known.clone(), purpose);
-    let mut done = plan.known_count;
+    let (mut done, mut under_way) = (plan.known_count, None);
     while let Some(batch) = batches.recv().await {
         let batch = batch?;
         done = done.saturating_add(u64::try_from(batch.len()).unwrap_or_default());
-        for (event_id, outcome) in take_in(task, &met, &plan, batch).await? {
+        let (outcomes, durable) = take_in(task, &met, &plan, batch).await?;
+        for (event_id, outcome) in outcomes {
             note(&mut imported, event_id, outcome);
         }
+        if let Some(former) = under_way.replace(durable) {
+            former.await?;
+        }
         task.report(done);
+    }
+    if let Some(last) = under_way {
+        last.await?;
     }
     imported.media = media_in::take_in(actions, opened, &met.room).await?;
     keys::keep(&met.room, &opened.believed).await?;
@@ -160,7 +167,7 @@ async fn take_in(
     met: &Met,
     plan: &Plan,
     batch: Vec<Ready>,
-) -> Result<Vec<(OwnedEventId, Remote)>, ActionError> {
+) -> Result<(Vec<(OwnedEventId, Remote)>, Pending), ActionError> {
     let Task { actions, opened, .. } = *task;
     let peer = opened.manifest.server_name.clone();
     let (mut coming, mut ids, mut outcomes) = (Vec::new(), Vec::new(), Vec::new());
@@ -200,9 +207,9 @@ async fn take_in(
             }
         });
     }
-    let outcome = append::several(actions, &met.room, coming).await?;
+    let (outcome, durable) = append::several_handed_over(actions, &met.room, coming).await?;
     outcomes.extend(ids.into_iter().zip(outcome));
-    Ok(outcomes)
+    Ok((outcomes, durable))
 }
 
 /// The state before an event behind a hole of the bundle. Where we hold what the bundle lacks, we know better.

@@ -25,7 +25,7 @@ use crate::{
     },
     bundle::{BundledPersonal, Local, events::Around, manifest::state_digest, verify::Sent},
     storage::{
-        Commit, Home, KeyRange, Place,
+        Commit, Home, KeyRange, Pending, Place,
         admin::{Importing, Phase},
         keyspaces::{EVENTS, IMPORTS, PERSONAL, PURGED},
         members::{Personal, ReadMarker},
@@ -99,7 +99,7 @@ pub(super) async fn build(task: &Task<'_>, room: &Arc<Room>) -> Result<(), Actio
     let Task { actions, opened, verified, .. } = *task;
     let refused: HashSet<&OwnedEventId> = verified.refused.iter().map(|(id, _)| id).collect();
     let mut batches = reading::ready(opened, Ids::default(), |_| Purpose::History);
-    let (mut stored, mut is_first) = (0_u64, true);
+    let (mut stored, mut is_first, mut under_way) = (0_u64, true, None);
     while let Some(batch) = batches.recv().await {
         let mut batch = batch?;
         stored = stored.saturating_add(u64::try_from(batch.len()).unwrap_or_default());
@@ -107,14 +107,21 @@ pub(super) async fn build(task: &Task<'_>, room: &Arc<Room>) -> Result<(), Actio
             begin(task, room, batch.remove(0)).await?;
             is_first = false;
         }
-        for (id, outcome) in take_in(task, room, batch).await? {
+        let (outcomes, durable) = take_in(task, room, batch).await?;
+        for (id, outcome) in outcomes {
             match outcome {
                 Remote::Accepted | Remote::Known | Remote::SoftFailed(_) => {}
                 Remote::Rejected(_) if refused.contains(&id) => {}
                 other => return Err(ActionError::internal(format!("a checked event was not taken: {id}: {other:?}"))),
             }
         }
+        if let Some(former) = under_way.replace(durable) {
+            former.await?;
+        }
         task.report(stored);
+    }
+    if let Some(last) = under_way {
+        last.await?;
     }
     append::settle(actions, room, &opened.manifest.extremities).await?;
     keys::keep(room, &opened.believed).await?;
@@ -131,12 +138,12 @@ async fn begin(task: &Task<'_>, room: &Arc<Room>, first: Ready) -> Result<(), Ac
     append::found_hidden(actions, room, (&version, rules::Event::clone(&event)), leant_by).await
 }
 
-/// Takes a batch in. What stands behind a hole needs what came before it to be on disk.
+/// Takes a batch in, and says when it is on disk. What stands behind a hole needs what came before it to be there.
 async fn take_in(
     task: &Task<'_>,
     room: &Arc<Room>,
     batch: Vec<Ready>,
-) -> Result<Vec<(OwnedEventId, Remote)>, ActionError> {
+) -> Result<(Vec<(OwnedEventId, Remote)>, Pending), ActionError> {
     let Task { actions, opened, .. } = *task;
     let peer = &opened.manifest.server_name;
     let (mut coming, mut ids, mut outcomes) = (Vec::new(), Vec::new(), Vec::new());
@@ -180,9 +187,9 @@ async fn take_in(
             }
         });
     }
-    let outcome = append::several(actions, room, coming).await?;
+    let (outcome, durable) = append::several_handed_over(actions, room, coming).await?;
     outcomes.extend(ids.into_iter().zip(outcome));
-    Ok(outcomes)
+    Ok((outcomes, durable))
 }
 
 /// The state that was built is the one that was proven.
