@@ -198,6 +198,8 @@ pub struct Dialects {
     pub agora_users_max: u64,
     /// A name or description changed there may hold spaces and slashes.
     pub agora_spaces_in_changes: bool,
+    /// The version of the rooms that are made there; none: that of all new rooms.
+    pub agora_room_version: Option<&'static str>,
 }
 
 /// Who may register.

@@ -48,7 +48,7 @@ pub struct AppRoom {
 }
 
 impl AppRoom {
-    /// The owner: in whose name things are done here, else who made it.
+    /// The owner: in whose name things are done here, else who made the room.
     pub fn owner(&self) -> &UserId {
         self.acting.as_deref().unwrap_or(&self.view.summary.creator)
     }
@@ -124,17 +124,17 @@ async fn of(actions: &Actions, room_id: &RoomId) -> Result<Option<AppRoom>, Acti
     Ok(Some(AppRoom { room, view, acting }))
 }
 
-/// Who of this server acts for a room: its creator, else of those who are in it the one of the highest level, of several the one whose id comes first.
+/// Who of this server acts for a room: of those who are in it the one of the highest level; of several the creator, else the one whose id comes first.
 async fn acting(actions: &Actions, room: &Room, view: &RoomView) -> Result<Option<OwnedUserId>, ActionError> {
-    let levels = &view.basis.levels;
-    let mut named: Vec<_> = levels
-        .users()
-        .filter(|(_, level)| *level > levels.users_default())
-        .map(|(id, level)| (Reverse(level), id))
-        .collect();
-    named.sort();
-    let creators = std::iter::once(&view.summary.creator).chain(levels.creators());
-    for user_id in creators.chain(named.into_iter().map(|(_, user_id)| user_id)) {
+    let (levels, creator) = (&view.basis.levels, &view.summary.creator);
+    let usual = Level::Number(levels.users_default());
+    let named = levels.users().map(|(user_id, _)| user_id).chain(levels.creators()).chain([creator]);
+    let ranked = named.map(|user_id| (Reverse(levels.of(user_id)), user_id != creator, user_id));
+    let mut above: Vec<_> = ranked.filter(|(Reverse(level), ..)| *level > usual).collect();
+    above.sort_unstable();
+    // Like the creator nobody is at the level of all.
+    let at_the_level_of_all = Some(creator).filter(|creator| levels.of(creator) == usual);
+    for user_id in above.into_iter().map(|(.., user_id)| user_id).chain(at_the_level_of_all) {
         if actions.is_local(user_id) {
             let member = room.store.get(&MEMBERS, &room.home, user_id).await?;
             if membership(member.as_ref()) == Membership::Join {
@@ -151,7 +151,6 @@ async fn acting(actions: &Actions, room: &Room, view: &RoomView) -> Result<Optio
         let joined = page.rows.into_iter().filter(|(id, member)| member.membership == Membership::Join && ours(id));
         best = joined.map(|(id, _)| (Reverse(view.level(&id)), id)).chain(best).min();
         // Whoever is above the level of all others was looked for by name.
-        let usual = Level::Number(view.basis.levels.users_default());
         let is_found = best.as_ref().is_some_and(|(Reverse(level), _)| *level >= usual);
         match last {
             Some(last) if page.more && !is_found => rest = rest.after(&last),
@@ -291,6 +290,7 @@ pub async fn create(actions: &Actions, app: &App, wish: Wish) -> Result<OwnedRoo
         allow_invites: Some(allow_invites),
         members_only,
         custom,
+        version: actions.settings.dialects.agora_room_version.map(str::to_owned),
         made_through: MadeThrough::Agora,
         ..NewRoom::default()
     };

@@ -21,6 +21,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::{
     Actions, Caller,
+    caller::OnBehalf,
     directory::Relisted,
     error::ActionError,
     lane::{Room, Working},
@@ -82,6 +83,8 @@ pub struct Writer {
     tells_outsider: bool,
     /// Who leaves the room as the last but one: it is removed.
     ends_with: Option<OwnedUserId>,
+    /// The person in whose name a server writes: that stands in the record if anything is written.
+    in_the_name_of: Option<(OwnedUserId, OnBehalf)>,
 }
 
 impl Writer {
@@ -118,6 +121,7 @@ impl Writer {
             owed_from: None,
             tells_outsider: false,
             ends_with: None,
+            in_the_name_of: None,
         })
     }
 
@@ -220,6 +224,11 @@ impl Writer {
     /// Everything that the lane has seen is on disk.
     fn is_settled(&self) -> bool {
         self.working.pending.is_empty()
+    }
+
+    /// Notes who writes, if a server does in somebody's name.
+    pub fn written_by(&mut self, caller: &Caller) {
+        self.in_the_name_of = caller.on_behalf.clone().map(|by| (caller.user_id.clone(), by));
     }
 
     /// The commit under way: rows of the room, effects on other homes, changes for the feed.
@@ -441,6 +450,11 @@ impl Writer {
         };
         if base.as_ref() != Some(&view.tip) {
             self.commit.put(&TIP, &(), &view.tip);
+        }
+        if self.commit.writes()
+            && let Some((person, by)) = self.in_the_name_of.take()
+        {
+            by.record(&self.actions, &person, &self.room.id, &mut self.commit);
         }
         Ok(Arc::new(view))
     }

@@ -2,13 +2,14 @@
 
 use rules::{
     draft::Draft,
-    permission::{Act, Denial, Reason},
+    permission::{Act, Denial, Membership, Reason},
 };
 use ruma::{CanonicalJsonObject, CanonicalJsonValue, Int, UserId};
 
 use super::{
     ActionError, Actions, Caller,
     append::Writer,
+    members::membership,
     rooms::{self, Entered, RoomDetails},
 };
 use crate::storage::keyspaces::MEMBERS;
@@ -72,6 +73,37 @@ pub async fn set_member(
     entered.finish(actions, caller).await
 }
 
+/// Hands the caller's own level over to another member, in one event: they have it then, and the caller has that of everybody.
+///
+/// # Errors
+/// As [`set`]; somebody who is not in the room; a room version whose creators stand above every level.
+pub async fn hand_over(
+    actions: &Actions,
+    caller: &Caller,
+    reference: &str,
+    target: &UserId,
+) -> Result<RoomDetails, ActionError> {
+    let mut entered = rooms::enter(actions, caller, reference).await?;
+    if entered.writer.version()?.creators_are_above_levels() {
+        let message =
+            "in a room of this version its creator stands above every level for good, and cannot hand that over";
+        return Err(Denial::new(Reason::Creator, message).into());
+    }
+    entered.may(caller, Act::PowerLevels)?;
+    if membership(entered.writer.get(&MEMBERS, &target.to_owned()).await?.as_ref()) != Membership::Join {
+        return Err(ActionError::NotInRoom(target.to_string()));
+    }
+    let levels = &entered.writer.view()?.basis.levels;
+    let level = levels.of(&caller.user_id).max(levels.of(target)).reported();
+    let mut content = levels.content().clone();
+    if let CanonicalJsonValue::Object(users) = users_of(&mut content) {
+        users.remove(caller.user_id.as_str());
+        users.insert(target.to_string(), CanonicalJsonValue::Integer(Int::new_saturating(level)));
+    }
+    stage(&mut entered.writer, caller, content).await?;
+    entered.finish(actions, caller).await
+}
+
 /// Stages one person's level, unless it is that already.
 ///
 /// # Errors
@@ -85,12 +117,15 @@ pub(super) async fn stage_member(
     let level =
         Int::new(level).ok_or_else(|| ActionError::invalid("power_level", "is beyond what JSON can hold exactly"))?;
     let mut content = writer.view()?.basis.levels.content().clone();
-    let users =
-        content.entry("users".to_owned()).or_insert_with(|| CanonicalJsonValue::Object(CanonicalJsonObject::new()));
-    if let CanonicalJsonValue::Object(users) = users {
+    if let CanonicalJsonValue::Object(users) = users_of(&mut content) {
         users.insert(target.to_string(), CanonicalJsonValue::Integer(level));
     }
     stage(writer, caller, content).await
+}
+
+/// Those who have a level of their own, in the content of the power levels.
+fn users_of(content: &mut CanonicalJsonObject) -> &mut CanonicalJsonValue {
+    content.entry("users".to_owned()).or_insert_with(|| CanonicalJsonValue::Object(CanonicalJsonObject::new()))
 }
 
 /// Stages the content of the power levels, unless it is that already.

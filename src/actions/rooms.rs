@@ -158,9 +158,7 @@ pub async fn enter(actions: &Actions, caller: &Caller, reference: &str) -> Resul
     if !writer.view()?.is_visible_to(member.as_ref()) {
         return Err(ActionError::RoomNotFound);
     }
-    if let Some(by) = &caller.on_behalf {
-        by.record(actions, &caller.user_id, &room.id, writer.commit_mut());
-    }
+    writer.written_by(caller);
     Ok(Entered { writer, member })
 }
 

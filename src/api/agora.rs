@@ -21,6 +21,7 @@ mod error;
 mod fields;
 mod members;
 mod moderation;
+mod results;
 mod rooms;
 mod wire;
 
@@ -60,6 +61,14 @@ fn table() -> Vec<(&'static str, &'static str, MethodRouter<Agora>)> {
             "DELETE",
             "/{org_name}/{app_name}/chatrooms/{chatroom_id}/blocks/users/{username}",
             delete(moderation::unblock),
+        ),
+        ("GET", "/{org_name}/{app_name}/chatrooms/{chatroom_id}/white/users", get(moderation::allowed)),
+        ("POST", "/{org_name}/{app_name}/chatrooms/{chatroom_id}/white/users", post(moderation::allow_all)),
+        ("POST", "/{org_name}/{app_name}/chatrooms/{chatroom_id}/white/users/{username}", post(moderation::allow)),
+        (
+            "DELETE",
+            "/{org_name}/{app_name}/chatrooms/{chatroom_id}/white/users/{username}",
+            delete(moderation::disallow),
         ),
     ]
 }

@@ -125,12 +125,48 @@ pub struct Agora {
     pub spaces_in_changes: bool,
     /// Members, the owner included, that a room made with it may have where its maker does not say. Default: 1000.
     pub max_users: NonZeroU32,
+    /// The Matrix version of the rooms that are made with it: 10, 11 or 12. From 12 on the owner, who made the room, stands above all others for good, and cannot hand it over. Default: 12.
+    pub room_version: RoomVersion,
+}
+
+/// A version that rooms are made in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub enum RoomVersion {
+    /// Creators have a level like everybody.
+    #[serde(rename = "10")]
+    V10,
+    /// Like 10 in what creators are.
+    #[serde(rename = "11")]
+    V11,
+    /// Creators stand above all levels.
+    #[default]
+    #[serde(rename = "12")]
+    V12,
+}
+
+impl RoomVersion {
+    /// As events name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::V10 => "10",
+            Self::V11 => "11",
+            Self::V12 => "12",
+        }
+    }
 }
 
 impl Default for Agora {
     fn default() -> Self {
         let max_users = NonZeroU32::MIN.saturating_add(999);
-        Self { enabled: false, prefix: String::new(), hosts: Vec::new(), spaces_in_changes: false, max_users }
+        Self {
+            enabled: false,
+            prefix: String::new(),
+            hosts: Vec::new(),
+            spaces_in_changes: false,
+            max_users,
+            room_version: RoomVersion::default(),
+        }
     }
 }
 

@@ -201,6 +201,7 @@ pub(super) fn settings(config: &Config, tenant: &config::Tenant) -> Settings {
             mirage_public_rooms_max: config.dialects.mirage.max_public_rooms,
             agora_users_max: config.dialects.agora.max_users.get().into(),
             agora_spaces_in_changes: config.dialects.agora.spaces_in_changes,
+            agora_room_version: Some(config.dialects.agora.room_version.as_str()),
         },
         room_federation: match config.federation.default_room_mode {
             config::RoomMode::Open => FederationMode::Open,

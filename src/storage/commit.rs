@@ -199,6 +199,12 @@ impl Commit {
         row.as_ref().map(|bytes| keyspace.read_value(&row_key.bytes, bytes)).transpose().map(Some)
     }
 
+    /// It writes something, here or in another home: it is no barrier.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        !self.batch.is_empty() || !self.effects.is_empty()
+    }
+
     /// The rows that this commit writes so far; none as a value deletes the row.
     pub fn rows(&self) -> impl Iterator<Item = (&RowKey, Option<&[u8]>)> {
         self.batch.writes.iter().map(|(key, value)| (key, value.as_deref()))

@@ -2,6 +2,8 @@
 #![cfg(test)]
 
 mod agora;
+mod agora_elsewhere;
+mod agora_owner;
 mod agora_people;
 mod agora_rooms;
 mod mirage;

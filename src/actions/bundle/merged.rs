@@ -69,12 +69,14 @@ pub(super) async fn merge(task: &Task<'_>, outcome: Outcome) -> Result<Imported,
     actions.store().commit(commit).await?;
     let by_plan = Arc::clone(&plan);
     let purpose = move |id: &EventId| if by_plan.slot(id) == Slot::End { Purpose::Timeline } else { Purpose::History };
+    // Who only makes a successor of a room that lives here adds nothing to it but what stands behind what is held.
+    let only_history = outcome == Outcome::Succeeded && met.view.summary.local_joined() > 0;
     let mut batches = reading::ready(opened, plan.known.clone(), purpose);
     let (mut done, mut under_way) = (plan.known_count, None);
     while let Some(batch) = batches.recv().await {
         let batch = batch?;
         done = done.saturating_add(u64::try_from(batch.len()).unwrap_or_default());
-        let (outcomes, durable) = take_in(task, &met, &plan, batch).await?;
+        let (outcomes, durable) = take_in(task, &met, (&plan, only_history), batch).await?;
         for (event_id, outcome) in outcomes {
             note(&mut imported, event_id, outcome);
         }
@@ -86,7 +88,9 @@ pub(super) async fn merge(task: &Task<'_>, outcome: Outcome) -> Result<Imported,
     if let Some(last) = under_way {
         last.await?;
     }
-    imported.media = media_in::take_in(actions, opened, &met.room).await?;
+    if !only_history {
+        imported.media = media_in::take_in(actions, opened, &met.room).await?;
+    }
     keys::keep(&met.room, &opened.believed).await?;
     let mut commit = Commit::new(Home::server());
     commit.delete(&IMPORTS, &met.room.id);
@@ -165,7 +169,7 @@ async fn plan(task: &Task<'_>, met: &Met) -> Result<Plan, ActionError> {
 async fn take_in(
     task: &Task<'_>,
     met: &Met,
-    plan: &Plan,
+    (plan, only_history): (&Plan, bool),
     batch: Vec<Ready>,
 ) -> Result<(Vec<(OwnedEventId, Remote)>, Pending), ActionError> {
     let Task { actions, opened, .. } = *task;
@@ -174,6 +178,10 @@ async fn take_in(
     for Ready { event_id, around, checked } in batch {
         if let Some(reason) = task.doors.refusal(&checked.event) {
             outcomes.push((event_id, Remote::Rejected(rules::authorization::Refusal::new(reason))));
+            continue;
+        }
+        if only_history && around != Around::Unknown && plan.slot(&event_id) == Slot::End {
+            outcomes.push((event_id, Remote::Ignored));
             continue;
         }
         let before = match around {

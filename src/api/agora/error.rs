@@ -44,12 +44,17 @@ impl AgoraError {
         }
     }
 
-    /// Why it was not done, where the answer tells it of one of several.
-    pub(super) fn told_of_one(self) -> Result<String, Self> {
-        match self.problem.kind {
-            ProblemKind::Action(ErrorKind::RoomForbidden | ErrorKind::ParticipantNotFound) => Ok(self.problem.message),
-            _ => Err(self),
+    /// It was not done because of whom it was about, and may be done to others.
+    pub(super) fn is_about_one(&self) -> bool {
+        matches!(self.problem.kind, ProblemKind::Action(ErrorKind::RoomForbidden | ErrorKind::ParticipantNotFound))
+    }
+
+    /// Why it was not done, where the answer tells it of some of several.
+    pub(super) fn told(self) -> String {
+        if let Some(cause) = self.problem.cause {
+            tracing::error!(%cause, "done to some, and then it failed");
         }
+        self.problem.message
     }
 }
 

@@ -18,6 +18,9 @@ pub(super) const PEOPLE_MAX: usize = 60;
 /// Entries of a page of people or of somebody's rooms; who asks for more gets so many.
 const PAGE_MAX: u64 = 1_000;
 
+/// How a name in a request becomes a person: [`username`] or [`person`].
+type ReadName = fn(&Actions, &str, &str) -> Result<OwnedUserId, ActionError>;
+
 /// The fields of a JSON body; what is null counts as missing.
 pub(super) struct Fields(Map<String, Value>);
 
@@ -37,6 +40,11 @@ impl Fields {
             Some(other) => Err(ActionError::invalid(other, format!("cannot be set; only {} can", known.join(", ")))),
             None => Ok(()),
         }
+    }
+
+    /// The field is there, whatever its value.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
     }
 
     fn present(&self, name: &str) -> Option<&Value> {
@@ -70,17 +78,33 @@ impl Fields {
     }
 
     /// One person.
-    pub(super) fn person(&self, actions: &Actions, name: &str) -> Result<Option<OwnedUserId>, ActionError> {
-        self.text(name)?.map(|text| username(actions, name, &text)).transpose()
+    pub(super) fn person(
+        &self,
+        actions: &Actions,
+        name: &str,
+        read: ReadName,
+    ) -> Result<Option<OwnedUserId>, ActionError> {
+        self.text(name)?.map(|text| read(actions, name, &text)).transpose()
+    }
+
+    /// The people whom a call is about: at least one, at most [`PEOPLE_MAX`], each once.
+    pub(super) fn usernames(&self, actions: &Actions, read: ReadName) -> Result<Vec<OwnedUserId>, ActionError> {
+        const FIELD: &str = "usernames";
+        each_once(FIELD, needed(FIELD, self.people(actions, FIELD, read)?)?)
     }
 
     /// People, at least one.
-    pub(super) fn people(&self, actions: &Actions, name: &str) -> Result<Option<Vec<OwnedUserId>>, ActionError> {
+    pub(super) fn people(
+        &self,
+        actions: &Actions,
+        name: &str,
+        read: ReadName,
+    ) -> Result<Option<Vec<OwnedUserId>>, ActionError> {
         let what = "a list of at least one name";
         let names = self.read(name, what, |value| value.as_array().filter(|names| !names.is_empty()))?;
         let person = |value: &Value| {
             let text = value.as_str().ok_or_else(|| ActionError::invalid(name, format!("must be {what}")))?;
-            username(actions, name, text)
+            read(actions, name, text)
         };
         names.map(|names| names.iter().map(person).collect()).transpose()
     }
@@ -101,18 +125,45 @@ pub(super) fn username(actions: &Actions, field: &str, name: &str) -> Result<Own
     actions.parse_participant(field, &name.to_ascii_lowercase())
 }
 
-/// People, separated by commas.
-pub(super) fn usernames(actions: &Actions, names: &str) -> Result<Vec<OwnedUserId>, ActionError> {
-    let people = names.split(',').map(|name| username(actions, "username", name)).collect::<Result<Vec<_>, _>>()?;
-    not_too_many("username", people)
+/// Somebody by name, or anybody by the full id, as answers give it for people of other servers.
+pub(super) fn person(actions: &Actions, field: &str, name: &str) -> Result<OwnedUserId, ActionError> {
+    if name.starts_with('@') && name.contains(':') {
+        return actions.parse_participant(field, name);
+    }
+    username(actions, field, name)
+}
+
+/// People, separated by commas: at most [`PEOPLE_MAX`], each once.
+pub(super) fn people(actions: &Actions, names: &str) -> Result<Vec<OwnedUserId>, ActionError> {
+    const FIELD: &str = "username";
+    let people = split(names).iter().map(|name| person(actions, FIELD, name)).collect::<Result<Vec<_>, _>>()?;
+    each_once(FIELD, people)
+}
+
+/// The parts between commas. A comma before the colon of a full id belongs to it: some old ids have one.
+fn split(names: &str) -> Vec<String> {
+    let mut parts: Vec<String> = Vec::new();
+    for part in names.split(',') {
+        match parts.last_mut().filter(|last| last.starts_with('@') && !last.contains(':')) {
+            Some(begun) => begun.extend([",", part]),
+            None => parts.push(part.to_owned()),
+        }
+    }
+    parts
 }
 
 /// The people of one call.
-pub(super) fn not_too_many(field: &str, people: Vec<OwnedUserId>) -> Result<Vec<OwnedUserId>, ActionError> {
+fn each_once(field: &str, people: Vec<OwnedUserId>) -> Result<Vec<OwnedUserId>, ActionError> {
     if people.len() > PEOPLE_MAX {
         return Err(ActionError::invalid(field, format!("names more than {PEOPLE_MAX} people")));
     }
-    Ok(people)
+    let mut found = Vec::with_capacity(people.len());
+    for person in people {
+        if !found.contains(&person) {
+            found.push(person);
+        }
+    }
+    Ok(found)
 }
 
 /// A page, counted from 1.
@@ -139,6 +190,14 @@ impl PageOf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_of_names_is_split_at_commas_but_not_inside_of_an_id() {
+        assert_eq!(split("alice,bob"), ["alice", "bob"]);
+        assert_eq!(split("@a:b,c,@d,e:f:8448,g"), ["@a:b", "c", "@d,e:f:8448", "g"]);
+        assert_eq!(split("@carol,dan"), ["@carol,dan"]);
+        assert_eq!(split(""), [""]);
+    }
 
     #[test]
     fn pages_are_counted_from_one_and_hold_a_thousand_at_most() {

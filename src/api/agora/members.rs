@@ -6,7 +6,8 @@ use serde::Serialize;
 use super::{
     app::{App, Named},
     error::AgoraError,
-    fields::{Fields, PageOf, needed, not_too_many, username, usernames},
+    fields::{self, Fields, PageOf, needed, person, username},
+    results::Results,
     wire::{self, Affiliation, Said},
 };
 use crate::{
@@ -86,7 +87,7 @@ pub(super) async fn add_all(
     named: Named,
     body: Fields,
 ) -> Result<Answer<Said<Added>>, AgoraError> {
-    let people = not_too_many("usernames", needed("usernames", body.people(&actions, "usernames")?)?)?;
+    let people = body.usernames(&actions, username)?;
     let room = agora_rooms::find(&actions, &named.chatroom_id).await?;
     let id = wire::id(&actions, &room).await?;
     let came = people::add_all(&actions, &app, &room, &people).await?;
@@ -100,20 +101,20 @@ pub(super) async fn remove(
     named: Named,
 ) -> Result<Answer<Said<OneOrSeveral<Done>>>, AgoraError> {
     const ACTION: &str = "remove_member";
-    let people = usernames(&actions, &named.username)?;
+    let people = fields::people(&actions, &named.username)?;
     let room = agora_rooms::find(&actions, &named.chatroom_id).await?;
     let id = wire::id(&actions, &room).await?;
-    let mut done = Vec::with_capacity(people.len());
+    let mut results = Results::of(&people);
     for person in &people {
-        let removed = people::remove(&actions, &app, &room, person).await.map_err(AgoraError::from);
-        let one = Done::well(ACTION, wire::username(&actions, person), id.clone());
-        done.push(match removed {
-            Ok(()) => one,
-            Err(error) if people.len() == 1 => return Err(error),
-            Err(error) => Done { result: false, reason: Some(error.told_of_one()?), ..one },
-        });
+        if !results.take(people::remove(&actions, &app, &room, person).await)? {
+            break;
+        }
     }
-    Ok(Said::one(OneOrSeveral::of(done)))
+    Ok(Said::one(OneOrSeveral::of(results.each(|person, told| Done {
+        result: told.is_ok(),
+        reason: told.err(),
+        ..Done::well(ACTION, wire::username(&actions, person), id.clone())
+    }))))
 }
 
 /// `GET /{org_name}/{app_name}/chatrooms/{chatroom_id}/admin`
@@ -139,7 +140,7 @@ pub(super) async fn add_admin(
     named: Named,
     body: Fields,
 ) -> Result<Answer<Said<AdminSet>>, AgoraError> {
-    let person = needed("newadmin", body.person(&actions, "newadmin")?)?;
+    let person = needed("newadmin", body.person(&actions, "newadmin", person)?)?;
     let room = agora_rooms::find(&actions, &named.chatroom_id).await?;
     people::set_admin(&actions, &app, &room, &person, true).await?;
     let newadmin = Some(wire::username(&actions, &person));
@@ -151,7 +152,7 @@ pub(super) async fn remove_admin(
     App { actions, app }: App,
     named: Named,
 ) -> Result<Answer<Said<AdminSet>>, AgoraError> {
-    let person = username(&actions, "username", &named.username)?;
+    let person = person(&actions, "username", &named.username)?;
     let room = agora_rooms::find(&actions, &named.chatroom_id).await?;
     people::set_admin(&actions, &app, &room, &person, false).await?;
     let oldadmin = Some(wire::username(&actions, &person));

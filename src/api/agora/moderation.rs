@@ -1,21 +1,21 @@
-//! Who may not speak in a room, and who is shut out of it.
+//! Who may not speak in a room, who may speak always, and who is shut out of it.
 
 use axum::Json as Answer;
-use ruma::OwnedUserId;
+use ruma::{OwnedUserId, UserId};
 use serde::Serialize;
 
 use super::{
     app::{App, Named},
     error::AgoraError,
-    fields::{Fields, PageOf, needed, not_too_many, username, usernames},
+    fields::{self, Fields, PageOf, needed, person},
     members::OneOrSeveral,
+    results::Results,
     wire::{self, Said},
 };
 use crate::{
     actions::{
         ActionError, Actions,
         agora_rooms::{self, people},
-        app_tokens,
     },
     api::body::Parameters,
 };
@@ -36,7 +36,15 @@ pub(super) struct SilenceSet {
     result: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     expire: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
     user: String,
+}
+
+impl SilenceSet {
+    fn of(actions: &Actions, person: &UserId, refused: Option<String>) -> Self {
+        Self { result: refused.is_none(), expire: None, reason: refused, user: wire::username(actions, person) }
+    }
 }
 
 fn expire(until: Option<u64>) -> i64 {
@@ -64,7 +72,7 @@ pub(super) async fn silence(
     named: Named,
     body: Fields,
 ) -> Result<Answer<Said<Vec<SilenceSet>>>, AgoraError> {
-    let people = not_too_many("usernames", needed("usernames", body.people(&actions, "usernames")?)?)?;
+    let people = body.usernames(&actions, person)?;
     let duration_ms = match needed("mute_duration", body.number("mute_duration")?)? {
         FOR_EVER => None,
         ms => Some(u64::try_from(ms).ok().filter(|ms| *ms > 0).ok_or_else(|| {
@@ -72,13 +80,16 @@ pub(super) async fn silence(
         })?),
     };
     let room = agora_rooms::find(&actions, &named.chatroom_id).await?;
-    let mut done = Vec::with_capacity(people.len());
+    let mut results = Results::of(&people);
     for person in &people {
-        let silenced = people::silence(&actions, &app, &room, person, duration_ms).await?;
-        let expire = Some(expire(silenced.until.map(|until| until.0)));
-        done.push(SilenceSet { result: true, expire, user: wire::username(&actions, person) });
+        if !results.take(people::silence(&actions, &app, &room, person, duration_ms).await)? {
+            break;
+        }
     }
-    Ok(Said::one(done))
+    Ok(Said::one(results.each(|person, told| {
+        let until = told.as_ref().ok().map(|silenced| expire(silenced.until.map(|until| until.0)));
+        SilenceSet { expire: until, ..SilenceSet::of(&actions, person, told.err()) }
+    })))
 }
 
 /// `DELETE /{org_name}/{app_name}/chatrooms/{chatroom_id}/mute/{username}`
@@ -86,14 +97,15 @@ pub(super) async fn lift_silence(
     App { actions, app }: App,
     named: Named,
 ) -> Result<Answer<Said<Vec<SilenceSet>>>, AgoraError> {
-    let people = usernames(&actions, &named.username)?;
+    let people = fields::people(&actions, &named.username)?;
     let room = agora_rooms::find(&actions, &named.chatroom_id).await?;
-    let mut done = Vec::with_capacity(people.len());
+    let mut results = Results::of(&people);
     for person in &people {
-        people::lift_silence(&actions, &app, &room, person).await?;
-        done.push(SilenceSet { result: true, expire: None, user: wire::username(&actions, person) });
+        if !results.take(people::lift_silence(&actions, &app, &room, person).await)? {
+            break;
+        }
     }
-    Ok(Said::one(done))
+    Ok(Said::one(results.each(|person, told| SilenceSet::of(&actions, person, told.err()))))
 }
 
 /// Whether only the owner and the admins may speak.
@@ -130,9 +142,28 @@ pub(super) async fn blocked(
     Ok(Said::list(blocked.map(|user_id| wire::username(&actions, &user_id)).entries))
 }
 
-/// What was done about shutting somebody out.
+/// A list that a room keeps of people, and what is done about somebody there.
+#[derive(Clone, Copy)]
+enum Listing {
+    Blocked,
+    Allowed,
+}
+
+impl Listing {
+    /// The word of the API for putting somebody on it, or taking them off.
+    fn action(self, is_on: bool) -> &'static str {
+        match (self, is_on) {
+            (Self::Blocked, true) => "add_blocks",
+            (Self::Blocked, false) => "remove_blocks",
+            (Self::Allowed, true) => "add_user_whitelist",
+            (Self::Allowed, false) => "remove_user_whitelist",
+        }
+    }
+}
+
+/// What was done about somebody on a list.
 #[derive(Serialize)]
-pub(super) struct BlockSet {
+pub(super) struct ListingSet {
     result: bool,
     action: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -141,57 +172,89 @@ pub(super) struct BlockSet {
     chatroomid: String,
 }
 
-/// Shuts people out, or lifts that. A single one who cannot be is a failure of the call, of several it is told of each.
-async fn set_blocked(
-    actions: &Actions,
-    app: &app_tokens::App,
+/// Puts people on a list, or takes them off it.
+async fn set_listed(
+    App { actions, app }: &App,
     number: &str,
     people: &[OwnedUserId],
-    is_blocked: bool,
-) -> Result<Vec<BlockSet>, AgoraError> {
+    listing: Listing,
+    is_on: bool,
+) -> Result<Vec<ListingSet>, AgoraError> {
     let room = agora_rooms::find(actions, number).await?;
     let id = wire::id(actions, &room).await?;
-    let action = if is_blocked { "add_blocks" } else { "remove_blocks" };
-    let mut done = Vec::with_capacity(people.len());
+    let mut results = Results::of(people);
     for person in people {
-        let set = people::set_blocked(actions, app, &room, person, is_blocked).await.map_err(AgoraError::from);
-        let reason = match set {
-            Ok(()) => None,
-            Err(error) if people.len() == 1 => return Err(error),
-            Err(error) => Some(error.told_of_one()?),
+        let done = match listing {
+            Listing::Blocked => people::set_blocked(actions, app, &room, person, is_on).await,
+            Listing::Allowed => people::set_allowed(actions, app, &room, person, is_on).await,
         };
-        let (user, chatroomid) = (wire::username(actions, person), id.clone());
-        done.push(BlockSet { result: reason.is_none(), action, reason, user, chatroomid });
+        if !results.take(done)? {
+            break;
+        }
     }
-    Ok(done)
+    Ok(results.each(|person, told| ListingSet {
+        result: told.is_ok(),
+        action: listing.action(is_on),
+        reason: told.err(),
+        user: wire::username(actions, person),
+        chatroomid: id.clone(),
+    }))
 }
 
 /// `POST /{org_name}/{app_name}/chatrooms/{chatroom_id}/blocks/users`
 pub(super) async fn block_all(
-    App { actions, app }: App,
+    app: App,
     named: Named,
     body: Fields,
-) -> Result<Answer<Said<Vec<BlockSet>>>, AgoraError> {
-    let people = not_too_many("usernames", needed("usernames", body.people(&actions, "usernames")?)?)?;
-    Ok(Said::one(set_blocked(&actions, &app, &named.chatroom_id, &people, true).await?))
+) -> Result<Answer<Said<Vec<ListingSet>>>, AgoraError> {
+    let people = body.usernames(&app.actions, person)?;
+    Ok(Said::one(set_listed(&app, &named.chatroom_id, &people, Listing::Blocked, true).await?))
 }
 
 /// `POST /{org_name}/{app_name}/chatrooms/{chatroom_id}/blocks/users/{username}`
-pub(super) async fn block(
-    App { actions, app }: App,
-    named: Named,
-) -> Result<Answer<Said<OneOrSeveral<BlockSet>>>, AgoraError> {
-    let people = [username(&actions, "username", &named.username)?];
-    let done = set_blocked(&actions, &app, &named.chatroom_id, &people, true).await?;
+pub(super) async fn block(app: App, named: Named) -> Result<Answer<Said<OneOrSeveral<ListingSet>>>, AgoraError> {
+    let people = [person(&app.actions, "username", &named.username)?];
+    let done = set_listed(&app, &named.chatroom_id, &people, Listing::Blocked, true).await?;
     Ok(Said::one(OneOrSeveral::of(done)))
 }
 
 /// `DELETE /{org_name}/{app_name}/chatrooms/{chatroom_id}/blocks/users/{username}`
-pub(super) async fn unblock(
-    App { actions, app }: App,
-    named: Named,
-) -> Result<Answer<Said<OneOrSeveral<BlockSet>>>, AgoraError> {
-    let people = usernames(&actions, &named.username)?;
-    let done = set_blocked(&actions, &app, &named.chatroom_id, &people, false).await?;
+pub(super) async fn unblock(app: App, named: Named) -> Result<Answer<Said<OneOrSeveral<ListingSet>>>, AgoraError> {
+    let people = fields::people(&app.actions, &named.username)?;
+    let done = set_listed(&app, &named.chatroom_id, &people, Listing::Blocked, false).await?;
     Ok(Said::one(OneOrSeveral::of(done)))
+}
+
+/// `GET /{org_name}/{app_name}/chatrooms/{chatroom_id}/white/users`
+pub(super) async fn allowed(
+    App { actions, .. }: App,
+    named: Named,
+    Parameters(page): Parameters<PageOf>,
+) -> Result<Answer<Said<Vec<String>>>, AgoraError> {
+    let room = agora_rooms::find(&actions, &named.chatroom_id).await?;
+    let allowed = people::allowed(&room, page.window()?).await?;
+    Ok(Said::list(allowed.map(|user_id| wire::username(&actions, &user_id)).entries))
+}
+
+/// `POST /{org_name}/{app_name}/chatrooms/{chatroom_id}/white/users`
+pub(super) async fn allow_all(
+    app: App,
+    named: Named,
+    body: Fields,
+) -> Result<Answer<Said<Vec<ListingSet>>>, AgoraError> {
+    let people = body.usernames(&app.actions, person)?;
+    Ok(Said::one(set_listed(&app, &named.chatroom_id, &people, Listing::Allowed, true).await?))
+}
+
+/// `POST /{org_name}/{app_name}/chatrooms/{chatroom_id}/white/users/{username}`
+pub(super) async fn allow(app: App, named: Named) -> Result<Answer<Said<OneOrSeveral<ListingSet>>>, AgoraError> {
+    let people = [person(&app.actions, "username", &named.username)?];
+    let done = set_listed(&app, &named.chatroom_id, &people, Listing::Allowed, true).await?;
+    Ok(Said::one(OneOrSeveral::of(done)))
+}
+
+/// `DELETE /{org_name}/{app_name}/chatrooms/{chatroom_id}/white/users/{username}`
+pub(super) async fn disallow(app: App, named: Named) -> Result<Answer<Said<Vec<ListingSet>>>, AgoraError> {
+    let people = fields::people(&app.actions, &named.username)?;
+    Ok(Said::one(set_listed(&app, &named.chatroom_id, &people, Listing::Allowed, false).await?))
 }

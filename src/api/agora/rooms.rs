@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 use super::{
     app::{App, Named},
     error::AgoraError,
-    fields::{Fields, PageOf, needed, username},
+    fields::{Fields, PageOf, needed, person, username},
     wire::{self, Details, Joined, Listed, Said},
 };
 use crate::{
     actions::{
         ActionError,
-        agora_rooms::{self, Changes, Wish},
+        agora_rooms::{self, Changes, Wish, people},
         numbers,
     },
     api::body::Parameters,
@@ -35,8 +35,8 @@ pub(super) async fn create(App { actions, app }: App, body: Fields) -> Result<An
         name: needed("name", body.text("name")?)?,
         description: needed("description", body.text("description")?)?,
         max_users: body.count("maxusers")?,
-        owner: needed("owner", body.person(&actions, "owner")?)?,
-        members: body.people(&actions, "members")?.unwrap_or_default(),
+        owner: needed("owner", body.person(&actions, "owner", username)?)?,
+        members: body.people(&actions, "members", username)?.unwrap_or_default(),
         members_only: body.flag("membersonly")?.unwrap_or(false),
         allow_invites: body.flag("allowinvites")?.unwrap_or(false),
         custom: body.text("custom")?,
@@ -113,7 +113,7 @@ pub(super) async fn details(App { actions, .. }: App, named: Named) -> Result<An
 }
 
 /// What was changed.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 pub(super) struct Changed {
     #[serde(skip_serializing_if = "Option::is_none")]
     groupname: Option<bool>,
@@ -121,6 +121,8 @@ pub(super) struct Changed {
     description: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     maxusers: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    newowner: Option<bool>,
 }
 
 /// `PUT /{org_name}/{app_name}/chatrooms/{chatroom_id}`
@@ -129,6 +131,14 @@ pub(super) async fn change(
     named: Named,
     body: Fields,
 ) -> Result<Answer<Said<Changed>>, AgoraError> {
+    const NEW_OWNER: &str = "newowner";
+    if body.has(NEW_OWNER) {
+        body.only(&[NEW_OWNER])?;
+        let owner = needed(NEW_OWNER, body.person(&actions, NEW_OWNER, person)?)?;
+        let room = agora_rooms::find(&actions, &named.chatroom_id).await?;
+        people::hand_over(&actions, &app, &room, &owner).await?;
+        return Ok(Said::one(Changed { newowner: Some(true), ..Changed::default() }));
+    }
     body.only(&["name", "description", "maxusers"])?;
     let changes = Changes {
         name: body.text("name")?,
@@ -139,6 +149,7 @@ pub(super) async fn change(
         groupname: changes.name.as_ref().map(|_| true),
         description: changes.description.as_ref().map(|_| true),
         maxusers: changes.max_users.map(|_| true),
+        newowner: None,
     };
     let room = agora_rooms::find(&actions, &named.chatroom_id).await?;
     agora_rooms::change(&actions, &app, &room, changes).await?;

@@ -4,7 +4,11 @@ use axum::Json as Answer;
 use ruma::UserId;
 use serde::Serialize;
 
-use crate::actions::{ActionError, Actions, agora_rooms::AppRoom, numbers};
+use crate::actions::{
+    ActionError, Actions,
+    agora_rooms::{AppRoom, people},
+    numbers,
+};
 
 /// Members from which on a room is called large.
 const LARGE_FROM: u64 = 1_001;
@@ -42,7 +46,7 @@ impl<T> Said<Vec<T>> {
 
 /// The name of a person: bare if they are of this server, else the full id.
 pub(super) fn username(actions: &Actions, user_id: &UserId) -> String {
-    if actions.is_local(user_id) { user_id.localpart().to_owned() } else { user_id.to_string() }
+    people::name(actions, user_id).to_owned()
 }
 
 /// The number of a room, as a text.

@@ -8,7 +8,7 @@ use yurt::config::{Config, Tenant};
 use super::through::Through;
 use crate::client::{Answer, Caller, Setup, TestServer, contract::Api, server_with, text};
 
-const ON: Setup = Setup {
+pub(super) const ON: Setup = Setup {
     listen: "",
     tenant: "",
     accounts: "registration = \"open\"",

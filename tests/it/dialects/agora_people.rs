@@ -10,17 +10,17 @@ use crate::client::{Caller, text};
 /// When the clock of a test starts.
 const START: u64 = 1_767_225_600_000;
 
-struct Room {
-    shop: Shop,
-    id: String,
-    alice: Caller,
-    bob: Caller,
-    carol: Caller,
+pub(super) struct Room {
+    pub(super) shop: Shop,
+    pub(super) id: String,
+    pub(super) alice: Caller,
+    pub(super) bob: Caller,
+    pub(super) carol: Caller,
 }
 
 impl Room {
     /// A room of alice and bob.
-    async fn open() -> Self {
+    pub(super) async fn open() -> Self {
         let shop = Shop::open().await;
         let (alice, bob) = (shop.server.account("alice").await, shop.server.account("bob").await);
         let carol = shop.server.account("carol").await;
@@ -28,20 +28,20 @@ impl Room {
         Self { shop, id, alice, bob, carol }
     }
 
-    fn path(&self, rest: &str) -> String {
+    pub(super) fn path(&self, rest: &str) -> String {
         format!("{ROOMS}/{}{rest}", self.id)
     }
 
-    async fn get(&self, rest: &str) -> Value {
+    pub(super) async fn get(&self, rest: &str) -> Value {
         said(self.shop.app.get(&self.path(rest)).await)
     }
 
-    async fn post(&self, rest: &str, body: Value) -> crate::client::Answer {
+    pub(super) async fn post(&self, rest: &str, body: Value) -> crate::client::Answer {
         self.shop.app.post(&self.path(rest), body).await
     }
 
     /// A call without a body.
-    async fn does(&self, method: &str, rest: &str) -> crate::client::Answer {
+    pub(super) async fn does(&self, method: &str, rest: &str) -> crate::client::Answer {
         self.shop.app.send(method, &self.path(rest), None).await
     }
 }
@@ -229,4 +229,139 @@ async fn d003_who_is_shut_out_does_not_come_back_before_that_is_lifted() {
     assert_eq!((&some[0]["result"], &some[1]["result"]), (&json!(false), &json!(true)));
     let some = said(room.does("DELETE", "/blocks/users/bob,carol").await);
     assert_eq!((&some[0]["result"], &some[1]["result"]), (&json!(true), &json!(false)));
+}
+
+#[tokio::test]
+async fn d003_of_several_who_are_kept_from_speaking_each_is_told_what_became_of_them() {
+    let room = Room::open().await;
+    room.shop.server.account("dan").await;
+    said(room.does("POST", "/users/dan").await);
+    let hour = 3_600_000;
+    let names = json!(["bob", "carol", "alice", "nobody", "BOB", "dan"]);
+    let done = said(room.post("/mute", json!({"usernames": names, "mute_duration": hour})).await);
+    let reasons = [&done[1], &done[2], &done[3]].map(|one| text(&one["reason"]));
+    let expected = json!([
+        {"result": true, "expire": START + hour, "user": "bob"},
+        {"result": false, "reason": reasons[0], "user": "carol"},
+        {"result": false, "reason": reasons[1], "user": "alice"},
+        {"result": false, "reason": reasons[2], "user": "nobody"},
+        {"result": true, "expire": START + hour, "user": "dan"},
+    ]);
+    assert_eq!(done, expected, "each once");
+    assert!(reasons[0].contains("carol") && reasons[1].contains("owns"), "{reasons:?}");
+    assert_eq!(room.get("/mute").await.as_array().map(Vec::len), Some(2));
+    let lifted = said(room.does("DELETE", "/mute/carol,bob%2Cdan,bob").await);
+    assert_eq!((&lifted[0]["result"], &lifted[0]["user"]), (&json!(false), &json!("carol")));
+    assert_eq!(
+        (&lifted[1], &lifted[2]),
+        (&json!({"result": true, "user": "bob"}), &json!({"result": true, "user": "dan"}))
+    );
+    assert_eq!(lifted.as_array().map(Vec::len), Some(3));
+    assert_eq!(room.get("/mute").await, json!([]));
+}
+
+#[tokio::test]
+async fn d003_what_is_in_the_way_of_all_fails_the_call() {
+    let room = Room::open().await;
+    said(room.does("POST", "/users/carol").await);
+    room.alice.post_nothing(&format!("/v1/rooms/{}/archive", room.id)).await.ok();
+    let both = json!({"usernames": ["bob", "carol"], "mute_duration": -1});
+    assert!(refused(room.post("/mute", both.clone()).await, 403, "forbidden_op").contains("archived"));
+    refused(room.post("/blocks/users", both.clone()).await, 403, "forbidden_op");
+    refused(room.post("/white/users", both).await, 403, "forbidden_op");
+    for list in ["users", "mute"] {
+        refused(room.does("DELETE", &format!("/{list}/bob,carol")).await, 403, "forbidden_op");
+    }
+    assert_eq!(room.get("/users").await, json!([{"owner": "alice"}, {"member": "bob"}, {"member": "carol"}]));
+}
+
+#[tokio::test]
+async fn d003_what_changes_nothing_is_not_in_the_record() {
+    let room = Room::open().await;
+    let acts = async || room.shop.admin.get("/v1/admin/audit?actor=app%3AShop").await.list().len();
+    let (app, path) = (&room.shop.app, room.path(""));
+    said(room.post("/announcement", json!({"announcement": "Hay"})).await);
+    said(app.put(&path, json!({"name": "Yurts", "maxusers": 7})).await);
+    said(room.does("POST", "/ban").await);
+    said(room.post("/mute", json!({"usernames": ["bob"], "mute_duration": -1})).await);
+    said(room.does("POST", "/white/users/bob").await);
+    let before = acts().await;
+    assert_eq!(before, 6, "what changed something is");
+    for _ in 0..2 {
+        said(room.post("/announcement", json!({"announcement": "Hay"})).await);
+        said(app.put(&path, json!({"name": "Yurts", "maxusers": 7})).await);
+        said(app.put(&path, json!({})).await);
+        said(room.does("POST", "/ban").await);
+        said(room.post("/mute", json!({"usernames": ["bob"], "mute_duration": -1})).await);
+        said(room.does("POST", "/white/users/bob").await);
+        said(room.does("DELETE", "/admin/bob").await);
+        refused(room.does("POST", "/users/bob").await, 403, "forbidden_op");
+        refused(room.does("DELETE", "/blocks/users/bob").await, 403, "forbidden_op");
+    }
+    assert_eq!(acts().await, before);
+    let events = room.alice.timeline(&room.id).await.len();
+    said(room.does("DELETE", "/ban").await);
+    assert_eq!((acts().await, room.alice.timeline(&room.id).await.len()), (before + 1, events + 1));
+}
+
+#[tokio::test]
+async fn d003_those_on_the_allow_list_speak_while_others_may_not() {
+    let room = Room::open().await;
+    for name in ["carol", "dan"] {
+        if name == "dan" {
+            room.shop.server.account(name).await;
+        }
+        said(room.does("POST", &format!("/users/{name}")).await);
+    }
+    assert_eq!(room.get("/white/users").await, json!([]));
+    let allowed = said(room.does("POST", "/white/users/BOB").await);
+    assert_eq!(allowed, json!({"result": true, "action": "add_user_whitelist", "user": "bob", "chatroomid": room.id}));
+    said(room.post("/admin", json!({"newadmin": "dan"})).await);
+    said(room.does("POST", "/ban").await);
+    let answer = room.shop.app.get(&room.path("/white/users")).await.expect_status(200).json();
+    assert_eq!((&answer["data"], &answer["count"]), (&json!(["bob"]), &json!(1)));
+    assert_eq!(room.get("/admin").await, json!(["dan"]), "who may speak is no admin");
+    room.bob.says(&room.id, "I may").await;
+    room.carol.tries_to_say(&room.id, "hush").await.forbidden();
+    room.bob.does("kick", &room.id, &room.carol).await.forbidden_for("level");
+
+    let some = json!({"usernames": ["carol", "dan", "alice", "root", "bob"]});
+    let some = said(room.post("/white/users", some).await);
+    let results: Vec<_> = some.as_array().expect("a list").iter().map(|one| one["result"] == true).collect();
+    assert_eq!(results, [true, false, false, false, true], "{some}");
+    assert!(text(&some[1]["reason"]).contains("admin") && text(&some[3]["reason"]).contains("root"), "{some}");
+    room.carol.says(&room.id, "I too").await;
+    assert_eq!(room.get("/white/users?pagesize=1&pagenum=2").await, json!(["carol"]));
+    let removed = said(room.does("DELETE", "/white/users/carol").await);
+    let expected = json!({"result": true, "action": "remove_user_whitelist", "user": "carol", "chatroomid": room.id});
+    assert_eq!(removed, json!([expected]));
+    room.carol.tries_to_say(&room.id, "hush").await.forbidden();
+    for name in ["dan", "alice", "root"] {
+        refused(room.does("POST", &format!("/white/users/{name}")).await, 403, "forbidden_op");
+    }
+
+    // Who may speak while others may not is kept from it by name all the same.
+    said(room.post("/mute", json!({"usernames": ["bob"], "mute_duration": -1})).await);
+    room.bob.tries_to_say(&room.id, "hush").await.forbidden_for("silenced");
+    said(room.does("DELETE", "/mute/bob").await);
+    said(room.does("DELETE", "/ban").await);
+    assert_eq!(room.get("/white/users").await, json!(["bob"]), "the list outlasts the silence");
+    room.carol.says(&room.id, "again").await;
+}
+
+#[tokio::test]
+async fn d003_the_native_api_keeps_the_same_allow_list() {
+    let room = Room::open().await;
+    said(room.does("POST", "/users/carol").await);
+    let path = format!("/v1/rooms/{}/power-levels", room.id);
+    room.alice.put(&path, json!({"events_default": 25})).await.ok();
+    room.alice.gives_level(&room.id, &room.bob, 25).await.ok();
+    assert_eq!(
+        (room.get("/white/users").await, &room.shop.details(&room.id).await["mute"]),
+        (json!(["bob"]), &json!(true))
+    );
+    room.bob.says(&room.id, "I may").await;
+    room.carol.tries_to_say(&room.id, "hush").await.forbidden();
+    said(room.does("DELETE", "/white/users/bob").await);
+    assert_eq!(room.bob.sees(&room.id).await["me"]["power_level"], 0);
 }
