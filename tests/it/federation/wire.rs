@@ -181,7 +181,7 @@ async fn what_is_said_between_servers_is_what_the_specification_says() {
     for version in ["10", "11", "12"] {
         let authority = Authority::new();
         let (ours, theirs) = (Tapped::new(&authority).await, Tapped::new(&authority).await);
-        together(&ours.server.actions().await, &theirs.server.actions().await, version).await;
+        Box::pin(together(&ours.server.actions().await, &theirs.server.actions().await, version)).await;
         let was_heard = |heard: &Heard, part: &str| heard.lock().iter().any(|exchange| exchange.target.contains(part));
         let has = |heard: &Heard, part: &str| {
             let heard = heard.lock();
