@@ -20,7 +20,7 @@ use std::sync::Arc;
 use crate::{
     actions::sessions,
     api::time,
-    bundle::{self, Archive, Limits, manifest},
+    bundle::{self, Archive, Fault, Limits, Verified, manifest},
     config::{Config, Network},
     storage::{Place, Position, changes, keyspaces},
 };
@@ -53,14 +53,19 @@ pub fn ids(bytes: &[u8]) {
     }
 }
 
+/// What a bundle holds that holds, within small limits.
+fn checked(bytes: &[u8]) -> Result<(Archive, Verified), Fault> {
+    let limits = Limits { entries_max: 100, ratio_max: 50, bytes_max: 1024 * 1024 };
+    let archive = Archive::in_memory(bytes.to_vec().into(), limits)?;
+    let keys = manifest::ring(&archive.manifest()?.manifest.verify_keys)?;
+    let verified = bundle::verify(&archive, &keys, &std::env::temp_dir(), &mut |_| Ok(()))?;
+    Ok((archive, verified))
+}
+
 /// A bundle that anybody may have made: of what holds, everything is as its manifest says.
 pub fn bundle(bytes: &[u8]) {
-    let limits = Limits { entries_max: 100, ratio_max: 50, bytes_max: 1024 * 1024 };
-    let Ok(archive) = Archive::in_memory(bytes.to_vec().into(), limits) else { return };
-    let Ok(signed) = archive.manifest() else { return };
-    let Ok(keys) = manifest::ring(&signed.manifest.verify_keys) else { return };
-    let Ok(verified) = bundle::verify(&archive, &keys, &std::env::temp_dir(), &mut |_| Ok(())) else { return };
-    assert_eq!(verified.events, signed.manifest.counts.events);
+    let Ok((archive, verified)) = checked(bytes) else { return };
+    assert_eq!(verified.events, verified.manifest.counts.events);
     let mut walked = 0;
     let again = bundle::events::walk(&archive, &verified.manifest, |_| {
         walked += 1;
@@ -166,7 +171,7 @@ fn room(version: &Version, create: &Event, state: &StateMap<Arc<Event>>) {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path};
+    use std::{collections::BTreeSet, fs, path::Path};
 
     use super::*;
 
@@ -177,6 +182,20 @@ mod tests {
             let files = fs::read_dir(seeds.join(name)).unwrap().map(|file| file.unwrap().path());
             let taken = files.inspect(|file| target(&fs::read(file).unwrap())).count();
             assert!(taken > 0, "{name} has no seeds");
+        }
+    }
+
+    #[test]
+    fn the_seeds_of_bundles_hold_and_the_samples_are_among_them() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let content = |folder: &str| -> BTreeSet<Vec<u8>> {
+            let files = fs::read_dir(root.join(folder)).unwrap().map(|file| file.unwrap().path());
+            files.map(|file| fs::read(file).unwrap()).collect()
+        };
+        let (seeds, samples) = (content("fuzz/seeds/bundle"), content("tests/fixtures/bundles"));
+        assert!(seeds.is_superset(&samples) && samples.len() >= 5, "{} samples", samples.len());
+        for seed in &seeds {
+            checked(seed).unwrap_or_else(|fault| panic!("a change of it would never reach what it is to try: {fault}"));
         }
     }
 }

@@ -83,38 +83,6 @@ pub async fn create_by(actions: &Actions, actor: Actor<'_>, new: NewAccount) -> 
     make(actions, new, Some(actor)).await
 }
 
-/// Makes an account that nobody can use, for a person of a room that came here: the name must not become somebody else's. Whether there was none.
-///
-/// # Errors
-/// The tenant's limit; when storage fails.
-pub(super) async fn hold(actions: &Actions, user_id: &UserId) -> Result<bool, ActionError> {
-    let local = user_id.localpart();
-    // Names that nobody can register need nobody's protection.
-    if local_name(local).ok().as_deref() != Some(local) {
-        return Ok(false);
-    }
-    let _gate = actions.gates.enter("account", local).await?;
-    if get(actions, user_id).await?.is_some() {
-        return Ok(false);
-    }
-    take_name(actions, local).await?;
-    let plan = workspaces::plan(actions, format!("{local}'s workspace"))?;
-    let workspace = creation::create_event(actions, user_id, &plan)?;
-    let account = Account {
-        password_hash: None,
-        is_admin: false,
-        state: AccountState::Locked,
-        display_name: None,
-        created_at: actions.now(),
-        personal_workspace: creation::reservation(actions, &workspace, [0; 32]),
-        avatar_url: None,
-    };
-    let mut commit = Commit::new(Home::person(user_id));
-    commit.require_absent(&ACCOUNT, &()).put(&ACCOUNT, &(), &account).change(ChangeKind::Account, 0);
-    actions.store.commit(commit).await?;
-    Ok(true)
-}
-
 async fn make(actions: &Actions, new: NewAccount, actor: Option<Actor<'_>>) -> Result<AccountView, ActionError> {
     let local = local_name(&new.username)?;
     let user_id = user_id(actions, &local).ok_or_else(|| ActionError::invalid("username", "is no local name"))?;
@@ -486,6 +454,11 @@ fn checked(field: &str, password: String) -> Result<String, ActionError> {
         return Err(ActionError::invalid(field, format!("at most {PASSWORD_CHARACTERS_MAX} characters")));
     }
     Ok(password)
+}
+
+/// The text is a local name as it is stored: somebody may register it.
+pub(super) fn is_name(text: &str) -> bool {
+    local_name(text).is_ok_and(|name| name == text)
 }
 
 /// A local name as it is stored.

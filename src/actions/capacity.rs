@@ -65,6 +65,30 @@ pub async fn account(actions: &Actions) -> Result<Place<'_>, ActionError> {
     take(accounts_counter(actions).await?, actions.settings.max_accounts, "accounts")
 }
 
+/// There are places for so many more accounts; none is taken.
+///
+/// # Errors
+/// [`ActionError::TenantCapacity`].
+pub async fn has_places(actions: &Actions, more: u64) -> Result<(), ActionError> {
+    let max = actions.settings.max_accounts;
+    let free = max.saturating_sub(accounts(actions).await?);
+    if more <= free {
+        return Ok(());
+    }
+    let problem = format!(
+        "{more} more accounts are needed, and this server, which has room for {max}, has room for {free} of them; ask its admin"
+    );
+    Err(ActionError::TenantCapacity(problem))
+}
+
+/// An account is gone, and its name is free again.
+pub fn give_back_account(actions: &Actions) {
+    // Who has not counted yet will not find it.
+    if let Some(counter) = actions.capacity.accounts.get() {
+        counter.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// How many accounts there are.
 ///
 /// # Errors

@@ -26,7 +26,7 @@ use crate::{
         admin::{Job, JobKind, JobState, Purge},
         keyspaces::{
             AGORA_ROOMS, ALIASES, CHORES, DIRECT_PAIRS, DIRECT_ROOMS, IN_ROOMS, JOBS, MEDIA_ROOMS, MEMBERS, MENTIONS,
-            NUMBERS, PEER_ROOMS, PERSONAL, PURGED, ROOM_MEDIA, ROOMS, WORKSPACE_ROOMS,
+            NUMBERS, PEER_ROOMS, PERSONAL, PURGED, ROOM_MEDIA, ROOMS, SEAM, SEAM_EVENTS, SUCCESSORS, WORKSPACE_ROOMS,
         },
         media,
     },
@@ -316,6 +316,7 @@ pub async fn remove_rows(actions: &Actions, room: &Room, pass: &mut Pass<'_>) ->
     names_forget(room, pass).await?;
     media_forget(room, pass).await?;
     peers_forget(room, pass).await?;
+    successors_forget(actions, room, pass).await?;
     if let Some(space) = view.as_ref().and_then(|view| view.summary.workspace_id.clone()) {
         workspace_forgets(actions, room, &space, pass).await?;
     }
@@ -427,6 +428,17 @@ async fn peers_forget(room: &Room, pass: &mut Pass<'_>) -> Result<(), ActionErro
     for server in outgoing::ever_in(room).await? {
         let mut commit = Commit::new(Home::peer(&server));
         commit.delete(&PEER_ROOMS, &room.id);
+        pass.take(&room.store, vec![commit]).await?;
+    }
+    Ok(())
+}
+
+/// What follows the room goes on into nothing: should the room come again, its events have other numbers.
+async fn successors_forget(actions: &Actions, room: &Room, pass: &mut Pass<'_>) -> Result<(), ActionError> {
+    let of_room = KeyRange::prefix(&room.id);
+    for (_, successor) in rows::all(actions.store(), &SUCCESSORS, &Home::server(), of_room).await? {
+        let mut commit = Commit::new(Home::room(&successor));
+        commit.delete(&SEAM, &()).delete_all(&SEAM_EVENTS);
         pass.take(&room.store, vec![commit]).await?;
     }
     Ok(())

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use rules::permission::Membership;
-use ruma::{OwnedEventId, OwnedRoomId, RoomId};
+use ruma::{EventId, OwnedEventId, OwnedRoomId, RoomId};
 
 use super::{
     ActionError, Actions, Caller,
@@ -16,8 +16,8 @@ use super::{
     view::RoomView,
 };
 use crate::storage::{
-    Direction, Home, KeyRange, Limit, Place,
-    keyspaces::{NAMED_MEDIA, SEAM},
+    Arrival, Direction, Home, KeyRange, Limit, Place,
+    keyspaces::{NAMED_MEDIA, SEAM, SEAM_EVENTS},
     media::Sha256,
 };
 
@@ -74,11 +74,51 @@ impl Page {
     }
 }
 
+/// The events of the former room that belong to the past of the room that follows it: those that its importer has brought, not all that is held there.
+pub(super) struct Past<'a> {
+    successor: Rows<'a>,
+    /// None are named: a server that named none has written the seam, and all up to its end belong to it.
+    is_named: bool,
+    /// Those in a row that were found last.
+    last: parking_lot::Mutex<Option<(Arrival, Arrival)>>,
+}
+
+impl<'a> Past<'a> {
+    fn of(former: &'a Former) -> Self {
+        let Former { successor, is_named, .. } = former;
+        let rows = Rows::on_disk(&successor.store, &successor.home);
+        Self { successor: rows, is_named: *is_named, last: parking_lot::Mutex::default() }
+    }
+
+    /// The event of the former room is one of them.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub(super) async fn has(&self, former: &Rows<'_>, event_id: &EventId) -> Result<bool, ActionError> {
+        if !self.is_named {
+            return Ok(true);
+        }
+        let Some(arrival) = former.arrival_of(event_id).await? else { return Ok(false) };
+        let is_in = |(first, last): (Arrival, Arrival)| first <= arrival && arrival <= last;
+        if self.last.lock().is_some_and(is_in) {
+            return Ok(true);
+        }
+        let (range, limit) = (KeyRange::all().through(&arrival), Limit::rows(1));
+        let Rows { store, home, .. } = self.successor;
+        let page = store.scan(&SEAM_EVENTS, home, range, Direction::Down, limit).await?;
+        let Some(found) = page.rows.first().copied().filter(|found| is_in(*found)) else { return Ok(false) };
+        *self.last.lock() = Some(found);
+        Ok(true)
+    }
+}
+
 /// The room before one, for a joined member of it.
 struct Former {
     room: Arc<Room>,
     view: Arc<RoomView>,
     until: Place,
+    successor: Arc<Room>,
+    is_named: bool,
 }
 
 impl Former {
@@ -95,9 +135,16 @@ impl Former {
             return Ok(None);
         }
         let Some(seam) = opened.room.store.get(&SEAM, &opened.room.home, &()).await? else { return Ok(None) };
+        let (successor, any) = (opened.room, Limit::rows(1));
+        let named = successor.store.scan(&SEAM_EVENTS, &successor.home, KeyRange::all(), Direction::Up, any).await?;
+        let is_named = !named.rows.is_empty();
         let room = actions.room(&seam.room_id);
         let view = room.view().await?.filter(|_| !actions.is_purging(&seam.room_id));
-        Ok(view.map(|view| Self { room, view, until: seam.until }))
+        Ok(view.map(|view| Self { room, view, until: seam.until, successor, is_named }))
+    }
+
+    fn reader<'a>(&'a self, caller: &'a Caller, rows: &'a Rows<'a>) -> Reader<'a> {
+        Reader::of_former(caller, rows, &self.view, (self.until, Past::of(self)))
     }
 
     /// Behind everything of it.
@@ -113,7 +160,7 @@ impl Former {
         limit: usize,
     ) -> Result<TimelinePage, ActionError> {
         let rows = Rows::on_disk(&self.room.store, &self.room.home);
-        let reader = Reader::of_former(caller, &rows, &self.view, self.until);
+        let reader = self.reader(caller, &rows);
         let from = match direction {
             Direction::Down => Some(from.unwrap_or_else(|| self.end())),
             Direction::Up => from,
@@ -192,7 +239,7 @@ pub async fn event(
     }
     let former = Former::find(actions, caller, reference).await?.ok_or(ActionError::EventNotFound)?;
     let rows = Rows::on_disk(&former.room.store, &former.room.home);
-    let reader = Reader::of_former(caller, &rows, &former.view, former.until);
+    let reader = former.reader(caller, &rows);
     let view = reader.event(&timeline::parse_id(event_id)?).await?;
     Ok((At::Former(view.place), view))
 }
@@ -212,7 +259,7 @@ pub(super) async fn room_naming(
     }
     let Some(former) = Former::find(actions, caller, room_id.as_str()).await? else { return Ok(None) };
     let rows = Rows::on_disk(&former.room.store, &former.room.home);
-    let reader = Reader::of_former(caller, &rows, &former.view, former.until);
+    let reader = former.reader(caller, &rows);
     let (naming, limit) = (KeyRange::prefix(medium), Limit::rows(NAMING_EVENTS_MAX));
     let page = rows.store.scan(&NAMED_MEDIA, rows.home, naming, Direction::Up, limit).await?;
     for ((_, event_id), ()) in page.rows {

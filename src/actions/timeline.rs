@@ -15,6 +15,7 @@ use super::{
     members::membership,
     rooms,
     rows::{self, Rows},
+    seam,
     view::RoomView,
 };
 use crate::storage::{
@@ -243,7 +244,7 @@ enum Eyes<'a> {
     /// As a present or former member.
     Member(&'a Member),
     /// As a member of the room that follows this one, up to a place.
-    Successor { until: Place },
+    Successor { until: Place, past: seam::Past<'a> },
 }
 
 /// Somebody who reads a room.
@@ -278,8 +279,13 @@ impl<'a> Reader<'a> {
     }
 
     /// A member of the room that follows this one.
-    pub(super) fn of_former(caller: &'a Caller, rows: &'a Rows<'a>, room: &'a RoomView, until: Place) -> Self {
-        let (eyes, known) = (Eyes::Successor { until }, parking_lot::Mutex::default());
+    pub(super) fn of_former(
+        caller: &'a Caller,
+        rows: &'a Rows<'a>,
+        room: &'a RoomView,
+        (until, past): (Place, seam::Past<'a>),
+    ) -> Self {
+        let (eyes, known) = (Eyes::Successor { until, past }, parking_lot::Mutex::default());
         Self { user_id: &caller.user_id, rows, room, eyes, sees_all: false, known }
     }
 
@@ -328,8 +334,11 @@ impl<'a> Reader<'a> {
         let is_own_membership = event.type_str() == "m.room.member" && event.state_key() == Some(self.user_id.as_str());
         let then = if is_own_membership { visibility::stronger(then_before, then_after) } else { then_after };
         let visibility = HistoryVisibility::at_change(before, after);
-        let joined_since = match self.eyes {
-            Eyes::Successor { until } => return Ok(place <= until && visibility <= HistoryVisibility::Shared),
+        let joined_since = match &self.eyes {
+            Eyes::Successor { until, past } => {
+                let is_open = place <= *until && visibility <= HistoryVisibility::Shared;
+                return Ok(is_open && past.has(self.rows, &stored.event_id).await?);
+            }
             Eyes::Member(member) if member.membership == Membership::Join => true,
             Eyes::Member(member) => member.was_joined && member.left_at.is_some_and(|left| place <= left),
         };

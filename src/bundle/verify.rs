@@ -37,6 +37,17 @@ const REFUSED_NAMED_MAX: usize = 20;
 /// Events of one server, and of all, that are named to whoever does not take them.
 const SENT_NAMED_MAX: usize = 100;
 const SENT_NAMED_OF_ALL_MAX: usize = 10_000;
+/// The types of the state events without a state key that [`Verified::settings`] has.
+pub const SETTINGS: [&str; 8] = [
+    "m.room.avatar",
+    "m.room.history_visibility",
+    "m.room.join_rules",
+    "m.room.name",
+    "m.room.power_levels",
+    "m.room.server_acl",
+    "m.room.topic",
+    rules::kind::ANNOUNCEMENT,
+];
 
 /// How far it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,8 +77,8 @@ pub struct Verified {
     pub sent: BTreeMap<OwnedServerName, Sent>,
     /// The event that made the room.
     pub create: Arc<Event>,
-    /// The room's list of servers (`m.room.server_acl`) behind the newest events.
-    pub acl: Option<Arc<Event>>,
+    /// What the room is behind the newest events: those of [`SETTINGS`] that are set.
+    pub settings: BTreeMap<String, Arc<Event>>,
 }
 
 /// The events of one server's people.
@@ -124,8 +135,8 @@ pub fn verify(
     })?;
     progress(Progress::Checked(u64::try_from(waiting.len()).unwrap_or_default(), events_all))?;
     check.several(waiting)?;
-    let Finished { claims, refused, events, members, sent, create, acl } = check.finish()?;
-    Ok(Verified { manifest, events, claims, refused, members, sent, create, acl })
+    let Finished { claims, refused, events, members, sent, create, settings } = check.finish()?;
+    Ok(Verified { manifest, events, claims, refused, members, sent, create, settings })
 }
 
 /// An event whose signatures hold.
@@ -158,7 +169,7 @@ struct Finished {
     members: BTreeMap<OwnedUserId, String>,
     sent: BTreeMap<OwnedServerName, Sent>,
     create: Arc<Event>,
-    acl: Option<Arc<Event>>,
+    settings: BTreeMap<String, Arc<Event>>,
 }
 
 impl Check<'_> {
@@ -323,9 +334,10 @@ impl Check<'_> {
         let found = |kind: StateEventType| state.get(&(kind, String::new())).and_then(|id| self.known.get(id));
         let create = found(StateEventType::RoomCreate);
         let create = create.ok_or_else(|| wrong("`state`: the room was never made".to_owned()))?;
-        let acl = found(StateEventType::RoomServerAcl);
+        let settings = SETTINGS.into_iter().filter_map(|kind| Some((kind.to_owned(), found(kind.into())?)));
+        let settings = settings.collect();
         let Self { claims, refused, sent, .. } = self;
-        Ok(Finished { claims, refused, events, members, sent, create, acl })
+        Ok(Finished { claims, refused, events, members, sent, create, settings })
     }
 
     /// Who is in the room, which the manifest has to say too.

@@ -61,6 +61,8 @@
 //! | `imports` | server | room that a bundle is taken into → the work |
 //! | `successors` | server | room of a bundle, who took it in → the room that follows it |
 //! | `seam` | room | → the room before it, and up to which place |
+//! | `seam_events` | room | first arrival of some in a row in the room before it → the last of them; only these belong to its past |
+//! | `locked_names` | server | room that is being taken in, person in it → |
 //! | `bundle_keys` | room | server, key id → public key that only a bundle vouched for |
 //! | `brought_media` | room | address of another server's medium → what a bundle brought as that |
 //! | `outbox` | server | → how far in the feed everybody else is |
@@ -322,4 +324,10 @@ keyspaces! {
 
     /// The media of other servers that a bundle of the room brought, by the hash of their address. They are read by those who read the room.
     86 BROUGHT_MEDIA: Sha256 => BroughtMedium, in Room, as Rows;
+
+    /// The events of the room before this one that belong to its past, as arrivals there: the first of some in a row, and the last of them.
+    94 SEAM_EVENTS: Arrival => Arrival, in Room, as Rows;
+
+    /// The people of a room that is being taken in for whom accounts were made that nobody can use. They go with the room if it is not to be.
+    95 LOCKED_NAMES: (OwnedRoomId, OwnedUserId) => (), in Server, as Rows;
 }

@@ -8,6 +8,7 @@ mod disk;
 mod doors;
 mod export;
 mod forged;
+mod hidden;
 mod hostile;
 pub(crate) mod import;
 mod media;

@@ -37,7 +37,7 @@ mod signing_keys;
 mod simulation;
 mod specification;
 mod storm;
-mod stranger;
+pub(crate) mod stranger;
 mod toggles;
 mod vectors;
 mod wire;

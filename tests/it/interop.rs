@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod agreement;
+mod bundles;
 mod direct;
 mod history;
 mod joining;

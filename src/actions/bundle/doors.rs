@@ -14,10 +14,12 @@ use super::{
     restored,
 };
 use crate::{
-    actions::{ActionError, Actions, rows::Rows, summary},
+    actions::{ActionError, Actions, lane::Room, rows::Rows, summary, view::RoomView},
     bundle::Verified,
     storage::room_settings::FederationMode,
 };
+
+const SERVER_ACL: &str = "m.room.server_acl";
 
 /// Which servers are let in, as it is when an import begins to store.
 pub(super) struct Doors {
@@ -33,7 +35,7 @@ pub(super) struct Doors {
 }
 
 impl Doors {
-    /// Of a room that is here its present mode and list count; of one that is not, what the bundle proves, and for one that lives on here the mode that it will
+    /// Of a room that is added to its present mode and list count; of every other, what the bundle proves, and for one that lives on here the mode that it will
     /// have. The original of a successor has no mode: no other server learns that it is here.
     ///
     /// # Errors
@@ -44,32 +46,19 @@ impl Doors {
         verified: &Verified,
         outcome: Outcome,
     ) -> Result<Self, ActionError> {
-        let room = actions.room(&opened.manifest.room_id);
-        let view = room.view().await?;
-        let mode = match outcome {
-            Outcome::Merged => view.as_ref().map(|view| view.settings.federation.clone()),
+        let proven =
+            |mode| Self::new(actions, mode, &verified.create, verified.settings.get(SERVER_ACL).map(|acl| &**acl));
+        let doors = match outcome {
+            Outcome::Merged => {
+                let room = actions.room(&opened.manifest.room_id);
+                let view = room.view().await?.ok_or(ActionError::RoomNotFound)?;
+                Self::of_room(actions, &room, &view, Some(view.settings.federation.clone())).await?
+            }
             Outcome::Restored => {
                 let local = reading::local(opened).await?;
-                Some(restored::federation(actions, &opened.manifest.server_name, &local))
+                proven(Some(restored::federation(actions, &opened.manifest.server_name, &local)))
             }
-            Outcome::Succeeded => None,
-        };
-        let acl = match &view {
-            Some(view) => {
-                let rows = Rows::on_disk(&room.store, &room.home);
-                rows.state_event(&view.basis.version, view.tip.state, "m.room.server_acl", "").await?
-            }
-            None => verified.acl.clone(),
-        };
-        let create = view.as_ref().map_or(&verified.create, |view| &view.basis.create);
-        let is_closed_off = summary::content(create).get("m.federate").and_then(Value::as_bool) == Some(false);
-        let doors = Self {
-            ours: actions.server_name.clone(),
-            policy: actions.policy.rules(),
-            mode,
-            alone: is_closed_off.then(|| create.sender().server_name().to_owned()),
-            acl: ServerAcl::of(acl.as_deref()),
-            known: Mutex::default(),
+            Outcome::Succeeded => proven(None),
         };
         let exporter = &opened.manifest.server_name;
         if !doors.let_in(exporter) {
@@ -77,6 +66,33 @@ impl Doors {
             return Err(ActionError::ImportRefused(refused));
         }
         Ok(doors)
+    }
+
+    /// Of a room that is here, as it is now.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub(super) async fn of_room(
+        actions: &Actions,
+        room: &Room,
+        view: &RoomView,
+        mode: Option<FederationMode>,
+    ) -> Result<Self, ActionError> {
+        let rows = Rows::on_disk(&room.store, &room.home);
+        let acl = rows.state_event(&view.basis.version, view.tip.state, SERVER_ACL, "").await?;
+        Ok(Self::new(actions, mode, &view.basis.create, acl.as_deref()))
+    }
+
+    fn new(actions: &Actions, mode: Option<FederationMode>, create: &Event, acl: Option<&Event>) -> Self {
+        let is_closed_off = summary::content(create).get("m.federate").and_then(Value::as_bool) == Some(false);
+        Self {
+            ours: actions.server_name.clone(),
+            policy: actions.policy.rules(),
+            mode,
+            alone: is_closed_off.then(|| create.sender().server_name().to_owned()),
+            acl: ServerAcl::of(acl),
+            known: Mutex::default(),
+        }
     }
 
     /// Events of the server are taken.

@@ -285,7 +285,8 @@ async fn decide(
         let refused = "this room was deleted here for good; only administrators bring it back";
         return Err(ActionError::InsufficientPermission(refused.to_owned()));
     }
-    if !lives_here && !has_ours {
+    // Whoever is not in a room that lives here is told and given what they would be if it did not.
+    if !has_ours {
         return Ok(Outcome::Succeeded);
     }
     if !wish.is_admin {

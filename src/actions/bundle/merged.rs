@@ -69,17 +69,21 @@ pub(super) async fn merge(task: &Task<'_>, outcome: Outcome) -> Result<Imported,
     actions.store().commit(commit).await?;
     let by_plan = Arc::clone(&plan);
     let purpose = move |id: &EventId| if by_plan.slot(id) == Slot::End { Purpose::Timeline } else { Purpose::History };
+    // Who only makes a successor of a room that lives here adds nothing to it but what stands behind what is held.
+    let only_history = outcome == Outcome::Succeeded && met.view.summary.local_joined() > 0;
     let mut batches = reading::ready(opened, plan.known.clone(), purpose);
     let mut done = plan.known_count;
     while let Some(batch) = batches.recv().await {
         let batch = batch?;
         done = done.saturating_add(u64::try_from(batch.len()).unwrap_or_default());
-        for (event_id, outcome) in take_in(task, &met, &plan, batch).await? {
+        for (event_id, outcome) in take_in(task, &met, (&plan, only_history), batch).await? {
             note(&mut imported, event_id, outcome);
         }
         task.report(done);
     }
-    imported.media = media_in::take_in(actions, opened, &met.room).await?;
+    if !only_history {
+        imported.media = media_in::take_in(actions, opened, &met.room).await?;
+    }
     keys::keep(&met.room, &opened.believed).await?;
     let mut commit = Commit::new(Home::server());
     commit.delete(&IMPORTS, &met.room.id);
@@ -158,7 +162,7 @@ async fn plan(task: &Task<'_>, met: &Met) -> Result<Plan, ActionError> {
 async fn take_in(
     task: &Task<'_>,
     met: &Met,
-    plan: &Plan,
+    (plan, only_history): (&Plan, bool),
     batch: Vec<Ready>,
 ) -> Result<Vec<(OwnedEventId, Remote)>, ActionError> {
     let Task { actions, opened, .. } = *task;
@@ -167,6 +171,10 @@ async fn take_in(
     for Ready { event_id, around, checked } in batch {
         if let Some(reason) = task.doors.refusal(&checked.event) {
             outcomes.push((event_id, Remote::Rejected(rules::authorization::Refusal::new(reason))));
+            continue;
+        }
+        if only_history && around != Around::Unknown && plan.slot(&event_id) == Slot::End {
+            outcomes.push((event_id, Remote::Ignored));
             continue;
         }
         let before = match around {

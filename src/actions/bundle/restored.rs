@@ -9,12 +9,12 @@ use ruma::{OwnedEventId, OwnedUserId, ServerName};
 use super::{
     doors::refusal_of,
     import::{Imported, Outcome, REJECTED_NAMED_MAX, RejectedEvent, Task},
-    keys, media_in, order,
-    reading::{self, Ids, Opened, Ready},
+    keys, media_in, names, order,
+    reading::{self, Ids, Ready},
 };
 use crate::{
     actions::{
-        ActionError, Actions, NotificationMode, accounts, aliases,
+        ActionError, Actions, NotificationMode, aliases,
         append::{self, Arriving, Before, Coming, Present, Remote, Slot},
         audit::{Act, Actor},
         capacity,
@@ -27,7 +27,7 @@ use crate::{
     storage::{
         Commit, Home, KeyRange, Place,
         admin::{Importing, Phase},
-        keyspaces::{EVENTS, IMPORTS, PERSONAL, PURGED},
+        keyspaces::{EVENTS, IMPORTS, LOCKED_NAMES, PERSONAL, PURGED},
         members::{Personal, ReadMarker},
         room_settings::{FederationMode, RoomSettings},
     },
@@ -43,9 +43,10 @@ pub(super) async fn restore(task: &Task<'_>) -> Result<Imported, ActionError> {
     let mut imported = Imported::of(&room.id, Outcome::Restored, verified);
     imported.created = true;
     tell_events(&mut imported, task);
+    let missing = names::missing(task).await?;
     if wish.dry_run {
         imported.media.stored = u64::try_from(opened.manifest.media.len()).unwrap_or(u64::MAX);
-        imported.participants.locked = missing_accounts(task).await?;
+        imported.participants.locked = missing;
         return Ok(imported);
     }
     let place = capacity::room(actions).await?;
@@ -53,7 +54,7 @@ pub(super) async fn restore(task: &Task<'_>) -> Result<Imported, ActionError> {
     // The room's own rows count it from here on.
     place.keep();
     let built = match build(task, &room).await {
-        Ok(()) => finish(actions, opened, &room, wish.is_admin).await,
+        Ok(()) => finish(task, &room).await,
         Err(error) => Err(error),
     };
     let locked_and_media = match built {
@@ -203,18 +204,9 @@ async fn compare(task: &Task<'_>, room: &Room) -> Result<(), ActionError> {
 }
 
 /// What comes with the room: accounts for its people, media, settings, names. Each step may be done twice.
-async fn finish(
-    actions: &Actions,
-    opened: &Opened,
-    room: &Arc<Room>,
-    is_admin: bool,
-) -> Result<(u64, super::import::MediaTold), ActionError> {
-    let mut locked = 0;
-    for member in &opened.manifest.members {
-        if actions.is_local(&member.participant_id) && accounts::hold(actions, &member.participant_id).await? {
-            locked += 1;
-        }
-    }
+async fn finish(task: &Task<'_>, room: &Arc<Room>) -> Result<(u64, super::import::MediaTold), ActionError> {
+    let Task { actions, opened, wish, .. } = *task;
+    let locked = names::hold(task, room).await?;
     let media = media_in::take_in(actions, opened, room).await?;
     let local = reading::local(opened).await?;
     let settings = RoomSettings {
@@ -225,7 +217,7 @@ async fn finish(
     if settings != RoomSettings::default() {
         append::set_settings(actions, room, settings).await?;
     }
-    name(actions, room, &local, is_admin).await?;
+    name(actions, room, &local, wish.is_admin).await?;
     for personal in local.personal {
         set_personal(actions, room, personal).await?;
     }
@@ -294,7 +286,7 @@ async fn marker(
 async fn show(task: &Task<'_>, room: &Arc<Room>, imported: &Imported) -> Result<(), ActionError> {
     let Task { actions, wish, .. } = *task;
     let mut commit = Commit::new(Home::server());
-    commit.delete(&IMPORTS, &room.id).delete(&PURGED, &room.id);
+    commit.delete(&IMPORTS, &room.id).delete(&PURGED, &room.id).delete_prefix(&LOCKED_NAMES, &room.id);
     let actor = if wish.is_command_line { Actor::CommandLine } else { Actor::Admin(&wish.by) };
     let details = vec![("outcome", "restored".to_owned()), ("events", imported.events.stored.to_string())];
     Act { actor, action: "room.import", target: room.id.to_string(), details }.record(actions, &mut commit);
@@ -305,6 +297,7 @@ async fn show(task: &Task<'_>, room: &Arc<Room>, imported: &Imported) -> Result<
 
 /// Removes what was built of a room that is not to be.
 pub(super) async fn discard(actions: &Actions, room: &Arc<Room>) -> Result<(), ActionError> {
+    names::release(actions, &room.id).await?;
     let is_there = room.view_even_hidden().await?.is_some();
     if is_there {
         purge::remove_rows(actions, room, &mut Pass::Remove(None)).await?;
@@ -349,13 +342,4 @@ pub(super) async fn clean(actions: &Actions) -> Result<Vec<String>, ActionError>
         }
     }
     Ok(going_on)
-}
-
-/// People of this server in the bundle who have no account.
-async fn missing_accounts(task: &Task<'_>) -> Result<u64, ActionError> {
-    let mut missing = 0;
-    for user_id in task.verified.members.keys().filter(|user_id| task.actions.is_local(user_id)) {
-        missing += u64::from(accounts::get(task.actions, user_id).await?.is_none());
-    }
-    Ok(missing)
 }

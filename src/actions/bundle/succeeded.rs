@@ -16,8 +16,11 @@ use ruma::{
 use serde_json::Value;
 
 use super::{
-    import::{Imported, Outcome, Task},
-    media_in, merged, reading, restored,
+    doors::Doors,
+    import::{Imported, MediaTold, Outcome, Task},
+    media_in, merged,
+    past::{self, Past},
+    reading, restored,
 };
 use crate::{
     actions::{
@@ -29,15 +32,18 @@ use crate::{
         lane::Room,
         members, remote_invite,
         rows::Rows,
-        settings, summary,
+        settings,
+        summary::{self, Basis},
         texts::{ANNOUNCEMENT_CHARACTERS_MAX, NAME_CHARACTERS_MAX, TOPIC_CHARACTERS_MAX},
+        view::RoomView,
         workspaces,
     },
-    bundle::Local,
+    bundle::{Local, Verified},
     storage::{
-        Commit, Effect, Home, Place,
+        Commit, Effect, Home,
         accounts::AccountState,
-        admin::{ImportWish, Seam},
+        admin::ImportWish,
+        history::Summary,
         keyspaces::{IMPORTS, PURGED, REDACTIONS, SEAM, SUCCESSORS},
         room_settings::RoomSettings,
     },
@@ -84,19 +90,33 @@ pub(super) async fn succeed(task: &Task<'_>) -> Result<Imported, ActionError> {
     let workspace_id = workspace(actions, wish).await?;
     let successor = present(actions, &origin.id, &wish.by).await?;
     let is_here = origin.view().await?.is_some();
-    let mut imported = match is_here {
-        true => merged::merge(task, Outcome::Succeeded).await?,
-        false => Imported::of(&origin.id, Outcome::Succeeded, task.verified),
-    };
+    let mut imported = Imported::of(&origin.id, Outcome::Succeeded, task.verified);
+    // That others have brought the room here, or are in it, is nothing that whoever brings it may learn: they are told what is new to them.
+    restored::tell_events(&mut imported, task);
+    if let Some(view) = origin.view().await? {
+        imported.media = add(task, &origin, &view).await?;
+        if let Some(successor) = &successor {
+            imported.events.known = past::brought_before(task, &origin, successor).await?;
+            imported.events.stored = imported.events.stored.saturating_sub(imported.events.known);
+        }
+        let MediaTold { stored, known } = imported.media;
+        let media = stored.saturating_add(known);
+        imported.media = match successor.is_some() && imported.events.stored == 0 {
+            true => MediaTold { stored: 0, known: media },
+            false => MediaTold { stored: media, known: 0 },
+        };
+    }
+    imported.created = successor.is_none() || !is_here;
     imported.participants.mapped = u64::try_from(people.mapped.len()).unwrap_or(u64::MAX);
     imported.participants.former = people.former;
-    if !is_here {
-        restored::tell_events(&mut imported, task);
-    }
     if let Some(room) = successor {
-        return known(task, &origin, &room, imported).await;
+        let known = known(task, (&origin, is_here), &room, &mut imported).await;
+        if known.is_err() && origin.is_hidden() {
+            restored::discard(actions, &origin).await?;
+        }
+        known?;
+        return Ok(imported);
     }
-    imported.created = true;
     if wish.dry_run {
         return Ok(imported);
     }
@@ -115,25 +135,54 @@ pub(super) async fn succeed(task: &Task<'_>) -> Result<Imported, ActionError> {
 /// There is a successor already: what came new belongs to its past as well.
 async fn known(
     task: &Task<'_>,
-    origin: &Room,
+    (origin, is_here): (&Arc<Room>, bool),
     successor: &Arc<Room>,
-    mut imported: Imported,
-) -> Result<Imported, ActionError> {
+    imported: &mut Imported,
+) -> Result<(), ActionError> {
     imported.id = successor.id.clone();
     imported.room_alias = successor.view().await?.and_then(|view| view.summary.alias.clone());
     if task.wish.dry_run {
-        return Ok(imported);
+        return Ok(());
     }
-    let seam = Seam { room_id: origin.id.clone(), until: last_place(origin).await? };
+    if !is_here {
+        let place = capacity::room(task.actions).await?;
+        keep_origin(task, origin, place, imported).await?;
+    }
+    let past = Past::of(task, origin, successor).await?;
+    past.write(successor).await?;
     let mut commit = Commit::new(successor.home.clone());
-    commit.put(&SEAM, &(), &seam);
+    commit.put(&SEAM, &(), &past.seam());
+    commit.effect(Effect::new(Home::server()).delete(&IMPORTS, &origin.id).delete(&PURGED, &origin.id));
     successor.store.commit(commit).await?;
-    Ok(imported)
+    origin.show();
+    Ok(())
 }
 
-async fn last_place(room: &Room) -> Result<Place, ActionError> {
-    let view = room.view_even_hidden().await?.ok_or(ActionError::RoomNotFound)?;
-    Ok(Place(view.tip.next_place.0.saturating_sub(1), u32::MAX))
+/// Builds the original, while nobody finds it.
+async fn keep_origin(
+    task: &Task<'_>,
+    origin: &Arc<Room>,
+    place: capacity::Place<'_>,
+    imported: &mut Imported,
+) -> Result<(), ActionError> {
+    restored::begin_hidden(task.actions, origin, task.job_id).await?;
+    place.keep();
+    restored::build(task, origin).await?;
+    imported.media = media_in::take_in(task.actions, task.opened, origin).await?;
+    Ok(())
+}
+
+/// Adds what is lacking to the original that is here, by its own doors. The media of a room that people of this server are in come from their own servers.
+async fn add(task: &Task<'_>, origin: &Arc<Room>, view: &RoomView) -> Result<MediaTold, ActionError> {
+    let lives_here = view.summary.local_joined() > 0;
+    let mode = lives_here.then(|| view.settings.federation.clone());
+    let doors = Doors::of_room(task.actions, origin, view, mode).await?;
+    let added = merged::merge(&Task { doors: &doors, ..*task }, Outcome::Succeeded).await?;
+    if lives_here && !task.wish.dry_run {
+        let named = u64::try_from(task.opened.manifest.media.len()).unwrap_or(u64::MAX);
+        return Ok(MediaTold { stored: named, known: 0 });
+    }
+    Ok(added.media)
 }
 
 /// Builds what is not here yet, while nobody finds it, and shows it at once.
@@ -153,10 +202,7 @@ async fn make(
         },
     );
     if let Some(place) = of_origin {
-        restored::begin_hidden(actions, origin, job_id).await?;
-        place.keep();
-        restored::build(task, origin).await?;
-        imported.media = media_in::take_in(actions, opened, origin).await?;
+        keep_origin(task, origin, place, imported).await?;
     }
     let local = reading::local(opened).await?;
     let plan = plan(task, origin, (people, workspace_id.clone()), &local).await?;
@@ -165,7 +211,7 @@ async fn make(
     restored::begin_hidden(actions, &room, job_id).await?;
     places.keep();
     let filled = match fill(task, &room, create, plan, people).await {
-        Ok(()) => show(task, origin, &room, imported).await,
+        Ok(()) => show(task, (origin, is_here), &room, imported).await,
         Err(error) => Err(error),
     };
     if let Err(error) = filled {
@@ -210,7 +256,7 @@ async fn fill(
 /// Original and successor are there for everybody from here on.
 async fn show(
     task: &Task<'_>,
-    origin: &Arc<Room>,
+    (origin, was_here): (&Arc<Room>, bool),
     room: &Arc<Room>,
     imported: &mut Imported,
 ) -> Result<(), ActionError> {
@@ -218,8 +264,13 @@ async fn show(
     let view = room.view_even_hidden().await?.ok_or(ActionError::RoomNotFound)?;
     imported.id = room.id.clone();
     imported.room_alias.clone_from(&view.summary.alias);
+    let past = match was_here {
+        true => Past::of(task, origin, room).await?,
+        false => Past::whole(origin).await?,
+    };
+    past.write(room).await?;
     let mut commit = Commit::new(room.home.clone());
-    commit.put(&SEAM, &(), &Seam { room_id: origin.id.clone(), until: last_place(origin).await? });
+    commit.put(&SEAM, &(), &past.seam());
     let key = (origin.id.clone(), wish.by.clone());
     let shown = Effect::new(Home::server()).delete(&IMPORTS, &origin.id).delete(&IMPORTS, &room.id);
     commit.effect(shown.delete(&PURGED, &origin.id).put(&SUCCESSORS, &key, &room.id));
@@ -300,10 +351,10 @@ async fn plan(
     (people, workspace_id): (&People, OwnedRoomId),
     local: &Local,
 ) -> Result<Plan, ActionError> {
-    let Task { actions, opened, wish, .. } = *task;
-    let view = origin.view_even_hidden().await?.ok_or(ActionError::RoomNotFound)?;
-    let (version, state) = (view.basis.version, State { room: origin, version: view.basis.version, view: &view });
-    let kind = match view.summary.kind {
+    let Task { actions, opened, wish, verified, .. } = *task;
+    let state = State { room: origin, version: crate::bundle::events::version(&opened.manifest)?, verified };
+    let (version, summary) = (state.version, state.summary());
+    let kind = match summary.kind {
         RoomKind::Public => RoomKind::Public,
         RoomKind::Group | RoomKind::Direct | RoomKind::Incognito => RoomKind::Group,
         RoomKind::Workspace => {
@@ -315,21 +366,20 @@ async fn plan(
     if version.may_create() {
         plan.version = version;
     }
-    plan.is_public = kind == RoomKind::Public || view.summary.join_rule == "public";
-    plan.name = view.summary.name.as_deref().map(|text| cut(text, NAME_CHARACTERS_MAX));
-    plan.topic = view.summary.topic.as_deref().map(|text| cut(text, TOPIC_CHARACTERS_MAX));
+    plan.is_public = kind == RoomKind::Public || summary.join_rule == "public";
+    plan.name = state.text("m.room.name", "name").await?.map(|text| cut(&text, NAME_CHARACTERS_MAX));
+    plan.topic = state.text("m.room.topic", "topic").await?.map(|text| cut(&text, TOPIC_CHARACTERS_MAX));
     plan.avatar_url = state.text("m.room.avatar", "url").await?;
     plan.workspace_id = Some(workspace_id);
     let max_members = local.max_members.filter(|_| wish.is_admin);
     let max_members = max_members.filter(|max| settings::check_max_members(Some(*max)).is_ok());
     let federation = actions.settings.room_federation.clone();
     plan.settings = RoomSettings { max_members, federation, ..RoomSettings::default() };
-    let join_rule = match view.summary.join_rule.as_str() {
+    let join_rule = match summary.join_rule.as_str() {
         "public" => "public",
         "knock" | "knock_restricted" => "knock",
         _ => "invite",
     };
-    let visibility = state.event("m.room.history_visibility").await?;
     let announcement = match &local.announcement {
         Some(text) => Some(text.clone()),
         None => state.text(ANNOUNCEMENT, "announcement").await?,
@@ -338,48 +388,53 @@ async fn plan(
     plan.inherits = Some(Inherits {
         predecessor: (origin.id.clone(), predecessor.ok_or(ActionError::RoomNotFound)?),
         join_rule: join_rule.to_owned(),
-        history_visibility: word(HistoryVisibility::of(visibility.as_deref())).to_owned(),
-        levels: levels(&state, &plan, people, &wish.by).await?,
+        history_visibility: word(summary.history_visibility).to_owned(),
+        levels: levels(&state, &plan, people, &wish.by),
         announcement: announcement.map(|text| cut(&text, ANNOUNCEMENT_CHARACTERS_MAX)).filter(|text| !text.is_empty()),
     });
     Ok(plan)
 }
 
-/// The state behind the newest events of the original.
+/// What the original is behind the newest events of the bundle; what is here of it may be older or newer.
 struct State<'a> {
     room: &'a Room,
     version: Version,
-    view: &'a crate::actions::view::RoomView,
+    verified: &'a Verified,
 }
 
 impl State<'_> {
-    async fn event(&self, event_type: &str) -> Result<Option<Arc<rules::Event>>, ActionError> {
-        let rows = Rows::on_disk(&self.room.store, &self.room.home);
-        rows.state_event(&self.version, self.view.tip.state, event_type, "").await
+    fn event(&self, event_type: &str) -> Option<&rules::Event> {
+        self.verified.settings.get(event_type).map(|event| &**event)
     }
 
-    /// A text of a state event that was not redacted.
+    fn summary(&self) -> Summary {
+        let create = &self.verified.create;
+        let (mut summary, basis) =
+            (summary::of_create(&self.version, create), Basis::new(self.version, Arc::clone(create)));
+        for (event_type, event) in &self.verified.settings {
+            summary::apply(&mut summary, &basis, (event_type, ""), Some(event), None);
+        }
+        summary
+    }
+
+    /// A text of a state event, not blank, that was not redacted.
     async fn text(&self, event_type: &str, field: &str) -> Result<Option<String>, ActionError> {
         let rows = Rows::on_disk(&self.room.store, &self.room.home);
-        let Some(event) = self.event(event_type).await? else { return Ok(None) };
+        let Some(event) = self.event(event_type) else { return Ok(None) };
         if rows.get(&REDACTIONS, event.event_id()).await?.is_some() {
             return Ok(None);
         }
-        Ok(summary::content(&event).get(field).and_then(Value::as_str).map(str::to_owned))
+        let text = summary::content(event).get(field).and_then(Value::as_str).map(str::to_owned);
+        Ok(text.filter(|text| !text.trim().is_empty()))
     }
 }
 
 /// The levels of the original, none of them above what the importer has.
-async fn levels(
-    state: &State<'_>,
-    plan: &Plan,
-    people: &People,
-    creator: &UserId,
-) -> Result<CanonicalJsonObject, ActionError> {
+fn levels(state: &State<'_>, plan: &Plan, people: &People, creator: &UserId) -> CanonicalJsonObject {
     let mut content = kind::initial_power_levels(&plan.version, plan.kind, creator, None);
-    let event = state.event("m.room.power_levels").await?;
-    let of_origin = Levels::read(&state.version, &state.view.basis.create, event.as_deref());
-    let former = event.as_deref().map(summary::content).unwrap_or_default();
+    let event = state.event("m.room.power_levels");
+    let of_origin = Levels::read(&state.version, &state.verified.create, event);
+    let former = event.map(summary::content).unwrap_or_default();
     let level = |value: &Value| value.as_i64().map(|level| integer(level.min(LEVEL_MAX)));
     for field in ["ban", "events_default", "invite", "kick", "redact", "state_default", "users_default"] {
         if let Some(level) = former.get(field).and_then(level) {
@@ -407,7 +462,7 @@ async fn levels(
         let set = levels.into_iter().filter(|(_, level)| *level != default);
         users.extend(set.map(|(new, level)| (new.to_string(), integer(level))));
     }
-    Ok(content)
+    content
 }
 
 fn integer(level: i64) -> CanonicalJsonValue {

@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 use yurt::control::{Answer as Answered, Command};
 
 use super::{bundle_of, ids, verify};
-use crate::client::{Answer, Caller, server, server_with_keys_of};
+use crate::{
+    client::{Answer, Caller, encoded, server, server_with_keys_of},
+    federation::servers::{Authority, Server},
+};
 
 /// Uploads a bundle.
 pub(crate) async fn upload(caller: &Caller, bundle: &Bytes, options: Value) -> Answer {
@@ -124,6 +127,35 @@ async fn a_server_that_moved_under_its_name_and_key_restores_its_rooms_and_locks
     };
     let answer = new.commands(command).await;
     assert!(matches!(&answer, Answered::Refused { message } if message.contains("locked")), "{answer:?}");
+}
+
+#[tokio::test]
+async fn people_without_an_account_count_among_the_accounts_that_a_tenant_may_have() {
+    let authority = Authority::new();
+    let mut moving = Server::changed(&authority, |config| config.tenant[0].max_accounts = 3).await;
+    let (alice, bob, carol) =
+        (moving.account("alice").await, moving.account("bob").await, moving.account("carol").await);
+    let room = alice.group_with("Tents", &[&bob]).await;
+    alice.does("invite", &room, &carol).await.ok();
+    let bundle = bundle_of(&alice, &room).await;
+    moving.stop().await;
+    moving.takes_its_key_elsewhere();
+    moving.start().await;
+    // With an account of somebody who is not in the room it is one too many: three are missing, and there are two places.
+    let root = moving.admin("root").await;
+    for options in [json!({"dry_run": true}), json!({})] {
+        let refused = upload(&root, &bundle, options).await.refused(409, "SW_TENANT_CAPACITY");
+        assert!(refused["message"].as_str().unwrap().contains("3 more accounts"), "{refused}");
+    }
+    root.get(&format!("/v1/admin/rooms/{}/export", encoded(&room))).await.no_such_room();
+    assert_eq!(root.get("/v1/admin/participants").await.list().len(), 1);
+    let alice = moving.account("alice").await;
+    let restored = upload(&root, &bundle, json!({})).await;
+    restored.refused(409, "SW_TENANT_CAPACITY");
+    assert_eq!(alice.get("/v1/rooms").await.list().len(), 0);
+    // Nothing was taken for good: there is still a place.
+    moving.account("dave").await;
+    assert_eq!(root.get("/v1/admin/participants").await.list().len(), 3);
 }
 
 #[tokio::test]

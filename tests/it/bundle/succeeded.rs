@@ -103,7 +103,7 @@ async fn a_room_of_another_server_goes_on_in_a_successor_with_its_state_its_peop
         assert_eq!((&twice["id"], &twice["events"]["stored"]), (&json!(successor), &json!(0)), "version {version}");
         assert_eq!(bob.hears(&successor).await, expected);
         let other = upload(&eve, &scene.bundle, json!({})).await.created();
-        assert_eq!((&other["outcome"], &other["events"]["stored"]), (&json!("succeeded"), &json!(0)));
+        assert_eq!((&other["outcome"], &other["events"]), (&json!("succeeded"), &taken["events"]));
         assert_ne!(other["id"], json!(successor), "everybody has a successor of their own");
         assert_eq!(eve.hears(other["id"].as_str().unwrap()).await, said);
     }
@@ -238,8 +238,20 @@ async fn an_original_that_was_purged_comes_back_only_through_an_admin() {
         upload(whoever, &scene.bundle, json!({})).await.refused(403, "SW_AUTH_INSUFFICIENT_PERMISSION");
     }
     let again = upload(&root, &scene.bundle, json!({})).await.created();
-    assert_eq!(root.hears(again["id"].as_str().unwrap()).await, scene.alice.hears(&scene.room).await);
+    let said = scene.alice.hears(&scene.room).await;
+    assert_eq!(root.hears(again["id"].as_str().unwrap()).await, said);
     upload(&eve, &scene.bundle, json!({})).await.created();
+    // Who had a successor before has its past again when they bring it again.
+    assert_eq!(bob.hears(taken["id"].as_str().unwrap()).await, Vec::<String>::new());
+    assert_eq!(upload(&bob, &scene.bundle, json!({})).await.created()["id"], taken["id"]);
+    upload(&bob, &scene.bundle, json!({})).await.ok();
+    assert_eq!(bob.hears(taken["id"].as_str().unwrap()).await, said);
+    // So does an administrator who has one, and with whom the room comes back.
+    let job = root.delete(&format!("/v1/admin/rooms/{}", encoded(&scene.room))).await.expect_status(202).data();
+    assert_eq!(root.awaits(job["job_id"].as_str().unwrap()).await["state"], "done");
+    let back = upload(&root, &scene.bundle, json!({})).await.created();
+    assert_eq!((&back["id"], &back["events"]["stored"]), (&again["id"], &back["events"]["total"]));
+    assert_eq!(root.hears(again["id"].as_str().unwrap()).await, said);
 }
 
 #[tokio::test]

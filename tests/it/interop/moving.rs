@@ -5,18 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::json;
 
-use super::{Scene, Scenes, links::reach_each_other, user::User};
+use super::{Scene, Scenes, bundles::caller, links::reach_each_other, user::User};
 use crate::{
     bundle::{bundle_of, import::upload},
     client::Caller,
 };
-
-fn caller(user: &User) -> &Caller {
-    match user {
-        User::Ours(caller) => caller,
-        User::Theirs(_) => panic!("somebody of ours is asked for"),
-    }
-}
 
 /// The same scene, with somebody of ours who has logged in again.
 fn with(scene: &Scene, ours: &Caller) -> Scene {

@@ -1,6 +1,9 @@
 //! The server of ours that talks to the Synapse, and what it holds.
 
-use std::sync::{Arc, RwLock};
+use std::{
+    path::PathBuf,
+    sync::{Arc, RwLock},
+};
 
 use rules::Version;
 use ruma::{OwnedRoomId, RoomId};
@@ -50,6 +53,11 @@ impl Partner {
 
     pub(crate) async fn actions(&self) -> Actions {
         self.server.lock().await.actions().await
+    }
+
+    /// The file with the key that it signs with.
+    pub(crate) async fn key_file(&self) -> PathBuf {
+        self.server.lock().await.folder().join("data/tenants/t0/signing.key")
     }
 
     pub(crate) async fn stop(&self) {
