@@ -272,8 +272,8 @@ async fn main() {
         let what = if with_media { "with media" } else { "events alone" };
         eprintln!("{what}");
         let exported = old.with(async |actions, alice| {
-            let work = measured(export(actions, alice, (&room, with_media), file));
-            Sends::beside(actions, alice, work).await
+            let work = measured(Box::pin(export(actions, alice, (&room, with_media), file)));
+            Sends::beside(actions, alice, Box::pin(work)).await
         });
         let ((_, took), sends) = exported.await;
         let archive = Archive::open(file, Limits { bytes_max: u64::MAX, ..Limits::default() }).unwrap();
@@ -289,8 +289,8 @@ async fn main() {
         let name = if with_media { "new-all" } else { "new-talk" };
         let new = Home::new(&folder.path().join(name), Some(&old)).await;
         let imported = new.with(async |actions, alice| {
-            let work = measured(import(actions, alice, file));
-            Sends::beside(actions, alice, work).await
+            let work = measured(Box::pin(import(actions, alice, file)));
+            Sends::beside(actions, alice, Box::pin(work)).await
         });
         let ((_, imported), sends) = imported.await;
         let of_verify = format!("{:.0} % of verify", 100.0 * rate(&imported) / rate(&checked));
