@@ -43,6 +43,7 @@ mod limits;
 pub mod mirage;
 mod page;
 pub mod ryos;
+mod table;
 pub(crate) mod time;
 pub mod v1;
 pub mod virola;
@@ -83,12 +84,18 @@ pub(crate) struct ApiState(Arc<Shared>);
 pub(crate) trait Dialect: Clone + Send + Sync + 'static {
     /// A refusal in its words.
     type Refusal: From<Problem> + IntoResponse + Send;
+    /// What is said of a path that does not exist.
+    const NO_SUCH_PATH: &'static str;
+    /// What is said of a method that a path does not know.
+    const NO_SUCH_METHOD: &'static str;
 
     /// What all handlers share.
     fn state(&self) -> &ApiState;
 
     /// The body of this request is a file: it is streamed and has a bound of its own.
-    fn takes_a_file(request: &Request) -> bool;
+    fn takes_a_file(_: &Request) -> bool {
+        false
+    }
 
     /// What a request brings to say who asks.
     fn credential<'a>(parts: &'a Parts, state: &ApiState) -> Option<Credential<'a>>;

@@ -56,6 +56,8 @@ struct Scale {
 const MEDIUM_BYTES: usize = 4 * 1024 * 1024;
 /// Messages that are sent at the same time while the room is made.
 const SENT_AT_ONCE: usize = 64;
+/// Between two sends into another room.
+const BETWEEN_SENDS: Duration = Duration::from_millis(2);
 
 impl Scale {
     fn of_environment() -> Self {
@@ -109,15 +111,8 @@ async fn furnish(actions: &Actions, alice: &Caller, scale: &Scale) -> OwnedRoomI
     let new = NewRoom { name: Some("Tents".to_owned()), ..NewRoom::default() };
     let room = creation::create(actions, alice, new).await.unwrap();
     let say = |content: serde_json::Value| {
-        let message = NewMessage {
-            event_type: "m.room.message".to_owned(),
-            content,
-            reply_to: None,
-            transaction_id: None,
-            fingerprint: [0; 32],
-        };
         let room = room.clone();
-        async move { messages::send(actions, alice, room.as_str(), message).await.unwrap() }
+        async move { send(actions, alice, &room, content).await }
     };
     let sending = (0..scale.events).map(|number| {
         let words = "felt and poles and rope ".repeat(number % 9);
@@ -133,6 +128,52 @@ async fn furnish(actions: &Actions, alice: &Caller, scale: &Scale) -> OwnedRoomI
         say(json!({"msgtype": "m.file", "body": "felt.bin", "url": kept.mxc})).await;
     }
     room
+}
+
+async fn send(actions: &Actions, alice: &Caller, room: &OwnedRoomId, content: serde_json::Value) {
+    let message = NewMessage {
+        event_type: "m.room.message".to_owned(),
+        content,
+        reply_to: None,
+        transaction_id: None,
+        fingerprint: [0; 32],
+    };
+    messages::send(actions, alice, room.as_str(), message).await.unwrap();
+}
+
+/// What others of the same server notice of some work: how long sends into another room took meanwhile, the shortest first.
+struct Sends(Vec<Duration>);
+
+impl Sends {
+    /// Sends now and then, as long as the work lasts.
+    async fn beside<T>(actions: &Actions, alice: &Caller, work: impl Future<Output = T>) -> (T, Self) {
+        let new = NewRoom { name: Some("Next door".to_owned()), ..NewRoom::default() };
+        let room = creation::create(actions, alice, new).await.unwrap();
+        let (actions, alice, is_over) = (actions.clone(), alice.clone(), Arc::new(AtomicBool::new(false)));
+        let sending = {
+            let is_over = Arc::clone(&is_over);
+            tokio::spawn(async move {
+                let mut took = Vec::new();
+                while !is_over.load(Ordering::Relaxed) {
+                    let started = Instant::now();
+                    send(&actions, &alice, &room, json!({"msgtype": "m.text", "body": "and next door"})).await;
+                    took.push(started.elapsed());
+                    tokio::time::sleep(BETWEEN_SENDS).await;
+                }
+                took
+            })
+        };
+        let done = work.await;
+        is_over.store(true, Ordering::Relaxed);
+        let mut took = sending.await.unwrap();
+        took.sort_unstable();
+        (done, Self(took))
+    }
+
+    fn text(&self) -> String {
+        let of = |part: usize| self.0[(self.0.len() - 1) * part / 100].as_secs_f64() * 1e3;
+        format!("{:.2}, {:.2} ms", of(50), of(99))
+    }
 }
 
 /// What something took, and by how much the memory of this process grew meanwhile.
@@ -204,10 +245,11 @@ fn verify(file: &Path, scratch: &Path) -> u64 {
     yurt::bundle::verify(&archive, &keys, scratch, &mut |_| Ok(())).unwrap().events
 }
 
-fn row(what: &str, took: &Took, (events, bytes): (f64, f64), limit: &str) {
+fn row(what: &str, took: &Took, (events, bytes): (f64, f64), sends: Option<&Sends>, limit: &str) {
     let seconds = took.time.as_secs_f64();
     let (per_second, mb) = (events / seconds, bytes / seconds / 1e6);
-    println!("| {what} | {seconds:.1} s | {per_second:.0} | {mb:.0} | {:.0} MB | {limit} |", took.grown_mb);
+    let (grown, sends) = (took.grown_mb, sends.map_or_else(String::new, Sends::text));
+    println!("| {what} | {seconds:.1} s | {per_second:.0} | {mb:.0} | {grown:.0} MB | {sends} | {limit} |");
 }
 
 #[tokio::main]
@@ -221,12 +263,19 @@ async fn main() {
     eprintln!("a room with {} messages and {} MB of media", scale.events, scale.media * MEDIUM_BYTES / 1_000_000);
     let room = old.with(async |actions, alice| furnish(actions, alice, &scale).await).await;
     let (talk, all) = (folder.path().join("talk.zip"), folder.path().join("all.zip"));
-    println!("\n| | time | events/s | MB/s | memory grew by | of what the machine allows |\n|---|---|---|---|---|---|");
+    let ((), at_rest) =
+        old.with(async |actions, alice| Sends::beside(actions, alice, tokio::time::sleep(scale.time)).await).await;
+    println!("\nA send into another room takes {} (p50, p99) while nothing else is done.\n", at_rest.text());
+    println!("| | time | events/s | MB/s | memory grew by | a send into another room | of what the machine allows |");
+    println!("|---|---|---|---|---|---|---|");
     for (file, with_media) in [(&talk, false), (&all, true)] {
         let what = if with_media { "with media" } else { "events alone" };
         eprintln!("{what}");
-        let took =
-            old.with(async |actions, alice| measured(export(actions, alice, (&room, with_media), file)).await.1).await;
+        let exported = old.with(async |actions, alice| {
+            let work = measured(export(actions, alice, (&room, with_media), file));
+            Sends::beside(actions, alice, work).await
+        });
+        let ((_, took), sends) = exported.await;
         let archive = Archive::open(file, Limits { bytes_max: u64::MAX, ..Limits::default() }).unwrap();
         let entries = archive.manifest().unwrap().manifest.entries;
         let inflated: u64 = entries.values().map(|facts| facts.size).sum();
@@ -234,13 +283,17 @@ async fn main() {
         let (verified, checked) = measured(async { verify(file, folder.path()) }).await;
         let size = (verified as f64, inflated as f64);
         let rate = |took: &Took| size.0 / took.time.as_secs_f64();
-        row(&format!("export, {what}"), &took, size, "");
+        row(&format!("export, {what}"), &took, size, Some(&sends), "");
         let of_checks = format!("{:.0} % of signature checks", 100.0 * rate(&checked) / machine.checks);
-        row(&format!("verify, {what}"), &checked, size, if with_media { "" } else { &of_checks });
+        row(&format!("verify, {what}"), &checked, size, None, if with_media { "" } else { &of_checks });
         let name = if with_media { "new-all" } else { "new-talk" };
         let new = Home::new(&folder.path().join(name), Some(&old)).await;
-        let imported = new.with(async |actions, alice| measured(import(actions, alice, file)).await.1).await;
+        let imported = new.with(async |actions, alice| {
+            let work = measured(import(actions, alice, file));
+            Sends::beside(actions, alice, work).await
+        });
+        let ((_, imported), sends) = imported.await;
         let of_verify = format!("{:.0} % of verify", 100.0 * rate(&imported) / rate(&checked));
-        row(&format!("durable import, {what}"), &imported, size, &of_verify);
+        row(&format!("durable import, {what}"), &imported, size, Some(&sends), &of_verify);
     }
 }

@@ -84,7 +84,7 @@ pub struct Writer {
     /// Who leaves the room as the last but one: it is removed.
     ends_with: Option<OwnedUserId>,
     /// The person in whose name a server writes: that stands in the record if anything is written.
-    in_the_name_of: Option<(OwnedUserId, OnBehalf)>,
+    in_the_name_of: Option<Box<(OwnedUserId, OnBehalf)>>,
 }
 
 impl Writer {
@@ -228,7 +228,7 @@ impl Writer {
 
     /// Notes who writes, if a server does in somebody's name.
     pub fn written_by(&mut self, caller: &Caller) {
-        self.in_the_name_of = caller.on_behalf.clone().map(|by| (caller.user_id.clone(), by));
+        self.in_the_name_of = caller.on_behalf.clone().map(|by| Box::new((caller.user_id.clone(), by)));
     }
 
     /// The commit under way: rows of the room, effects on other homes, changes for the feed.
@@ -452,8 +452,9 @@ impl Writer {
             self.commit.put(&TIP, &(), &view.tip);
         }
         if self.commit.writes()
-            && let Some((person, by)) = self.in_the_name_of.take()
+            && let Some(written_by) = self.in_the_name_of.take()
         {
+            let (person, by) = *written_by;
             by.record(&self.actions, &person, &self.room.id, &mut self.commit);
         }
         Ok(Arc::new(view))

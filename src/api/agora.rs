@@ -3,15 +3,15 @@
 
 use axum::{
     Router,
-    extract::{FromRef, Request},
     http::request::Parts,
     middleware,
-    routing::{MethodRouter, delete, get, post, put},
+    routing::{delete, get, post, put},
 };
 
 use super::{
     ApiState, Dialect,
     caller::{self, Credential},
+    table::{self, Table},
 };
 use crate::config::Config;
 
@@ -32,7 +32,7 @@ const PAIR: &str = "/{org_name}/{app_name}";
 /// The first segment of the paths of the native API: no tenant has that name.
 const NATIVE_PATHS: &str = "v1";
 
-fn table() -> Vec<(&'static str, &'static str, MethodRouter<Agora>)> {
+fn table() -> Table<Agora> {
     vec![
         ("POST", "/{org_name}/{app_name}/chatrooms", post(rooms::create)),
         ("GET", "/{org_name}/{app_name}/chatrooms", get(rooms::list)),
@@ -79,13 +79,11 @@ pub(crate) struct Agora(pub(super) ApiState);
 
 impl Dialect for Agora {
     type Refusal = AgoraError;
+    const NO_SUCH_PATH: &'static str = "there is no such path";
+    const NO_SUCH_METHOD: &'static str = "this path does not know this method";
 
     fn state(&self) -> &ApiState {
         &self.0
-    }
-
-    fn takes_a_file(_: &Request) -> bool {
-        false
     }
 
     fn credential<'a>(parts: &'a Parts, _: &ApiState) -> Option<Credential<'a>> {
@@ -93,15 +91,9 @@ impl Dialect for Agora {
     }
 }
 
-impl FromRef<Agora> for ApiState {
-    fn from_ref(dialect: &Agora) -> Self {
-        dialect.0.clone()
-    }
-}
-
 /// Method and path of every route.
 pub fn routes() -> Vec<(&'static str, &'static str)> {
-    table().into_iter().map(|(method, path, _)| (method, path)).collect()
+    table::routes(table())
 }
 
 /// Method and path of every route of the tenants of a configuration.
@@ -125,8 +117,7 @@ pub(super) fn owns(path: &str) -> bool {
 
 /// The router of this dialect.
 pub(super) fn router() -> Router<Agora> {
-    let routed = table().into_iter().fold(Router::new(), |router, (_, path, handler)| router.route(path, handler));
-    routed.fallback(error::route_not_found).method_not_allowed_fallback(error::method_not_allowed)
+    table::router(table())
 }
 
 /// The calls with what stands around every answer of this dialect, whoever makes it.

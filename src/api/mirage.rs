@@ -3,14 +3,14 @@
 
 use axum::{
     Router,
-    extract::{FromRef, Request},
     http::{header, request::Parts},
-    routing::{MethodRouter, get, post},
+    routing::{get, post},
 };
 
 use super::{
     ApiState, Dialect,
     caller::{self, Credential},
+    table::{self, Table},
 };
 
 mod error;
@@ -22,7 +22,7 @@ use error::MirageError;
 /// The call that this dialect is known by.
 const CREATE: &str = "/api/create_room";
 
-fn table() -> Vec<(&'static str, &'static str, MethodRouter<Mirage>)> {
+fn table() -> Table<Mirage> {
     vec![
         ("POST", CREATE, post(rooms::create)),
         ("POST", "/api/join_room", post(rooms::join)),
@@ -40,13 +40,11 @@ pub(crate) struct Mirage(pub(super) ApiState);
 
 impl Dialect for Mirage {
     type Refusal = MirageError;
+    const NO_SUCH_PATH: &'static str = "not found";
+    const NO_SUCH_METHOD: &'static str = "method not allowed";
 
     fn state(&self) -> &ApiState {
         &self.0
-    }
-
-    fn takes_a_file(_: &Request) -> bool {
-        false
     }
 
     fn credential<'a>(parts: &'a Parts, _: &ApiState) -> Option<Credential<'a>> {
@@ -55,15 +53,9 @@ impl Dialect for Mirage {
     }
 }
 
-impl FromRef<Mirage> for ApiState {
-    fn from_ref(dialect: &Mirage) -> Self {
-        dialect.0.clone()
-    }
-}
-
 /// Method and path of every route.
 pub fn routes() -> Vec<(&'static str, &'static str)> {
-    table().into_iter().map(|(method, path, _)| (method, path)).collect()
+    table::routes(table())
 }
 
 /// The route that is found without the prefix too.
@@ -88,6 +80,5 @@ fn table_paths() -> [&'static str; 6] {
 
 /// The router of this dialect.
 pub(super) fn router() -> Router<Mirage> {
-    let routed = table().into_iter().fold(Router::new(), |router, (_, path, handler)| router.route(path, handler));
-    routed.fallback(error::route_not_found).method_not_allowed_fallback(error::method_not_allowed)
+    table::router(table())
 }

@@ -3,14 +3,15 @@
 
 use axum::{
     Router,
-    extract::{FromRef, FromRequestParts, Request},
+    extract::FromRequestParts,
     http::request::Parts,
-    routing::{MethodRouter, delete, get, post},
+    routing::{delete, get, post},
 };
 
 use super::{
     ApiState, Dialect,
     caller::{self, Anyone, Credential, Signed},
+    table::{self, Table},
 };
 use crate::actions::{Actions, Caller, sessions};
 
@@ -23,7 +24,7 @@ use error::RyosError;
 /// The header that names whoever has the token.
 const USERNAME: &str = "x-username";
 
-fn table() -> Vec<(&'static str, &'static str, MethodRouter<Ryos>)> {
+fn table() -> Table<Ryos> {
     vec![
         ("GET", "/api/rooms", get(rooms::list)),
         ("POST", "/api/rooms", post(rooms::create)),
@@ -41,13 +42,11 @@ pub(crate) struct Ryos(pub(super) ApiState);
 
 impl Dialect for Ryos {
     type Refusal = RyosError;
+    const NO_SUCH_PATH: &'static str = "Not found";
+    const NO_SUCH_METHOD: &'static str = "Method not allowed";
 
     fn state(&self) -> &ApiState {
         &self.0
-    }
-
-    fn takes_a_file(_: &Request) -> bool {
-        false
     }
 
     fn credential<'a>(parts: &'a Parts, _: &ApiState) -> Option<Credential<'a>> {
@@ -55,15 +54,9 @@ impl Dialect for Ryos {
     }
 }
 
-impl FromRef<Ryos> for ApiState {
-    fn from_ref(dialect: &Ryos) -> Self {
-        dialect.0.clone()
-    }
-}
-
 /// Method and path of every route.
 pub fn routes() -> Vec<(&'static str, &'static str)> {
-    table().into_iter().map(|(method, path, _)| (method, path)).collect()
+    table::routes(table())
 }
 
 /// The path is one of this dialect.
@@ -73,8 +66,7 @@ pub(super) fn owns(path: &str) -> bool {
 
 /// The router of this dialect.
 pub(super) fn router() -> Router<Ryos> {
-    let routed = table().into_iter().fold(Router::new(), |router, (_, path, handler)| router.route(path, handler));
-    routed.fallback(error::route_not_found).method_not_allowed_fallback(error::method_not_allowed)
+    table::router(table())
 }
 
 /// Somebody who has a token and says whose it is.

@@ -2,14 +2,15 @@
 
 use axum::{
     Router,
-    extract::{FromRef, MatchedPath, Request},
+    extract::{MatchedPath, Request},
     http::{Method, request::Parts},
-    routing::{MethodRouter, delete, get, patch, post, put},
+    routing::{delete, get, patch, post, put},
 };
 
 use super::{
     ApiState, Dialect,
     caller::{self, Credential},
+    table::{self, Table},
 };
 
 mod accounts;
@@ -40,10 +41,8 @@ mod workspaces;
 
 pub(crate) use stream::Patience;
 
-type Route = (&'static str, &'static str, MethodRouter<V1>);
-
 #[expect(clippy::too_many_lines, reason = "a table, one line for each route")]
-fn table() -> Vec<Route> {
+fn table() -> Table<V1> {
     vec![
         ("POST", "/v1/auth/register", post(accounts::register)),
         ("POST", "/v1/auth/login", post(accounts::log_in)),
@@ -160,6 +159,8 @@ pub(crate) struct V1(pub(super) ApiState);
 
 impl Dialect for V1 {
     type Refusal = error::V1Error;
+    const NO_SUCH_PATH: &'static str = "no such path; schemas/v1.openapi.yaml lists all of them";
+    const NO_SUCH_METHOD: &'static str = "this path does not know this method; see `Allow`";
 
     fn state(&self) -> &ApiState {
         &self.0
@@ -175,19 +176,12 @@ impl Dialect for V1 {
     }
 }
 
-impl FromRef<V1> for ApiState {
-    fn from_ref(dialect: &V1) -> Self {
-        dialect.0.clone()
-    }
-}
-
 /// Method and path of every route.
 pub fn routes() -> Vec<(&'static str, &'static str)> {
-    table().into_iter().map(|(method, path, _)| (method, path)).collect()
+    table::routes(table())
 }
 
 /// The router of this dialect.
 pub(super) fn router() -> Router<V1> {
-    let routed = table().into_iter().fold(Router::new(), |router, (_, path, handler)| router.route(path, handler));
-    routed.fallback(error::route_not_found).method_not_allowed_fallback(error::method_not_allowed)
+    table::router(table())
 }

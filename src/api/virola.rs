@@ -3,14 +3,14 @@
 
 use axum::{
     Router,
-    extract::{FromRef, Request},
     http::request::Parts,
-    routing::{MethodRouter, get, post},
+    routing::{get, post},
 };
 
 use super::{
     ApiState, Dialect,
     caller::{self, Credential},
+    table::{self, Table},
 };
 
 mod error;
@@ -20,7 +20,7 @@ mod session;
 
 use error::VirolaError;
 
-fn table() -> Vec<(&'static str, &'static str, MethodRouter<Virola>)> {
+fn table() -> Table<Virola> {
     vec![
         ("POST", "/api/v1/login", post(session::log_in)),
         ("POST", "/api/v1/logout", post(session::log_out)),
@@ -38,13 +38,11 @@ pub(crate) struct Virola(pub(super) ApiState);
 
 impl Dialect for Virola {
     type Refusal = VirolaError;
+    const NO_SUCH_PATH: &'static str = "There is no such path";
+    const NO_SUCH_METHOD: &'static str = "This path does not know this method";
 
     fn state(&self) -> &ApiState {
         &self.0
-    }
-
-    fn takes_a_file(_: &Request) -> bool {
-        false
     }
 
     fn credential<'a>(parts: &'a Parts, _: &ApiState) -> Option<Credential<'a>> {
@@ -53,15 +51,9 @@ impl Dialect for Virola {
     }
 }
 
-impl FromRef<Virola> for ApiState {
-    fn from_ref(dialect: &Virola) -> Self {
-        dialect.0.clone()
-    }
-}
-
 /// Method and path of every route.
 pub fn routes() -> Vec<(&'static str, &'static str)> {
-    table().into_iter().map(|(method, path, _)| (method, path)).collect()
+    table::routes(table())
 }
 
 /// The path is one of this dialect.
@@ -71,6 +63,5 @@ pub(super) fn owns(path: &str) -> bool {
 
 /// The router of this dialect.
 pub(super) fn router() -> Router<Virola> {
-    let routed = table().into_iter().fold(Router::new(), |router, (_, path, handler)| router.route(path, handler));
-    routed.fallback(error::route_not_found).method_not_allowed_fallback(error::method_not_allowed)
+    table::router(table())
 }

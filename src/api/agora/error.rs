@@ -109,13 +109,3 @@ impl IntoResponse for AgoraError {
         problem.answer(status, |problem| Body { error, error_description: problem.message })
     }
 }
-
-/// The answer to a path that does not exist.
-pub(super) async fn route_not_found() -> AgoraError {
-    Problem::new(ProblemKind::RouteNotFound, "there is no such path").into()
-}
-
-/// The answer to a path that exists with other methods; they stand in `Allow`.
-pub(super) async fn method_not_allowed() -> AgoraError {
-    Problem::new(ProblemKind::MethodNotAllowed, "this path does not know this method").into()
-}

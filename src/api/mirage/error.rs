@@ -93,13 +93,3 @@ impl IntoResponse for MirageError {
         self.0.answer(status, |problem| Body { error: problem.message })
     }
 }
-
-/// The answer to a path that does not exist.
-pub(super) async fn route_not_found() -> MirageError {
-    Problem::new(ProblemKind::RouteNotFound, "not found").into()
-}
-
-/// The answer to a path that exists with other methods; they stand in `Allow`.
-pub(super) async fn method_not_allowed() -> MirageError {
-    Problem::new(ProblemKind::MethodNotAllowed, "method not allowed").into()
-}

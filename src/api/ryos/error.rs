@@ -49,13 +49,3 @@ impl IntoResponse for RyosError {
         self.0.answer(status, |Problem { kind, message, .. }| Body { error: worded(kind, message) })
     }
 }
-
-/// The answer to a path that does not exist.
-pub(super) async fn route_not_found() -> RyosError {
-    Problem::new(ProblemKind::RouteNotFound, "Not found").into()
-}
-
-/// The answer to a path that exists with other methods; they stand in `Allow`.
-pub(super) async fn method_not_allowed() -> RyosError {
-    Problem::new(ProblemKind::MethodNotAllowed, "Method not allowed").into()
-}

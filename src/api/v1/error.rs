@@ -88,13 +88,3 @@ fn code(kind: ProblemKind) -> &'static str {
         ErrorKind::Internal => "SW_INTERNAL",
     }
 }
-
-/// The answer to a path that does not exist.
-pub(crate) async fn route_not_found() -> V1Error {
-    Problem::new(ProblemKind::RouteNotFound, "no such path; schemas/v1.openapi.yaml lists all of them").into()
-}
-
-/// The answer to a path that exists with other methods; they stand in `Allow`.
-pub(crate) async fn method_not_allowed() -> V1Error {
-    Problem::new(ProblemKind::MethodNotAllowed, "this path does not know this method; see `Allow`").into()
-}

@@ -71,16 +71,6 @@ impl FromRequestParts<Virola> for RoomNumber {
     }
 }
 
-/// The answer to a path that does not exist.
-pub(super) async fn route_not_found() -> VirolaError {
-    Problem::new(ProblemKind::RouteNotFound, "There is no such path").into()
-}
-
-/// The answer to a path that exists with other methods; they stand in `Allow`.
-pub(super) async fn method_not_allowed() -> VirolaError {
-    Problem::new(ProblemKind::MethodNotAllowed, "This path does not know this method").into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::agora::{ROOMS, Shop, refused, said};
-use crate::client::{Caller, Setup, text};
+use crate::{
+    bundle::{bundle_of, import::upload},
+    client::{Caller, Setup, text},
+};
 
 /// When the clock of a test starts.
 const START: u64 = 1_767_225_600_000;
@@ -334,4 +337,46 @@ async fn d003_31_too_many_calls_are_refused_for_a_while() {
     };
     assert!(refusal.headers.contains_key("retry-after"));
     refused(refusal, 429, "reach_limit");
+}
+
+#[tokio::test]
+async fn d003_what_comes_back_from_a_bundle_is_seen_where_it_is_public_and_belongs_to_no_app() {
+    let shop = Shop::open().await;
+    let (alice, bob) = (shop.server.account("alice").await, shop.server.account("bob").await);
+    let mut bundles = Vec::new();
+    for members_only in [false, true] {
+        let wish = json!({
+            "name": "Tents", "description": "Felt", "owner": "alice", "members": ["bob"], "membersonly": members_only, "maxusers": 7,
+        });
+        let number = shop.makes(wish).await;
+        let room = shop.native_id(&alice, &number).await;
+        bob.says(&room, "hello").await;
+        bundles.push((room.clone(), bundle_of(&alice, &room).await));
+        said(shop.app.delete(&format!("{ROOMS}/{number}")).await);
+    }
+    assert_eq!(said(shop.app.get(ROOMS).await), json!([]));
+    for (room, bundle) in &bundles {
+        let restored = upload(&shop.admin, bundle, json!({})).await.created();
+        assert_eq!((&restored["outcome"], &restored["id"]), (&json!("restored"), &json!(room)));
+        assert_eq!(bob.hears(room).await, ["hello"]);
+        assert_eq!(bob.sees(room).await["made_through"], "v1", "a file opens no door");
+    }
+    let [(open, _), (closed, _)] = bundles.as_slice() else { panic!("two rooms") };
+    let (open, closed) = (number(&alice, open).await, number(&alice, closed).await);
+    let listed = said(shop.app.get(ROOMS).await);
+    assert_eq!(listed, json!([{"id": open, "name": "Tents", "owner": "alice", "affiliations_count": 2}]));
+    assert_eq!(
+        said(shop.app.get("/yurt/main/users/bob/joined_chatrooms").await),
+        json!([{"id": open, "name": "Tents"}])
+    );
+    assert_eq!(shop.details(&open).await["maxusers"], 7);
+    said(changes(&shop, &open, json!({"name": "Yurts"})).await);
+    refused(shop.app.delete(&format!("{ROOMS}/{open}")).await, 403, "forbidden_op");
+    for path in
+        [format!("{ROOMS}/{closed}"), format!("{ROOMS}/{closed}/users"), format!("{ROOMS}/{closed}/announcement")]
+    {
+        refused(shop.app.get(&path).await, 404, "service_resource_not_found");
+    }
+    refused(changes(&shop, &closed, json!({"name": "Yurts"})).await, 404, "service_resource_not_found");
+    refused(shop.app.delete(&format!("{ROOMS}/{closed}")).await, 404, "service_resource_not_found");
 }
