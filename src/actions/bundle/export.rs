@@ -245,8 +245,8 @@ impl Making {
             exported_at: time_text(self.actions.now()),
             room_id: self.room.id.clone(),
             room_version: view.basis.version.as_str().to_owned(),
-            name: summary.name.clone(),
-            topic: summary.topic.clone(),
+            name: self.unredacted(&rows, "m.room.name", summary.name.clone()).await?,
+            topic: self.unredacted(&rows, "m.room.topic", summary.topic.clone()).await?,
             alias: summary.alias.clone(),
             workspace: summary.workspace_id.clone(),
             members: told.members,
@@ -264,8 +264,9 @@ impl Making {
             hidden: order.hidden,
         };
         let rest = self.writer.finish(manifest, &self.actions.signer)?;
-        // A purge that happened meanwhile: what was read may be half a room.
-        if self.actions.is_purging(&self.room.id) || self.room.view().await?.is_none() {
+        // A purge that happened meanwhile: what was read may be half a room, even if the room was restored since.
+        let is_another = !Arc::ptr_eq(&self.actions.room(&self.room.id), &self.room);
+        if is_another || self.actions.is_purging(&self.room.id) || self.room.view().await?.is_none() {
             return Err(ActionError::RoomNotFound.into());
         }
         for piece in [Piece::Bytes(rest), Piece::End] {
@@ -340,6 +341,20 @@ impl Making {
             self.writer.write(b"]}\n")?;
         }
         Ok(())
+    }
+
+    /// A text of the state at the cut; none: its event was redacted since.
+    async fn unredacted(
+        &self,
+        rows: &Rows<'_>,
+        event_type: &str,
+        text: Option<String>,
+    ) -> Result<Option<String>, ActionError> {
+        let event = rows.state_event(&self.view.basis.version, self.view.tip.state, event_type, "").await?;
+        match event {
+            Some(event) if rows.get(&REDACTIONS, event.event_id()).await?.is_some() => Ok(None),
+            _ => Ok(text),
+        }
     }
 
     /// What the state behind the newest events says.

@@ -4,9 +4,9 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use yurt::bundle::hex;
 
-use super::{bundle_of, forged::Forged, import::upload, verify};
+use super::{bundle_of, forged::Forged, import::upload, verify, waiting::purged};
 use crate::{
-    client::{Caller, encoded, png},
+    client::{Caller, encoded, png, server},
     federation::servers::{Server, eventually, together},
 };
 
@@ -119,4 +119,36 @@ async fn what_a_third_server_says_about_a_medium_counts_only_while_its_own_serve
         }
         assert_eq!(reads(&root, &far).await, if theirs_answers { picture } else { another });
     }
+}
+
+#[tokio::test]
+async fn media_whose_entries_bear_their_file_names_as_well_are_taken_in() {
+    let server = server().await;
+    let (alice, admin) = (server.account("alice").await, server.admin("root").await);
+    let room = alice.group("Tents").await;
+    let mut shown = Vec::new();
+    for bytes in [FELT, b"hemp"] {
+        let medium = alice.uploads(bytes, "text/plain").await;
+        let mxc = medium["mxc"].as_str().unwrap().to_owned();
+        alice.shows(&room, &mxc).await;
+        shown.push((mxc, bytes));
+    }
+    let bundle = bundle_of(&alice, &room).await;
+    let mut forged = Forged::of(&bundle);
+    let entries = forged.entries.iter_mut().filter(|(name, _)| name.starts_with("media/"));
+    let names = ["felt.txt", "a rope, rolled up.txt"];
+    assert_eq!(entries.zip(names).map(|((entry, _), name)| *entry = format!("{entry}/{name}")).count(), 2);
+    let named = forged.sealed().file();
+    verify(&named).unwrap();
+    purged(&admin, &room).await;
+    let restored = upload(&admin, &named, json!({ "accept_bundle_keys": true })).await.created();
+    assert_eq!((&restored["outcome"], &restored["media"]), (&json!("restored"), &json!({ "stored": 2, "known": 0 })));
+    for (mxc, bytes) in &shown {
+        assert_eq!(reads(&alice, mxc).await, *bytes);
+    }
+    let again = bundle_of(&alice, &room).await;
+    let media = |bundle| verify(bundle).unwrap().manifest.media;
+    assert_eq!(media(&again), media(&bundle), "they are kept as if only their hash named them");
+    let twice = upload(&admin, &named, json!({ "accept_bundle_keys": true })).await.ok();
+    assert_eq!(twice["media"], json!({ "stored": 0, "known": 2 }));
 }

@@ -22,7 +22,8 @@ use crate::{
 /// More than a connection takes up when nobody reads at its end.
 const LARGE: usize = 32 * 1024 * 1024;
 
-async fn purged(admin: &Caller, room: &str) {
+/// Deletes a room for good.
+pub(super) async fn purged(admin: &Caller, room: &str) {
     let job = admin.delete(&format!("/v1/admin/rooms/{room}")).await.expect_status(202).data();
     assert_eq!(admin.awaits(job["job_id"].as_str().unwrap()).await["state"], "done");
 }
