@@ -56,6 +56,8 @@ struct Scale {
 const MEDIUM_BYTES: usize = 4 * 1024 * 1024;
 /// Messages that are sent at the same time while the room is made.
 const SENT_AT_ONCE: usize = 64;
+/// Messages in another room before something is measured.
+const SENT_BEFORE: usize = 50_000;
 /// Between two sends into another room.
 const BETWEEN_SENDS: Duration = Duration::from_millis(2);
 
@@ -145,10 +147,13 @@ async fn send(actions: &Actions, alice: &Caller, room: &OwnedRoomId, content: se
 struct Sends(Vec<Duration>);
 
 impl Sends {
-    /// Sends now and then, as long as the work lasts.
+    /// Sends now and then, as long as the work lasts. Before, so much that the server's buffers are those of one at work.
     async fn beside<T>(actions: &Actions, alice: &Caller, work: impl Future<Output = T>) -> (T, Self) {
         let new = NewRoom { name: Some("Next door".to_owned()), ..NewRoom::default() };
         let room = creation::create(actions, alice, new).await.unwrap();
+        let body = "felt and poles and rope ".repeat(20);
+        let sending = (0..SENT_BEFORE).map(|_| send(actions, alice, &room, json!({"msgtype": "m.text", "body": body})));
+        futures_util::stream::iter(sending).buffer_unordered(SENT_AT_ONCE).for_each(async |()| {}).await;
         let (actions, alice, is_over) = (actions.clone(), alice.clone(), Arc::new(AtomicBool::new(false)));
         let sending = {
             let is_over = Arc::clone(&is_over);

@@ -16,6 +16,8 @@ pub(crate) struct Graph {
     followers: Vec<u32>,
 }
 
+/// Events for which there is room at once, if the manifest names so many: room that is not used is not taken from the system.
+const EXPECTED_MAX: usize = 2_000_000;
 /// Events of one bundle.
 const EVENTS_MAX: u32 = u32::MAX - 1;
 
@@ -29,7 +31,9 @@ impl Graph {
         manifest: &Manifest,
         mut progress: impl FnMut() -> Result<(), Fault>,
     ) -> Result<Self, Fault> {
-        let mut graph = Self { hash: RandomState::new(), numbers: HashMap::new(), followers: Vec::new() };
+        let expected = usize::try_from(manifest.counts.events).unwrap_or(usize::MAX).min(EXPECTED_MAX);
+        let (hash, numbers) = (RandomState::new(), HashMap::with_capacity(expected));
+        let mut graph = Self { hash, numbers, followers: Vec::with_capacity(expected) };
         events::walk(archive, manifest, |event, _| {
             let number = u32::try_from(graph.followers.len()).ok().filter(|number| *number < EVENTS_MAX);
             let number = number.ok_or_else(|| Fault::new("there are more events than any bundle may have"))?;
