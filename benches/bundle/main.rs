@@ -268,8 +268,8 @@ async fn main() {
     eprintln!("a room with {} messages and {} MB of media", scale.events, scale.media * MEDIUM_BYTES / 1_000_000);
     let room = old.with(async |actions, alice| furnish(actions, alice, &scale).await).await;
     let (talk, all) = (folder.path().join("talk.zip"), folder.path().join("all.zip"));
-    let ((), at_rest) =
-        old.with(async |actions, alice| Sends::beside(actions, alice, tokio::time::sleep(scale.time)).await).await;
+    let nothing = async || tokio::time::sleep(scale.time).await;
+    let ((), at_rest) = old.with(async |actions, alice| Sends::beside(actions, alice, nothing()).await).await;
     println!("\nA send into another room takes {} (p50, p99) while nothing else is done.\n", at_rest.text());
     println!("| | time | events/s | MB/s | memory grew by | a send into another room | of what the machine allows |");
     println!("|---|---|---|---|---|---|---|");
