@@ -8,7 +8,6 @@ use super::{
     members::{self, membership},
     rooms::{self, RoomDetails},
 };
-use crate::storage::keyspaces::MEMBERS;
 
 /// Brings somebody of this server into a room, without asking them. Who is in it already stays.
 ///
@@ -21,7 +20,7 @@ pub async fn bring_in(
     target: &UserId,
 ) -> Result<RoomDetails, ActionError> {
     let mut entered = rooms::enter(actions, caller, reference).await?;
-    let present = membership(entered.writer.get(&MEMBERS, &target.to_owned()).await?.as_ref());
+    let present = entered.membership_of(target).await?;
     if present == Membership::Join && membership(entered.member.as_ref()) == Membership::Join {
         return entered.finish(actions, caller).await;
     }

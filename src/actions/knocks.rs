@@ -76,7 +76,7 @@ pub async fn approve(
 ) -> Result<RoomDetails, ActionError> {
     let mut entered = rooms::enter(actions, caller, reference).await?;
     entered.may(caller, Act::Invite)?;
-    match membership(entered.writer.get(&MEMBERS, &target.to_owned()).await?.as_ref()) {
+    match entered.membership_of(target).await? {
         Membership::Join | Membership::Invite => {}
         Membership::Knock => {
             members::must_be_invitable(actions, target).await?;

@@ -9,7 +9,6 @@ use ruma::{CanonicalJsonObject, CanonicalJsonValue, Int, UserId};
 use super::{
     ActionError, Actions, Caller,
     append::Writer,
-    members::membership,
     rooms::{self, Entered, RoomDetails},
 };
 use crate::storage::keyspaces::MEMBERS;
@@ -90,7 +89,7 @@ pub async fn hand_over(
         return Err(Denial::new(Reason::Creator, message).into());
     }
     entered.may(caller, Act::PowerLevels)?;
-    if membership(entered.writer.get(&MEMBERS, &target.to_owned()).await?.as_ref()) != Membership::Join {
+    if entered.membership_of(target).await? != Membership::Join {
         return Err(ActionError::NotInRoom(target.to_string()));
     }
     let levels = &entered.writer.view()?.basis.levels;

@@ -251,7 +251,7 @@ pub async fn invite(
     let mut entered = rooms::enter(actions, caller, reference).await?;
     let is_foreign = !actions.is_local(target);
     let kind = entered.writer.summary()?.kind;
-    let present = membership(entered.writer.get(&MEMBERS, &target.to_owned()).await?.as_ref());
+    let present = entered.membership_of(target).await?;
     if present.is_in() && membership(entered.member.as_ref()) == Membership::Join {
         return entered.finish(actions, caller).await;
     }

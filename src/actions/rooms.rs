@@ -163,6 +163,14 @@ pub async fn enter(actions: &Actions, caller: &Caller, reference: &str) -> Resul
 }
 
 impl Entered {
+    /// What somebody is in the room.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub async fn membership_of(&self, user_id: &UserId) -> Result<Membership, ActionError> {
+        Ok(membership(self.writer.get(&MEMBERS, &user_id.to_owned()).await?.as_ref()))
+    }
+
     /// May the caller do that here?
     ///
     /// # Errors
