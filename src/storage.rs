@@ -40,7 +40,7 @@ pub use engine::{Engine, Usage};
 pub use home::{Home, HomeKind};
 pub use key::{Arrival, Key, Place, StartOf};
 pub use keyspace::{Keyspace, KeyspaceInfo, Profile};
-pub use range::{Direction, HomesPage, KeyRange, Limit, Page};
+pub use range::{Caching, Direction, HomesPage, KeyRange, Limit, Page};
 pub use state::{StateRoot, StateTree};
 pub use value::Value;
 
@@ -182,7 +182,21 @@ impl Store {
         home: &Home,
         key: &K,
     ) -> Result<Option<V>, StorageError> {
-        Ok(self.get_many(keyspace, home, std::slice::from_ref(key)).await?.pop().flatten())
+        self.get_caching(keyspace, home, key, Caching::Keep).await
+    }
+
+    /// [`Store::get`], with or without a trace in the engine's caches.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    pub async fn get_caching<K: Key, V: Value>(
+        &self,
+        keyspace: &Keyspace<K, V>,
+        home: &Home,
+        key: &K,
+        caching: Caching,
+    ) -> Result<Option<V>, StorageError> {
+        Ok(self.read(keyspace, home, std::slice::from_ref(key), caching).await?.pop().flatten())
     }
 
     /// The rows of many keys, in their order.
@@ -195,9 +209,19 @@ impl Store {
         home: &Home,
         keys: &[K],
     ) -> Result<Vec<Option<V>>, StorageError> {
+        self.read(keyspace, home, keys, Caching::Keep).await
+    }
+
+    async fn read<K: Key, V: Value>(
+        &self,
+        keyspace: &Keyspace<K, V>,
+        home: &Home,
+        keys: &[K],
+        caching: Caching,
+    ) -> Result<Vec<Option<V>>, StorageError> {
         keyspace.info().check_home(home)?;
         let rows: Vec<_> = keys.iter().map(|key| keyspace.row_key(home, key)).collect();
-        let values = self.0.engine.get(rows.clone()).await?;
+        let values = self.0.engine.get(rows.clone(), caching).await?;
         let read = |(row, value): (&keyspace::RowKey, Option<Vec<u8>>)| {
             value.map(|value| keyspace.read_value(&row.bytes, &value)).transpose()
         };
@@ -255,7 +279,7 @@ impl Store {
         let mut bytes = 0_u64;
         let removed: Vec<_> =
             commit.batch.writes.iter().filter(|(_, value)| value.is_none()).map(|(key, _)| key.clone()).collect();
-        for (key, value) in removed.iter().zip(engine.get(removed.clone()).await?) {
+        for (key, value) in removed.iter().zip(engine.get(removed.clone(), Caching::Pass).await?) {
             bytes = bytes.saturating_add(value.map_or(0, |value| bytes_of(&key.bytes, &value)));
         }
         for prefix in &commit.batch.prefixes {

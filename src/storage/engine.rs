@@ -7,7 +7,7 @@ use super::{
     Reading, StorageError,
     changes::{GroupId, StreamId},
     keyspace::{Profile, RowKey},
-    range::{Direction, Limit, end_of_prefix},
+    range::{Caching, Direction, Limit, end_of_prefix},
 };
 
 /// Ordered bytes with one conditional, atomic, durable write.
@@ -16,7 +16,7 @@ use super::{
 /// It knows neither keyspaces nor homes; only strict tests look into keys.
 pub trait Engine: Send + Sync + 'static {
     /// The values of the keys, in their order.
-    fn get(&self, keys: Vec<RowKey>) -> Reading<'_, Vec<Option<Vec<u8>>>>;
+    fn get(&self, keys: Vec<RowKey>, caching: Caching) -> Reading<'_, Vec<Option<Vec<u8>>>>;
 
     /// One page of a range.
     fn scan(&self, range: RowRange, direction: Direction, limit: Limit) -> Reading<'_, RowPage>;

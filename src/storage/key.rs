@@ -229,12 +229,16 @@ const END: u8 = 0;
 const ESCAPE: u8 = 1;
 
 fn encode_text(text: &[u8], out: &mut Vec<u8>) {
-    for &byte in text {
-        match byte {
-            END | ESCAPE => out.extend_from_slice(&[ESCAPE, byte + 1]),
-            _ => out.push(byte),
-        }
+    out.reserve(text.len() + 1);
+    let mut rest = text;
+    while let Some(at) = rest.iter().position(|byte| matches!(*byte, END | ESCAPE)) {
+        let (plain, special) = rest.split_at(at);
+        out.extend_from_slice(plain);
+        let Some((byte, behind)) = special.split_first() else { break };
+        out.extend_from_slice(&[ESCAPE, byte + 1]);
+        rest = behind;
     }
+    out.extend_from_slice(rest);
     out.push(END);
 }
 

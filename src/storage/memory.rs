@@ -20,7 +20,7 @@ use super::{
     engine::{ApplyError, Engine, Group, PageFiller, RowPage, RowRange},
     home::{Home, HomeKind},
     keyspace::RowKey,
-    range::{Direction, Limit, end_of_prefix},
+    range::{Caching, Direction, Limit, end_of_prefix},
 };
 
 /// Rows in memory. What survives a closed engine is its [`MemoryEngine::reopened`] twin, as a folder survives a process.
@@ -209,7 +209,7 @@ impl MemoryEngine {
 }
 
 impl Engine for MemoryEngine {
-    fn get(&self, keys: Vec<RowKey>) -> Reading<'_, Vec<Option<Vec<u8>>>> {
+    fn get(&self, keys: Vec<RowKey>, _caching: Caching) -> Reading<'_, Vec<Option<Vec<u8>>>> {
         let rows = self.rows.read();
         let values = keys.iter().map(|key| rows.get(key).cloned()).collect();
         Box::pin(ready(self.check_open().map(|()| values)))

@@ -99,12 +99,21 @@ pub enum Direction {
     Down,
 }
 
+/// What reading a row leaves in an engine's caches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caching {
+    /// It is kept at hand.
+    Keep,
+    /// Nothing: it is not wanted again soon, and drives nothing else out.
+    Pass,
+}
+
 /// Where a page ends. A page has at least one row, however large, when there is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
     pub(crate) rows: usize,
     pub(crate) bytes: usize,
-    pub(crate) is_in_passing: bool,
+    pub(crate) caching: Caching,
 }
 
 impl Limit {
@@ -116,7 +125,7 @@ impl Limit {
     /// A page of so many rows, at least 1 and at most [`Limit::ROWS_MAX`].
     #[must_use]
     pub fn rows(rows: usize) -> Self {
-        Self { rows: rows.clamp(1, Self::ROWS_MAX), bytes: Self::BYTES_MAX, is_in_passing: false }
+        Self { rows: rows.clamp(1, Self::ROWS_MAX), bytes: Self::BYTES_MAX, caching: Caching::Keep }
     }
 
     /// As many rows as a page can hold.
@@ -134,7 +143,7 @@ impl Limit {
     /// The rows are not wanted again soon: they do not drive others out of caches.
     #[must_use]
     pub fn in_passing(self) -> Self {
-        Self { is_in_passing: true, ..self }
+        Self { caching: Caching::Pass, ..self }
     }
 }
 

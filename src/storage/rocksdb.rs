@@ -20,7 +20,7 @@ use super::{
     changes::{self, StreamId},
     engine::{ApplyError, Engine, Group, PageFiller, RowPage, RowRange, Usage},
     keyspace::{Profile, RowKey},
-    range::{Direction, Limit, end_of_prefix},
+    range::{Caching, Direction, Limit, end_of_prefix},
 };
 
 mod options;
@@ -85,12 +85,12 @@ impl RocksEngine {
 }
 
 impl Engine for RocksEngine {
-    fn get(&self, keys: Vec<RowKey>) -> Reading<'_, Vec<Option<Vec<u8>>>> {
+    fn get(&self, keys: Vec<RowKey>, caching: Caching) -> Reading<'_, Vec<Option<Vec<u8>>>> {
         if keys.len() <= INLINE_ROWS_MAX {
-            return Box::pin(ready(self.0.get(&keys)));
+            return Box::pin(ready(self.0.get(&keys, caching)));
         }
         let folder = Arc::clone(&self.0);
-        Box::pin(may_block(move || folder.get(&keys)))
+        Box::pin(may_block(move || folder.get(&keys, caching)))
     }
 
     fn scan(&self, range: RowRange, direction: Direction, limit: Limit) -> Reading<'_, RowPage> {
@@ -159,10 +159,12 @@ impl Folder {
         .map_err(|(_, error)| error)
     }
 
-    fn get(&self, keys: &[RowKey]) -> Result<Vec<Option<Vec<u8>>>, StorageError> {
+    fn get(&self, keys: &[RowKey], caching: Caching) -> Result<Vec<Option<Vec<u8>>>, StorageError> {
         let database = self.readable()?;
+        let mut options = ReadOptions::default();
+        options.fill_cache(caching == Caching::Keep);
         if let [key] = keys {
-            let value = database.get_cf(family(&database, key.profile)?, &key.bytes);
+            let value = database.get_cf_opt(family(&database, key.profile)?, &key.bytes, &options);
             return Ok(vec![value.map_err(|error| failed(&error))?]);
         }
         let mut values = vec![None; keys.len()];
@@ -172,7 +174,7 @@ impl Folder {
             if wanted.is_empty() {
                 continue;
             }
-            let found = database.batched_multi_get_cf(family(&database, profile)?, wanted, false);
+            let found = database.batched_multi_get_cf_opt(family(&database, profile)?, wanted, false, &options);
             for (slot, value) in slots.into_iter().zip(found) {
                 *slot = value.map_err(|error| failed(&error))?.map(|value| value.to_vec());
             }
@@ -187,7 +189,7 @@ impl Folder {
         }
         let database = self.readable()?;
         let mut options = ReadOptions::default();
-        options.fill_cache(!limit.is_in_passing);
+        options.fill_cache(limit.caching == Caching::Keep);
         options.set_iterate_lower_bound(range.start);
         if let Some(end) = range.end {
             options.set_iterate_upper_bound(end);
@@ -213,7 +215,12 @@ impl Folder {
     fn apply(&self, group: &Group) -> Result<(), ApplyError> {
         let unavailable = |error: StorageError| ApplyError::Unavailable(error.to_string());
         self.check_writable()?;
-        if self.get(std::slice::from_ref(&group.feed.0)).map_err(unavailable)?.first().is_some_and(Option::is_some) {
+        if self
+            .get(std::slice::from_ref(&group.feed.0), Caching::Keep)
+            .map_err(unavailable)?
+            .first()
+            .is_some_and(Option::is_some)
+        {
             return Err(ApplyError::Taken);
         }
         let Err(error) = self.write(group) else { return Ok(()) };
@@ -285,7 +292,7 @@ impl Folder {
         tracing::error!(%error, path = %self.path.display(), "A write failed; the folder is opened again");
         self.reopen(error);
         let settled = self.check_writable().and_then(|()| {
-            let row = self.get(std::slice::from_ref(&group.feed.0));
+            let row = self.get(std::slice::from_ref(&group.feed.0), Caching::Keep);
             row.map_err(|error| ApplyError::Unknown(error.to_string()))
         });
         let row = settled.map_err(|later| ApplyError::Unknown(format!("{error}; then {later}")))?;

@@ -22,7 +22,7 @@ use crate::storage::{
     home::Home,
     key,
     keyspace::RowKey,
-    range::{Direction, Limit, behind},
+    range::{Caching, Direction, Limit, behind},
     value,
 };
 
@@ -149,7 +149,7 @@ impl Stream {
         let requires = submissions.iter().flat_map(|one| &one.commit.requires);
         let keys: HashSet<&RowKey> = requires.map(|require| &require.key).collect();
         let keys: Vec<RowKey> = keys.into_iter().cloned().collect();
-        let stored = block_on(self.engine.get(keys.clone()))?;
+        let stored = block_on(self.engine.get(keys.clone(), Caching::Keep))?;
         Ok(keys.into_iter().zip(stored).collect())
     }
 

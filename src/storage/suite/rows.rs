@@ -1,14 +1,14 @@
 //! Rows: what is put is there, in its home, in order, and nothing else is.
 
 use crate::storage::{
-    Change, ChangeKind, Commit, CommitError, Direction, Effect, Home, HomeKind, KeyRange, Keyspace, Limit, Place,
-    Position, Profile, StorageError, Store, Value,
+    Caching, Change, ChangeKind, Commit, CommitError, Direction, Effect, Home, HomeKind, KeyRange, Keyspace, Limit,
+    Place, Position, Profile, StorageError, Store, Value,
     commit::{COMMIT_BYTES_MAX, COMMIT_CHANGE_BYTES_MAX, COMMIT_ROWS_MAX, KEY_BYTES_MAX},
     key::hex,
     range::Page,
     suite::{
-        Backend, CARDS, LINES, NOTES, WHERE, for_each_backend, note, open, person, read_note, room, room_id, user_id,
-        write_note,
+        Backend, CARDS, LINES, NOTES, Rocks, WHERE, for_each_backend, note, open, person, read_note, room, room_id,
+        user_id, write_note,
     },
     value::VALUE_BYTES_MAX,
 };
@@ -392,4 +392,27 @@ async fn a_closed_store_refuses_and_can_be_opened_again(backend: impl Backend) {
 /// Gives the future one look; whether it is still unfinished.
 async fn futures_pending(mut future: std::pin::Pin<&mut impl Future>) -> bool {
     std::future::poll_fn(|context| std::task::Poll::Ready(future.as_mut().poll(context).is_pending())).await
+}
+
+#[tokio::test]
+async fn rows_read_in_passing_drive_nothing_out_of_the_cache() {
+    let backend = Rocks::default();
+    let (home, value) = (room("r"), "felt and poles ".repeat(300));
+    let keys: Vec<String> = (0..200).map(|number| format!("{number:03}")).collect();
+    let store = open(&backend).await;
+    for key in &keys {
+        write_note(&store, &home, key, &value).await;
+    }
+    store.close().await.unwrap();
+    // What a process finds at its start lies in files.
+    let store = open(&backend).await;
+    let empty = store.usage().shared_cache_bytes;
+    let size = u64::try_from(value.len() * keys.len()).unwrap();
+    for (caching, keeps) in [(Caching::Pass, false), (Caching::Keep, true)] {
+        for key in &keys {
+            assert_eq!(store.get_caching(&NOTES, &home, key, caching).await.unwrap().as_ref(), Some(&value));
+        }
+        let grown = store.usage().shared_cache_bytes - empty;
+        assert_eq!(grown > size / 2, keeps, "{caching:?}: {grown} of {size}");
+    }
 }

@@ -33,7 +33,7 @@ use yurt::{
         keyspace::RowKey,
         media::{MediaPlace, MediaStore},
         memory::MemoryEngine,
-        range::{Direction, Limit},
+        range::{Caching, Direction, Limit},
         room_settings::FederationMode,
     },
 };
@@ -109,8 +109,8 @@ impl Disk {
 }
 
 impl Engine for Disk {
-    fn get(&self, keys: Vec<RowKey>) -> Reading<'_, Vec<Option<Vec<u8>>>> {
-        self.or_closed(self.rows.get(keys))
+    fn get(&self, keys: Vec<RowKey>, caching: Caching) -> Reading<'_, Vec<Option<Vec<u8>>>> {
+        self.or_closed(self.rows.get(keys, caching))
     }
 
     fn scan(&self, range: RowRange, direction: Direction, limit: Limit) -> Reading<'_, RowPage> {
