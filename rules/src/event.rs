@@ -39,6 +39,8 @@ pub struct WellFormedPdu {
     pub(crate) event_id: OwnedEventId,
     pub(crate) header: Header,
     pub(crate) object: CanonicalJsonObject,
+    /// What its servers sign and its id is the hash of.
+    pub(crate) signed_bytes: String,
     /// A field that is too long in bytes, in versions that keep such events as rejected.
     pub(crate) oversized: Option<&'static str>,
 }

@@ -1,5 +1,5 @@
 //! Step 1 of the checks on receipt: size and shape. What fails here is dropped. May import `canonical`, `event`,
-//! `limits`, `hash` (the event id) and ruma's ids.
+//! `limits`, `hash` (the event id), `redaction` and ruma's ids.
 //!
 //! ruma's `check_pdu_format` is not used: it refuses an event of exactly 65,536 bytes, looks at a part of the fields
 //! only, and its caps cannot be left off for history. ruma's id types take older forms, so the forms of room and event
@@ -15,6 +15,7 @@ use crate::{
     event::{Header, RawPdu, UnixMs, WellFormedPdu},
     hash,
     limits::{AUTH_EVENTS_MAX, EVENT_BYTES_MAX, FIELD_BYTES_MAX, PREV_EVENTS_MAX},
+    redaction,
     version::Version,
 };
 
@@ -81,6 +82,19 @@ pub fn check_object(object: CanonicalJsonObject, version: &Version, caps: Caps) 
     check_shape(object, version, caps)
 }
 
+/// Whether the lists of an event that was read with [`Caps::Lifted`] are as short as [`Caps::Enforced`] wants them.
+///
+/// # Errors
+/// The list that is too long.
+pub fn check_caps(pdu: &WellFormedPdu) -> Result<(), FormatError> {
+    cap("prev_events", pdu.prev_events().len(), PREV_EVENTS_MAX)?;
+    cap("auth_events", pdu.auth_events().len(), AUTH_EVENTS_MAX)
+}
+
+fn cap(field: &'static str, entries: usize, entries_max: usize) -> Result<(), FormatError> {
+    if entries > entries_max { Err(FormatError::TooMany { field, entries }) } else { Ok(()) }
+}
+
 fn check_size(object: &CanonicalJsonObject) -> Result<(), FormatError> {
     let bytes = canonical::to_string(object).len();
     if bytes > EVENT_BYTES_MAX { Err(FormatError::TooLarge { bytes }) } else { Ok(()) }
@@ -89,7 +103,8 @@ fn check_size(object: &CanonicalJsonObject) -> Result<(), FormatError> {
 fn check_shape(object: CanonicalJsonObject, version: &Version, caps: Caps) -> Result<WellFormedPdu, FormatError> {
     let oversized = check_texts(&object, version)?;
     check_envelope(&object)?;
-    let event_id = hash::event_id(&object, version).ok().ok_or(FormatError::Invalid("event_id"))?;
+    let signed_bytes = redaction::signed_bytes(&object, &version.rules().redaction);
+    let event_id = hash::event_id_of(&signed_bytes).ok().ok_or(FormatError::Invalid("event_id"))?;
     let header = Header {
         room_id: room_id(&object, version, &event_id)?,
         sender: UserId::parse(text(&object, "sender")?).ok().ok_or(FormatError::Invalid("sender"))?,
@@ -104,7 +119,7 @@ fn check_shape(object: CanonicalJsonObject, version: &Version, caps: Caps) -> Re
     if version.room_id_is_create_hash() && header.auth_events.iter().any(|id| same_hash(id, &header.room_id)) {
         return Err(FormatError::Invalid("auth_events"));
     }
-    Ok(WellFormedPdu { event_id, header, object, oversized })
+    Ok(WellFormedPdu { event_id, header, object, signed_bytes, oversized })
 }
 
 /// Checks the fields that are plain text. Gives the one that has too many bytes but not too many characters, where the
@@ -158,8 +173,8 @@ fn event_ids(
     entries_max: usize,
 ) -> Result<Box<[OwnedEventId]>, FormatError> {
     let values = object.get(field).ok_or(FormatError::Missing(field))?.as_array().ok_or(FormatError::Invalid(field))?;
-    if caps == Caps::Enforced && values.len() > entries_max {
-        return Err(FormatError::TooMany { field, entries: values.len() });
+    if caps == Caps::Enforced {
+        cap(field, values.len(), entries_max)?;
     }
     let ids = values.iter().map(|value| {
         let id = value.as_str().filter(|id| id.strip_prefix('$').is_some_and(is_hash));

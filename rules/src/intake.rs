@@ -14,7 +14,7 @@ use ruma::{OwnedEventId, OwnedServerName, events::TimelineEventType};
 use crate::{
     authorization::{Refusal, check, check_auth_events, needed_auth_events, needed_state_of},
     event::{Event, RawPdu, SignedPdu, WellFormedPdu},
-    format::{Caps, parse},
+    format::{Caps, check_caps, parse},
     keys::KeyRing,
     signature::{BadSignature, required_keys, verified_before, verify},
     state::{StateKey, StateMap},
@@ -62,6 +62,8 @@ pub enum Facts {
     VerifiedBefore,
     /// The events asked for, as far as they are held.
     Events(HashMap<OwnedEventId, Arc<Event>>),
+    /// Instead of events: [`Precedents`](crate::precedents::Precedents) of the room cover this one.
+    AllowedBefore,
     /// The entries asked for, as far as the state has them.
     State(StateMap<Arc<Event>>),
     /// What was asked for could not be found out.
@@ -98,7 +100,7 @@ enum Stage {
     Raw(RawPdu, Caps),
     Shaped(WellFormedPdu),
     Signed(Arc<Event>, Option<Refusal>),
-    Allowed(Arc<Event>, HashMap<OwnedEventId, Arc<Event>>),
+    Allowed(Arc<Event>),
     Standing(Arc<Event>),
     Over(Verdict),
 }
@@ -121,6 +123,16 @@ impl Intake {
     #[must_use]
     pub fn of_history(version: Version, raw: RawPdu) -> Self {
         Self { version, scope: Scope::History, stage: Stage::Raw(raw, Caps::Lifted) }
+    }
+
+    /// [`Intake::new`] for an event whose form was checked with the lists as long as they may be in history.
+    #[must_use]
+    pub fn of_formed(version: Version, pdu: WellFormedPdu) -> Self {
+        let stage = match check_caps(&pdu) {
+            Ok(()) => Stage::Shaped(pdu),
+            Err(error) => Stage::Over(Verdict::Drop(error.to_string())),
+        };
+        Self { version, scope: Scope::Live, stage }
     }
 
     /// [`Intake::of_history`] for an event whose form was checked.
@@ -151,11 +163,20 @@ impl Intake {
         }
     }
 
+    /// What the rules refuse of an event whose signatures were checked, whatever it leans on.
+    #[must_use]
+    pub fn refused_by_itself(&self) -> Option<&Refusal> {
+        match &self.stage {
+            Stage::Signed(_, refused) => refused.as_ref(),
+            _ => None,
+        }
+    }
+
     /// The event, once its signatures were checked.
     #[must_use]
     pub fn event(&self) -> Option<&Arc<Event>> {
         match &self.stage {
-            Stage::Signed(event, _) | Stage::Allowed(event, _) | Stage::Standing(event) => Some(event),
+            Stage::Signed(event, _) | Stage::Allowed(event) | Stage::Standing(event) => Some(event),
             Stage::Over(Verdict::Accept(event) | Verdict::SoftFail(event, _) | Verdict::Reject(event, _)) => {
                 Some(event)
             }
@@ -175,17 +196,16 @@ impl Intake {
                 let oversized = pdu.oversized;
                 self.signed(verified_before(pdu, &self.version), oversized)
             }
-            (Stage::Signed(event, oversized), Facts::Events(events)) => self.allow(&event, oversized, events),
-            (Stage::Allowed(event, leaning), Facts::State(state)) => self.place(&event, &leaning, &state),
+            (Stage::Signed(event, oversized), Facts::Events(events)) => self.allow(&event, oversized, &events),
+            (Stage::Signed(event, None), Facts::AllowedBefore) => self.allowed(&event),
+            (Stage::Allowed(event), Facts::State(state)) => self.place(&event, &state),
             (Stage::Standing(event), Facts::State(state)) => self.conclude(&event, &state),
             (Stage::Over(Verdict::Accept(event) | Verdict::SoftFail(event, _)), Facts::State(state)) => {
                 self.conclude(&event, &state)
             }
             (Stage::Over(verdict), _) => over(verdict),
             (_, Facts::Unknown) => over(Verdict::Hold("what it depends on could not be found".to_owned())),
-            (_, Facts::Start | Facts::Keys(_) | Facts::VerifiedBefore | Facts::Events(_) | Facts::State(_)) => {
-                over(Verdict::Hold("other facts were asked for".to_owned()))
-            }
+            (_, _) => over(Verdict::Hold("other facts were asked for".to_owned())),
         };
         self.stage = stage;
         step
@@ -232,7 +252,7 @@ impl Intake {
         &self,
         event: &Arc<Event>,
         oversized: Option<Refusal>,
-        events: HashMap<OwnedEventId, Arc<Event>>,
+        events: &HashMap<OwnedEventId, Arc<Event>>,
     ) -> (Stage, Step) {
         if let Some(refusal) = oversized {
             return reject(event, refusal);
@@ -243,29 +263,27 @@ impl Intake {
         if let Err(refusal) = check_auth_events(&self.version, event, |id| events.get(id).cloned()) {
             return reject(event, refusal);
         }
+        self.allowed(event)
+    }
+
+    fn allowed(&self, event: &Arc<Event>) -> (Stage, Step) {
         if self.scope == Scope::AuthChain || *event.kind() == TimelineEventType::RoomCreate {
             return over(Verdict::Accept(Arc::clone(event)));
         }
         match needed_state_of(&self.version, event) {
             Ok(keys) => {
                 let prev_events = event.prev_events().to_vec();
-                (Stage::Allowed(Arc::clone(event), events), Step::Need(Need::StateBefore { prev_events, keys }))
+                (Stage::Allowed(Arc::clone(event)), Step::Need(Need::StateBefore { prev_events, keys }))
             }
             Err(refusal) => reject(event, refusal),
         }
     }
 
     /// Step 5.
-    fn place(
-        &self,
-        event: &Arc<Event>,
-        leaning: &HashMap<OwnedEventId, Arc<Event>>,
-        state: &StateMap<Arc<Event>>,
-    ) -> (Stage, Step) {
+    fn place(&self, event: &Arc<Event>, state: &StateMap<Arc<Event>>) -> (Stage, Step) {
         // Most events were just judged by the very same.
         let needed = needed_auth_events(&self.version, event);
-        let is_same = state.len() == needed.len()
-            && state.values().all(|held| needed.contains(held.event_id()) && leaning.contains_key(held.event_id()));
+        let is_same = state.len() == needed.len() && state.values().all(|held| needed.contains(held.event_id()));
         if !is_same && let Err(refusal) = check(&self.version, event, state) {
             return reject(event, refusal);
         }

@@ -29,7 +29,7 @@
 //! # Files in reading order
 //!
 //! `limits`, `version`; `canonical`, `redaction`, `hash`: bytes; `event`, `format`, `keys`, `signature`: steps 1 to 3;
-//! `state`, `authorization`, `resolution`: steps 4 to 6; `intake`: all of them; `draft`: our own events; `power`, `kind`,
+//! `state`, `authorization`, `precedents`, `resolution`: steps 4 to 6; `intake`: all of them; `draft`: our own events; `power`, `kind`,
 //! `freeze`, `permission`, `visibility`, `server_acl`: what a room is, who may do what in it, who sees it and which servers it lets in.
 //!
 //! [checks on receipt]: https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu
@@ -47,6 +47,7 @@ pub mod kind;
 pub mod limits;
 pub mod permission;
 pub mod power;
+pub mod precedents;
 pub mod redaction;
 pub mod resolution;
 pub mod server_acl;

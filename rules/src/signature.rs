@@ -180,9 +180,8 @@ pub fn required_keys(
 /// A required signature is missing or wrong, or its key is not known. Of each required server all signatures by known
 /// keys must be right, and at least one must be.
 pub fn verify(pdu: WellFormedPdu, keys: &KeyRing, version: &Version) -> Result<SignedPdu, BadSignature> {
-    let bytes = redaction::signed_bytes(&pdu.object, &version.rules().redaction);
     for server in required_signers(&pdu, version)? {
-        verify_server(&pdu, &server, keys, version, &bytes)?;
+        verify_server(&pdu, &server, keys, version)?;
     }
     Ok(verified_before(pdu, version))
 }
@@ -221,8 +220,7 @@ pub fn verify_also(
     keys: &KeyRing,
     version: &Version,
 ) -> Result<(), BadSignature> {
-    let bytes = redaction::signed_bytes(&pdu.object, &version.rules().redaction);
-    verify_server(pdu, server, keys, version, &bytes)
+    verify_server(pdu, server, keys, version)
 }
 
 /// Checks a server's signature over an object that is no event, such as [`Signer::sign_json`] makes. Its keys count whatever their time.
@@ -255,7 +253,6 @@ fn verify_server(
     server: &OwnedServerName,
     keys: &KeyRing,
     version: &Version,
-    bytes: &str,
 ) -> Result<(), BadSignature> {
     let at: UnixMs = pdu.header.origin_server_ts;
     let mut has_right = false;
@@ -265,7 +262,8 @@ fn verify_server(
             Lookup::Unknown => has_unknown = true,
             Lookup::Unusable => {}
             Lookup::Valid(key) => {
-                check_signature(&key, signature, bytes).ok_or_else(|| BadSignature::Wrong(server.clone()))?;
+                check_signature(&key, signature, &pdu.signed_bytes)
+                    .ok_or_else(|| BadSignature::Wrong(server.clone()))?;
                 has_right = true;
             }
         }
