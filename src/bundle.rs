@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+pub mod entries;
 pub mod events;
 pub mod manifest;
 pub mod read;
@@ -58,6 +59,17 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self { entries_max: 100_000, ratio_max: 200, bytes_max: 10 * 1024 * 1024 * 1024 }
+    }
+}
+
+/// What the threads that work on bundles are nicer by than those that serve: they take what others leave of the processors.
+const NICER_BY: i32 = 10;
+
+/// Makes the present thread stand back for others, until it ends. Where a system does not allow it, the work is done all the same.
+fn stand_back() {
+    // Elsewhere it would be the whole process.
+    if cfg!(target_os = "linux") {
+        rustix::process::nice(NICER_BY).ok();
     }
 }
 

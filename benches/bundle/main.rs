@@ -45,6 +45,10 @@ use yurt::{
 
 use machine::Machine;
 
+/// As in the server, because its memory is measured.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How much is measured.
 struct Scale {
     events: usize,
@@ -147,13 +151,9 @@ async fn send(actions: &Actions, alice: &Caller, room: &OwnedRoomId, content: se
 struct Sends(Vec<Duration>);
 
 impl Sends {
-    /// Sends now and then, as long as the work lasts. Before, so much that the server's buffers are those of one at work.
-    async fn beside<T>(actions: &Actions, alice: &Caller, work: impl Future<Output = T>) -> (T, Self) {
-        let new = NewRoom { name: Some("Next door".to_owned()), ..NewRoom::default() };
-        let room = creation::create(actions, alice, new).await.unwrap();
-        let body = "felt and poles and rope ".repeat(20);
-        let sending = (0..SENT_BEFORE).map(|_| send(actions, alice, &room, json!({"msgtype": "m.text", "body": body})));
-        futures_util::stream::iter(sending).buffer_unordered(SENT_AT_ONCE).for_each(async |()| {}).await;
+    /// Sends now and then, as long as the work lasts.
+    async fn beside(actions: &Actions, alice: &Caller, work: impl Future<Output = ()>) -> Self {
+        let room = warm_up(actions, alice).await;
         let (actions, alice, is_over) = (actions.clone(), alice.clone(), Arc::new(AtomicBool::new(false)));
         let sending = {
             let is_over = Arc::clone(&is_over);
@@ -168,17 +168,27 @@ impl Sends {
                 took
             })
         };
-        let done = work.await;
+        work.await;
         is_over.store(true, Ordering::Relaxed);
         let mut took = sending.await.unwrap();
         took.sort_unstable();
-        (done, Self(took))
+        Self(took)
     }
 
     fn text(&self) -> String {
         let of = |part: usize| self.0[(self.0.len() - 1) * part / 100].as_secs_f64() * 1e3;
         format!("{:.2}, {:.2} ms", of(50), of(99))
     }
+}
+
+/// Sends so much into another room that the server's buffers are those of one at work.
+async fn warm_up(actions: &Actions, alice: &Caller) -> OwnedRoomId {
+    let new = NewRoom { name: Some("Next door".to_owned()), ..NewRoom::default() };
+    let room = creation::create(actions, alice, new).await.unwrap();
+    let body = "felt and poles and rope ".repeat(20);
+    let sending = (0..SENT_BEFORE).map(|_| send(actions, alice, &room, json!({"msgtype": "m.text", "body": body})));
+    futures_util::stream::iter(sending).buffer_unordered(SENT_AT_ONCE).for_each(async |()| {}).await;
+    room
 }
 
 /// What something took, and by how much the memory of this process grew meanwhile.
@@ -269,18 +279,23 @@ async fn main() {
     let room = old.with(async |actions, alice| furnish(actions, alice, &scale).await).await;
     let (talk, all) = (folder.path().join("talk.zip"), folder.path().join("all.zip"));
     let nothing = async || tokio::time::sleep(scale.time).await;
-    let ((), at_rest) = old.with(async |actions, alice| Sends::beside(actions, alice, nothing()).await).await;
+    let at_rest = old.with(async |actions, alice| Sends::beside(actions, alice, nothing()).await).await;
     println!("\nA send into another room takes {} (p50, p99) while nothing else is done.\n", at_rest.text());
     println!("| | time | events/s | MB/s | memory grew by | a send into another room | of what the machine allows |");
     println!("|---|---|---|---|---|---|---|");
     for (file, with_media) in [(&talk, false), (&all, true)] {
         let what = if with_media { "with media" } else { "events alone" };
         eprintln!("{what}");
+        // Alone for the time and the memory, and again for what others notice of it.
         let exported = old.with(async |actions, alice| {
-            let work = measured(Box::pin(export(actions, alice, (&room, with_media), file)));
-            Sends::beside(actions, alice, Box::pin(work)).await
+            warm_up(actions, alice).await;
+            measured(Box::pin(export(actions, alice, (&room, with_media), file))).await.1
         });
-        let ((_, took), sends) = exported.await;
+        let took = exported.await;
+        let again = async |actions: &Actions, alice: &Caller| {
+            Sends::beside(actions, alice, Box::pin(export(actions, alice, (&room, with_media), file))).await
+        };
+        let sends = old.with(again).await;
         let archive = Archive::open(file, Limits { bytes_max: u64::MAX, ..Limits::default() }).unwrap();
         let entries = archive.manifest().unwrap().manifest.entries;
         let inflated: u64 = entries.values().map(|facts| facts.size).sum();
@@ -291,13 +306,19 @@ async fn main() {
         row(&format!("export, {what}"), &took, size, Some(&sends), "");
         let of_checks = format!("{:.0} % of signature checks", 100.0 * rate(&checked) / machine.checks);
         row(&format!("verify, {what}"), &checked, size, None, if with_media { "" } else { &of_checks });
-        let name = if with_media { "new-all" } else { "new-talk" };
-        let new = Home::new(&folder.path().join(name), Some(&old)).await;
+        let new = Home::new(&folder.path().join("new"), Some(&old)).await;
         let imported = new.with(async |actions, alice| {
-            let work = measured(Box::pin(import(actions, alice, file)));
-            Sends::beside(actions, alice, Box::pin(work)).await
+            warm_up(actions, alice).await;
+            measured(Box::pin(import(actions, alice, file))).await.1
         });
-        let ((_, imported), sends) = imported.await;
+        let imported = imported.await;
+        fs::remove_dir_all(&new.folder).unwrap();
+        let new = Home::new(&new.folder, Some(&old)).await;
+        let again = async |actions: &Actions, alice: &Caller| {
+            Sends::beside(actions, alice, Box::pin(import(actions, alice, file))).await
+        };
+        let sends = new.with(again).await;
+        fs::remove_dir_all(&new.folder).unwrap();
         let of_verify = format!("{:.0} % of verify", 100.0 * rate(&imported) / rate(&checked));
         row(&format!("durable import, {what}"), &imported, size, Some(&sends), &of_verify);
     }

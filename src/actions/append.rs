@@ -13,10 +13,11 @@ use rules::{
     draft::Draft,
     event::Event,
     permission::Standing,
+    precedents::Precedents,
     state::{StateKey, StateMap, change_of},
     version::Version,
 };
-use ruma::{OwnedRoomId, OwnedUserId, UserId, events::TimelineEventType};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, UserId, events::TimelineEventType};
 use tokio::sync::OwnedMutexGuard;
 
 use super::{
@@ -30,7 +31,7 @@ use super::{
     view::RoomView,
 };
 use crate::storage::{
-    Arrival, ChangeKind, Commit, Keyspace, Pending, Place, Position, StateRoot, StateTree,
+    Arrival, Caching, ChangeKind, Commit, Keyspace, Pending, Place, Position, StateRoot, StateTree,
     history::{Head, SentUnder, Summary, Tip},
     key::Key,
     keyspaces::{ROOM_SETTINGS, SENT_UNDER, STATE_KEYS, SUMMARY, TIP},
@@ -58,7 +59,7 @@ pub use erase::{erase, leave};
 pub use held::{give_back, hold_back};
 pub use remote::{Arriving, Before, Present, Remote, hand_in_all, outliers, remote, remote_for};
 pub(super) use several::{
-    Coming, Staging, found_hidden, set_settings, settle, several, several_handed_over, stage_hidden,
+    Coming, Staging, UnderWay, found_hidden, set_settings, settle, several, several_handed_over, stage_hidden,
 };
 pub use store::Slot;
 use store::Storing;
@@ -75,6 +76,7 @@ pub struct Writer {
     commit: Commit,
     own: HashMap<OwnedUserId, u64>,
     merged: HashMap<BTreeSet<StateRoot>, StateRoot>,
+    precedents: Precedents,
     changed: StateMap<Option<Arc<Event>>>,
     last_place: Option<Place>,
     /// The number of the first event that is sent to other servers.
@@ -85,6 +87,10 @@ pub struct Writer {
     ends_with: Option<OwnedUserId>,
     /// The person in whose name a server writes: that stands in the record if anything is written.
     in_the_name_of: Option<Box<(OwnedUserId, OnBehalf)>>,
+    /// What its reading leaves in caches.
+    caching: Caching,
+    /// The event that is next, if it was looked up that no hole waits for it.
+    not_waited_for: Option<OwnedEventId>,
 }
 
 impl Writer {
@@ -116,12 +122,15 @@ impl Writer {
             commit: Commit::new(room.home.clone()),
             own: HashMap::new(),
             merged: HashMap::new(),
+            precedents: Precedents::default(),
             changed: StateMap::new(),
             last_place: None,
             owed_from: None,
             tells_outsider: false,
             ends_with: None,
             in_the_name_of: None,
+            caching: Caching::Keep,
+            not_waited_for: None,
         })
     }
 
@@ -218,6 +227,7 @@ impl Writer {
             home: &self.room.home,
             staged: Some(&self.commit),
             pending: Some(&self.working.pending),
+            caching: self.caching,
         }
     }
 
@@ -417,6 +427,7 @@ impl Writer {
         }
         self.working.keep_own(self.own);
         self.working.keep_merged(self.merged);
+        self.working.precedents.extend(self.precedents);
         let number = self.working.pending.push(&self.commit);
         self.working.view = Some(Arc::clone(&view));
         let (published, reset_at) = (Arc::clone(&view), self.working.reset_at());

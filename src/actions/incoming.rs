@@ -23,7 +23,7 @@ use super::{
     policy_servers::{self, Said},
     receipts, remote_join, typing,
 };
-use crate::storage::keyspaces::{EVENTS, MEMBERS};
+use crate::storage::keyspaces::MEMBERS;
 
 pub(super) mod claims;
 pub(super) mod gaps;
@@ -243,9 +243,7 @@ fn log(met: &Met, origin: &ServerName, event_id: &EventId, outcome: &Remote) {
 
 /// The event is held, and where it stands in the room is known.
 pub(super) async fn is_in_room(met: &Met, event_id: &EventId) -> Result<bool, ActionError> {
-    let rows = met.rows();
-    let Some(arrival) = rows.arrival_of(event_id).await? else { return Ok(false) };
-    Ok(rows.get(&EVENTS, &arrival).await?.is_some_and(|stored| stored.standing.is_in_room()))
+    met.rows().is_in_room(event_id).await
 }
 
 /// The same in an order in which nothing comes before what it names and what is among them.

@@ -13,7 +13,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use rules::{event::Event, state::StateKey};
+use rules::{event::Event, precedents::Precedents, state::StateKey};
 use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
 use tokio::sync::OwnedMutexGuard;
 
@@ -70,6 +70,8 @@ pub struct Working {
     own: HashMap<OwnedUserId, u64>,
     /// States that were merged, and what they make together.
     merged: HashMap<BTreeSet<StateRoot>, StateRoot>,
+    /// Events that were allowed by what they lean on, for others like them.
+    pub precedents: Precedents,
     /// Rows that are not durable yet.
     pub pending: Underway,
     /// The last commit before the lane started anew: what becomes of those up to it no longer matters here.

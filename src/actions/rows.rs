@@ -11,7 +11,7 @@ use ruma::{EventId, OwnedRoomId, UserId, events::StateEventType};
 
 use super::{Page, Window, error::ActionError, lane::Underway};
 use crate::storage::{
-    Arrival, Commit, Direction, Home, KeyRange, Keyspace, Limit, Place, StateRoot, StateTree, Store,
+    Arrival, Caching, Commit, Direction, Home, KeyRange, Keyspace, Limit, Place, StateRoot, StateTree, Store,
     history::StoredEvent,
     key::Key,
     keyspaces::{EVENT_IDS, EVENTS, OWN_MESSAGES, STATE_KEYS},
@@ -29,12 +29,20 @@ pub struct Rows<'a> {
     pub staged: Option<&'a Commit>,
     /// What earlier holders have handed to the committer.
     pub pending: Option<&'a Underway>,
+    /// What reading them leaves in caches.
+    pub caching: Caching,
 }
 
 impl<'a> Rows<'a> {
     /// The rows as they are on disk.
     pub fn on_disk(store: &'a Store, home: &'a Home) -> Self {
-        Self { store, home, staged: None, pending: None }
+        Self { store, home, staged: None, pending: None, caching: Caching::Keep }
+    }
+
+    /// The same rows, of which so many are read that they would drive out of the caches what others want.
+    #[must_use]
+    pub fn in_passing(self) -> Self {
+        Self { caching: Caching::Pass, ..self }
     }
 
     /// One row.
@@ -61,7 +69,7 @@ impl<'a> Rows<'a> {
         {
             return Ok(value);
         }
-        Ok(self.store.get(keyspace, home, key).await?)
+        Ok(self.store.get_caching(keyspace, home, key, self.caching).await?)
     }
 
     /// The event with this number.
@@ -83,6 +91,15 @@ impl<'a> Rows<'a> {
     pub async fn arrival_of(&self, event_id: &EventId) -> Result<Option<Arrival>, ActionError> {
         let at = self.get_in(&Home::content(), &EVENT_IDS, &event_id.to_owned()).await?;
         Ok(at.filter(|at| Home::room(&at.room_id) == *self.home).map(|at| at.arrival))
+    }
+
+    /// The event is held, and where it stands in the room is known.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub async fn is_in_room(&self, event_id: &EventId) -> Result<bool, ActionError> {
+        let Some(arrival) = self.arrival_of(event_id).await? else { return Ok(false) };
+        Ok(self.get(&EVENTS, &arrival).await?.is_some_and(|stored| stored.standing.is_in_room()))
     }
 
     /// The room of an event, if any room here holds it.

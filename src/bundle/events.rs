@@ -127,6 +127,7 @@ pub fn walk_working<T: Send>(
         for parts in std::iter::repeat_n(parts, workers) {
             let form = &form;
             scope.spawn(move || {
+                super::stand_back();
                 loop {
                     // Whoever waits for a part holds the lock; the others wait for the lock.
                     let part = parts.lock().recv();
@@ -136,7 +137,10 @@ pub fn walk_working<T: Send>(
                 }
             });
         }
-        scope.spawn(move || hand_out(archive, manifest, &to_workers, &to_here));
+        scope.spawn(move || {
+            super::stand_back();
+            hand_out(archive, manifest, &to_workers, &to_here);
+        });
         for answer in answers {
             let answer: Receiver<Vec<Result<(Bundled, T), Fault>>> = answer?;
             for one in answer.recv().map_err(|_panicked| Fault::new("a check broke off"))? {

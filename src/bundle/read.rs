@@ -237,35 +237,6 @@ impl Archive {
         Ok(signed)
     }
 
-    /// Inflates every entry and compares its size and hash with what the manifest says.
-    ///
-    /// # Errors
-    /// The first entry that is another one.
-    pub fn check_entries(
-        &self,
-        manifest: &Manifest,
-        mut progress: impl FnMut(u64) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
-        let mut copy = self.clone();
-        let mut buffer = vec![0; FETCH_BYTES];
-        for (name, facts) in &manifest.entries {
-            let mut entry = copy.checked(name, facts)?;
-            loop {
-                match entry.read(&mut buffer) {
-                    Ok(0) => break,
-                    Ok(count) => progress(u64::try_from(count).unwrap_or_default())?,
-                    Err(error) => return Err(Fault::of(name, error.to_string())),
-                }
-            }
-            if let Some(sha256) = name.strip_prefix(MEDIA).and_then(|rest| rest.split('/').next())
-                && sha256 != facts.sha256
-            {
-                return Err(Fault::of(name, format!("its content has the hash {}", facts.sha256)));
-            }
-        }
-        Ok(())
-    }
-
     /// `local.json`; empty where there is none.
     ///
     /// # Errors

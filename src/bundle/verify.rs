@@ -3,7 +3,11 @@
 //!
 //! Proven are content, ids, signatures and the right of each event to be there. The state before an event behind a hole is what the exporter says.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+    sync::Arc,
+};
 
 use rules::{
     authorization::Refusal,
@@ -11,22 +15,23 @@ use rules::{
     event::{Event, WellFormedPdu},
     intake::{Facts, Intake, Need, Step, Verdict},
     keys::KeyRing,
+    precedents::Precedents,
     state::{StateMap, change_of},
     version::Version,
 };
 use ruma::{OwnedEventId, OwnedServerName, OwnedUserId, events::StateEventType};
 
 use super::{
-    Archive, Fault, MANIFEST, Manifest,
+    Archive, Fault, MANIFEST, Manifest, entries,
     events::{self, Around, Bundled},
     manifest::{SignedManifest, state_digest},
 };
 
-pub(crate) mod graph;
+mod followers;
 mod known;
 mod states;
 
-use graph::Graph;
+use followers::{Counting, Followers};
 use known::Known;
 use states::{State, States};
 
@@ -54,8 +59,6 @@ pub const SETTINGS: [&str; 8] = [
 pub enum Progress {
     /// So many bytes more were inflated, out of that many.
     Bytes(u64, u64),
-    /// So many events more were read, out of as many as the manifest names.
-    Read(u64, u64),
     /// So many events more were checked, out of as many as the manifest names.
     Checked(u64, u64),
 }
@@ -104,19 +107,26 @@ pub fn verify(
     signed.check(keys)?;
     let SignedManifest { manifest, .. } = signed;
     let bytes_all = manifest.entries.values().map(|facts| facts.size).fold(0, u64::saturating_add);
-    archive.check_entries(&manifest, |count| progress(Progress::Bytes(count, bytes_all)))?;
-    archive.local(&manifest)?;
     let events_all = manifest.counts.events;
-    let graph = Graph::read(archive, &manifest, || progress(Progress::Read(1, events_all)))?;
+    let mut counting = Counting::new(events_all);
+    let hash = counting.hash();
+    let look = |line: &[u8], names: &mut Vec<u64>| followers::note(line, &hash, names);
+    entries::check(archive, &manifest, look, |bytes, names| {
+        counting.gather(&names)?;
+        progress(Progress::Bytes(bytes, bytes_all))
+    })?;
+    archive.local(&manifest)?;
+    let followers = counting.finish(manifest.extremities.iter().map(|id| &**id))?;
     let version = events::version(&manifest)?;
     let known = Known::new(version, manifest.room_id.clone(), scratch).map_err(Fault::scratch)?;
     let mut check = Check {
         version,
         manifest: &manifest,
-        graph,
+        followers,
         known,
         states: States::default(),
-        next: 0,
+        precedents: Precedents::default(),
+        events: 0,
         claims: 0,
         refused: Vec::new(),
         against: Vec::new(),
@@ -148,10 +158,12 @@ struct Signed {
 struct Check<'a> {
     version: Version,
     manifest: &'a Manifest,
-    graph: Graph,
+    followers: Followers,
     known: Known,
     states: States,
-    next: u32,
+    /// Those that were allowed, for others like them.
+    precedents: Precedents,
+    events: u64,
     claims: u64,
     refused: Vec<(OwnedEventId, String)>,
     against: Vec<(OwnedEventId, String)>,
@@ -176,21 +188,21 @@ impl Check<'_> {
         if *around == Around::Unknown {
             intake = intake.without_a_place();
         }
-        let number = self.next;
-        self.next += 1;
+        if !self.followers.comes(&bundled.event_id) {
+            return Err(bundled.fault("the event is there twice"));
+        }
+        let is_first = self.events == 0;
+        self.events += 1;
         let is_create = event.type_str() == "m.room.create";
-        if is_create != (number == 0) {
+        if is_create != is_first {
             return Err(bundled.fault("the first event, and no other, has to be the one that made the room"));
         }
-        let mut leaning = std::collections::HashMap::new();
-        for id in needs {
-            let Some(auth_event) = self.known.get(&id) else {
-                return Err(bundled.fault(format!("the event `{id}`, which has to allow it, does not come before it")));
-            };
-            leaning.insert(id, auth_event);
-        }
+        let leaning = self.leaning(bundled, &event, needs)?;
         let before = self.before(bundled, around)?;
-        let mut step = intake.step(Facts::Events(leaning));
+        let mut step = intake.step(leaning);
+        if matches!(step, Step::Need(_) | Step::Done(Verdict::Accept(_))) {
+            self.precedents.add(&event);
+        }
         if let (Step::Need(Need::StateBefore { keys, .. }), Some(before)) = (&step, &before) {
             let found = keys.iter().filter_map(|key| {
                 let id = before.get(key)?;
@@ -208,7 +220,22 @@ impl Check<'_> {
                 return Err(bundled.fault(problem));
             }
         };
-        self.note((bundled, around), event, before, (number, refused))
+        self.note((bundled, around), event, before, (is_first, refused))
+    }
+
+    /// What the event leans on. Where one like it was allowed before, nobody has to look.
+    fn leaning(&self, bundled: &Bundled, event: &Event, needs: Vec<OwnedEventId>) -> Result<Facts, Fault> {
+        if self.precedents.cover(event) {
+            return Ok(Facts::AllowedBefore);
+        }
+        let mut leaning = HashMap::new();
+        for id in needs {
+            let Some(auth_event) = self.known.get(&id) else {
+                return Err(bundled.fault(format!("the event `{id}`, which has to allow it, does not come before it")));
+            };
+            leaning.insert(id, auth_event);
+        }
+        Ok(Facts::Events(leaning))
     }
 
     fn note(
@@ -216,7 +243,7 @@ impl Check<'_> {
         (bundled, around): (&Bundled, &Around),
         event: Arc<Event>,
         before: Option<State>,
-        (number, refused): (u32, Option<Refusal>),
+        (is_first, refused): (bool, Option<Refusal>),
     ) -> Result<(), Fault> {
         let is_refused = refused.is_some();
         if let Some(refusal) = refused {
@@ -227,7 +254,7 @@ impl Check<'_> {
             } else {
                 self.against.push(about);
             }
-        } else if number > 0 {
+        } else if !is_first {
             self.count(&event);
         }
         let event = if is_refused { Arc::new(Event::clone(&event).into_rejected()) } else { event };
@@ -236,7 +263,10 @@ impl Check<'_> {
         }
         let Some(before) = before else { return Ok(()) };
         let after = if is_refused { before } else { states::with(before, &event) };
-        self.states.keep(number, after, &self.graph)
+        match self.followers.waited_for(&bundled.event_id) {
+            Some(number) => self.states.keep(number, after),
+            None => Ok(()),
+        }
     }
 
     fn count(&mut self, event: &Event) {
@@ -253,7 +283,7 @@ impl Check<'_> {
     }
 
     fn before(&mut self, bundled: &Bundled, around: &Around) -> Result<Option<State>, Fault> {
-        let of_parents = self.states.before(bundled, (&mut self.graph, &self.known, &self.version))?;
+        let of_parents = self.states.before(bundled, (&mut self.followers, &self.known, &self.version))?;
         match around {
             Around::Parents => Ok(of_parents),
             Around::Unknown => Ok(None),
@@ -286,17 +316,17 @@ impl Check<'_> {
             let more = if more > 0 { format!("; and {more} more") } else { String::new() };
             return Err(Fault::new(format!("the rules of the room forbid {}{more}", named.join("; "))));
         }
-        let events = u64::try_from(self.graph.len()).unwrap_or(u64::MAX);
+        let events = self.events;
         if events != self.manifest.counts.events {
             return Err(wrong(format!("it counts {} events, there are {events}", self.manifest.counts.events)));
         }
         if self.manifest.extremities.is_empty() {
             return Err(wrong("it names no newest event".to_owned()));
         }
-        if let Some(id) = self.manifest.hidden.iter().find(|id| self.graph.number(id).is_none()) {
+        if let Some(id) = self.manifest.hidden.iter().find(|id| !self.followers.has_come(id)) {
             return Err(wrong("it names it as not shown, and it is not in the bundle".to_owned()).about(id));
         }
-        let around = (&self.graph, &self.known, &self.version);
+        let around = (&self.followers, &self.known, &self.version);
         let state = self.states.behind_all(&self.manifest.extremities, around)?;
         let entries = state.iter().map(|((kind, key), id)| (kind.to_string(), key.as_str(), id.as_str()));
         let entries: Vec<(String, &str, &str)> = entries.collect();

@@ -138,7 +138,15 @@ impl Writer {
             return Ok(Some(Refusal::new("the room was created by another event")));
         }
         let is_judged = *leans_on_present && before == view.tip.state;
-        match authorization::check_auth_events(&version, event, |id: &EventId| auth_events.get(id).cloned()) {
+        let is_covered = self.precedents.cover(event) || self.working.precedents.cover(event);
+        let allowed = match is_covered {
+            true => Ok(()),
+            false => authorization::check_auth_events(&version, event, |id: &EventId| auth_events.get(id).cloned()),
+        };
+        if allowed.is_ok() && !is_covered {
+            self.precedents.add(event);
+        }
+        match allowed {
             Err(refusal) => Ok(Some(refusal)),
             Ok(()) if *event.kind() == TimelineEventType::RoomCreate => Ok(None),
             // The state before it is what it was just judged by.

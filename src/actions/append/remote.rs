@@ -201,8 +201,13 @@ impl Writer {
     }
 
     /// Where the event is shown depends on what is shown already.
-    pub(super) async fn looks_back(&self, arriving: &Arriving) -> Result<bool, ActionError> {
-        Ok(arriving.slot != Slot::End || self.waiting_for(arriving.event.event_id()).await?.is_some())
+    pub(super) async fn looks_back(&mut self, arriving: &Arriving) -> Result<bool, ActionError> {
+        if arriving.slot != Slot::End {
+            return Ok(true);
+        }
+        let is_waited_for = self.waiting_for(arriving.event.event_id()).await?.is_some();
+        self.not_waited_for = (!is_waited_for).then(|| arriving.event.event_id().clone());
+        Ok(is_waited_for)
     }
 
     /// Stages what a peer's event makes of the room.
@@ -267,7 +272,10 @@ impl Writer {
             Some(key) => self.state_with(before, &key, arrival).await?,
             None => before,
         };
-        let waiting = self.waiting_for(event.event_id()).await?;
+        let waiting = match self.not_waited_for.take() {
+            Some(id) if id == *event.event_id() => None,
+            _ => self.waiting_for(event.event_id()).await?,
+        };
         let slot = match (slot, &waiting) {
             (Slot::End, Some(waiting)) => match self.places_of(waiting).await?.first() {
                 Some(child) => self.slot_before(*child).await?,

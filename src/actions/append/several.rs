@@ -1,6 +1,9 @@
 //! Taking many events of a room in together, as a bundle brings them: each is judged like one that a peer sends, and what they make becomes one commit.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use rules::{draft::Draft, event::Event, state::change_of, version::Version};
 use ruma::{EventId, OwnedEventId, OwnedServerName, OwnedUserId};
@@ -16,11 +19,14 @@ use crate::{
         lane::Room,
     },
     storage::{
-        Pending, StateRoot,
+        Caching, Pending, StateRoot,
         history::{EventStanding, Head},
         room_settings::RoomSettings,
     },
 };
+
+/// Commits that are on their way at the same time: one wait for the disk serves several of them.
+const UNDER_WAY_MAX: usize = 4;
 
 /// An event whose signatures and hashes were checked.
 pub(in crate::actions) enum Coming {
@@ -72,7 +78,7 @@ pub(in crate::actions) async fn several_handed_over(
     room: &Arc<Room>,
     coming: Vec<Coming>,
 ) -> Result<(Vec<Remote>, Pending), ActionError> {
-    let mut writer = Writer::enter_even_hidden(actions, room).await?.ok_or(ActionError::RoomNotFound)?;
+    let mut writer = Writer::enter_in_passing(actions, room).await?;
     let mut outcomes = Vec::with_capacity(coming.len());
     // Where an event of the past is shown is found by scanning, which sees only what is on disk.
     let mut is_settled = writer.is_settled();
@@ -82,7 +88,7 @@ pub(in crate::actions) async fn several_handed_over(
             && writer.looks_back(arriving).await?
         {
             writer.commit().await?;
-            writer = Writer::enter_even_hidden(actions, room).await?.ok_or(ActionError::RoomNotFound)?;
+            writer = Writer::enter_in_passing(actions, room).await?;
         }
         is_settled = false;
         outcomes.push(match one {
@@ -92,6 +98,37 @@ pub(in crate::actions) async fn several_handed_over(
     }
     let (_, durable) = writer.hand_over().await?;
     Ok((outcomes, durable))
+}
+
+/// Commits that are on their way to the disk while the next one is made.
+#[derive(Default)]
+pub(in crate::actions) struct UnderWay(VecDeque<Pending>);
+
+impl UnderWay {
+    /// Adds one. Where there are too many, waits for the first of them.
+    ///
+    /// # Errors
+    /// It was not written.
+    pub(in crate::actions) async fn push(&mut self, durable: Pending) -> Result<(), ActionError> {
+        self.0.push_back(durable);
+        if self.0.len() >= UNDER_WAY_MAX
+            && let Some(first) = self.0.pop_front()
+        {
+            first.await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for all of them.
+    ///
+    /// # Errors
+    /// One was not written.
+    pub(in crate::actions) async fn end(self) -> Result<(), ActionError> {
+        for durable in self.0 {
+            durable.await?;
+        }
+        Ok(())
+    }
 }
 
 /// An event of somebody of this server.
@@ -149,6 +186,12 @@ pub(in crate::actions) async fn settle(
 }
 
 impl Writer {
+    /// [`Writer::enter`] for so many events that what is read for them would drive everything else out of caches.
+    async fn enter_in_passing(actions: &Actions, room: &Arc<Room>) -> Result<Self, ActionError> {
+        let writer = Self::enter_even_hidden(actions, room).await?.ok_or(ActionError::RoomNotFound)?;
+        Ok(Self { caching: Caching::Pass, ..writer })
+    }
+
     /// Keeps an event for others to lean on, if its own auth events allow it or not.
     async fn lean(&mut self, checked: Checked, peer: OwnedServerName) -> Result<Remote, ActionError> {
         if self.rows().arrival_of(checked.event.event_id()).await?.is_some() {

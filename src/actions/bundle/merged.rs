@@ -1,25 +1,20 @@
 //! A bundle of a room that is here: what it lacks is added as if a peer had sent it. What stands before what is here comes in as history does, and nobody is
 //! notified; what stands behind it is judged by what the room says now.
 
-use std::{
-    collections::HashMap,
-    hash::{BuildHasher as _, RandomState},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use ruma::{EventId, OwnedEventId};
 
 use super::{
     import::{Imported, Outcome, REJECTED_NAMED_MAX, RejectedEvent, Task},
     keys, media_in,
-    reading::{self, Ids, Ready},
+    reading::{self, Ready},
 };
 use crate::{
     actions::{
         ActionError,
-        append::{self, Arriving, Before, Coming, Present, Remote, Slot},
+        append::{self, Arriving, Before, Coming, Present, Remote, Slot, UnderWay},
         audit::{Act, Actor},
-        backfill,
         incoming::{claims, guests::Met, is_in_room, judging::Purpose},
     },
     bundle::events::Around,
@@ -30,21 +25,9 @@ use crate::{
     },
 };
 
-/// Where the events of a bundle belong that are not here.
-struct Plan {
-    hash: RandomState,
-    /// Those that are here already.
-    known: Ids,
-    known_count: u64,
-    /// Those that stand before something that is here.
-    slots: HashMap<u64, Slot>,
-}
+mod plan;
 
-impl Plan {
-    fn slot(&self, id: &EventId) -> Slot {
-        self.slots.get(&self.hash.hash_one(id)).copied().unwrap_or(Slot::End)
-    }
-}
+use plan::Plan;
 
 /// Adds what the room lacks. With [`Outcome::Merged`] that is all, and is written down.
 ///
@@ -57,10 +40,11 @@ pub(super) async fn merge(task: &Task<'_>, outcome: Outcome) -> Result<Imported,
     let met = Met { room, view };
     let mut imported = Imported::of(&met.room.id, outcome, verified);
     imported.room_alias.clone_from(&met.view.summary.alias);
-    let plan = Arc::new(plan(task, &met).await?);
-    imported.events.known = plan.known_count;
+    let plan = Arc::new(Plan::of(task, &met).await?);
+    let known_count = plan.known_count();
+    imported.events.known = known_count;
     if wish.dry_run {
-        imported.events.stored = verified.events.saturating_sub(plan.known_count);
+        imported.events.stored = verified.events.saturating_sub(known_count);
         return Ok(imported);
     }
     let mut commit = Commit::new(Home::server());
@@ -71,8 +55,9 @@ pub(super) async fn merge(task: &Task<'_>, outcome: Outcome) -> Result<Imported,
     let purpose = move |id: &EventId| if by_plan.slot(id) == Slot::End { Purpose::Timeline } else { Purpose::History };
     // Who only makes a successor of a room that lives here adds nothing to it but what stands behind what is held.
     let only_history = outcome == Outcome::Succeeded && met.view.summary.local_joined() > 0;
-    let mut batches = reading::ready(opened, plan.known.clone(), purpose);
-    let (mut done, mut under_way) = (plan.known_count, None);
+    let by_plan = Arc::clone(&plan);
+    let mut batches = reading::ready(opened, move |id| by_plan.is_known(id), purpose);
+    let (mut done, mut under_way) = (known_count, UnderWay::default());
     while let Some(batch) = batches.recv().await {
         let batch = batch?;
         done = done.saturating_add(u64::try_from(batch.len()).unwrap_or_default());
@@ -80,14 +65,10 @@ pub(super) async fn merge(task: &Task<'_>, outcome: Outcome) -> Result<Imported,
         for (event_id, outcome) in outcomes {
             note(&mut imported, event_id, outcome);
         }
-        if let Some(former) = under_way.replace(durable) {
-            former.await?;
-        }
+        under_way.push(durable).await?;
         task.report(done);
     }
-    if let Some(last) = under_way {
-        last.await?;
-    }
+    under_way.end().await?;
     if !only_history {
         imported.media = media_in::take_in(actions, opened, &met.room).await?;
     }
@@ -119,51 +100,6 @@ fn note(imported: &mut Imported, event_id: OwnedEventId, outcome: Remote) {
     if imported.events.rejected.len() < REJECTED_NAMED_MAX {
         imported.events.rejected.push(RejectedEvent { event_id, reason });
     }
-}
-
-/// Looks for where each event belongs.
-async fn plan(task: &Task<'_>, met: &Met) -> Result<Plan, ActionError> {
-    let hash = RandomState::new();
-    let (mut known, mut known_count) = (Ids::default(), 0);
-    let mut numbers: HashMap<u64, u32> = HashMap::new();
-    let mut before: Vec<Vec<u64>> = Vec::new();
-    let mut batches = reading::named(task.opened);
-    while let Some(batch) = batches.recv().await {
-        for (id, prev_events) in batch? {
-            let is_held = met.rows().arrival_of(&id).await?.is_some();
-            if is_held && is_in_room(met, &id).await? {
-                known.insert(&id);
-                known_count += 1;
-                continue;
-            }
-            numbers.insert(hash.hash_one(&id), u32::try_from(before.len()).map_err(ActionError::internal)?);
-            before.push(prev_events.iter().map(|id| hash.hash_one(id)).collect());
-        }
-    }
-    let names: HashMap<u32, u64> = numbers.iter().map(|(name, number)| (*number, *name)).collect();
-    let mut slots = HashMap::new();
-    let mut holes = backfill::holes(&met.rows()).await?;
-    // The oldest hole first: what stands before several belongs before the first of them.
-    holes.reverse();
-    for hole in holes {
-        let mut open: Vec<u64> = hole.missing.iter().map(|id| hash.hash_one(id)).collect();
-        let mut found = Vec::new();
-        while let Some(name) = open.pop() {
-            let Some(number) = numbers.get(&name).copied().filter(|_| !slots.contains_key(&name)) else { continue };
-            slots.insert(name, Slot::End);
-            found.push(number);
-            open.extend(usize::try_from(number).ok().and_then(|number| before.get(number)).into_iter().flatten());
-        }
-        found.sort_unstable();
-        let is_oldest = backfill::is_oldest(met, hole.place).await?;
-        for (steps, number) in (1_u32..).zip(found.into_iter().rev()) {
-            let Some(name) = names.get(&number) else { continue };
-            let before = hole.place;
-            let slot = if is_oldest { Slot::Older { before, steps } } else { Slot::Hole { before, steps } };
-            slots.insert(*name, slot);
-        }
-    }
-    Ok(Plan { hash, known, known_count, slots })
 }
 
 async fn take_in(
@@ -199,7 +135,7 @@ async fn take_in(
             None => Coming::Leant(checked, peer.clone()),
             Some(before) => {
                 let (event, refused) = checked.refused_by_itself();
-                let (event, peer, present) = (rules::Event::clone(&event), Some(peer.clone()), Present::Decides);
+                let (event, peer, present) = (Arc::unwrap_or_clone(event), Some(peer.clone()), Present::Decides);
                 let arriving = Arriving {
                     event,
                     peer,

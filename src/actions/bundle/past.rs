@@ -80,7 +80,7 @@ pub(super) async fn brought_before(task: &Task<'_>, origin: &Room, successor: &R
 
 /// Of the events of the bundle, as far as they are held.
 async fn arrivals(task: &Task<'_>, origin: &Room) -> Result<Vec<Arrival>, ActionError> {
-    let rows = Rows::on_disk(&origin.store, &origin.home);
+    let rows = Rows::on_disk(&origin.store, &origin.home).in_passing();
     let mut arrivals = Vec::new();
     let mut batches = reading::named(task.opened);
     while let Some(batch) = batches.recv().await {

@@ -1,8 +1,6 @@
 //! Reading a bundle beside the threads that serve: checking it, its events in batches, its entries as streams. Whoever drops what is read ends the reading.
 
 use std::{
-    collections::HashSet,
-    hash::{BuildHasher as _, RandomState},
     io::{self, Read as _},
     path::PathBuf,
     sync::{
@@ -25,7 +23,7 @@ use crate::{
     },
     bundle::{
         self, Archive, Fault, Local, Manifest, Verified,
-        events::{self, Around},
+        events::{self, Around, Bundled},
         manifest::SignedManifest,
         verify::Progress,
     },
@@ -55,24 +53,6 @@ pub(super) struct Ready {
     pub(super) event_id: OwnedEventId,
     pub(super) around: Around,
     pub(super) checked: Box<Checked>,
-}
-
-/// Ids in a few bytes each.
-#[derive(Clone, Default)]
-pub(super) struct Ids {
-    hash: RandomState,
-    hashes: HashSet<u64>,
-}
-
-impl Ids {
-    pub(super) fn insert(&mut self, id: &EventId) {
-        let hash = self.hash.hash_one(id);
-        self.hashes.insert(hash);
-    }
-
-    pub(super) fn contains(&self, id: &EventId) -> bool {
-        self.hashes.contains(&self.hash.hash_one(id))
-    }
 }
 
 /// Opens a file and reads its manifest. Nothing is proven yet.
@@ -152,24 +132,27 @@ pub(super) fn named(opened: &Opened) -> mpsc::Receiver<Result<Named, Fault>> {
 /// The events of a bundle that was verified, in the order of the file, without those that are passed over.
 pub(super) fn ready(
     opened: &Opened,
-    passed_over: Ids,
-    purpose: impl Fn(&EventId) -> Purpose + Send + 'static,
+    passed_over: impl Fn(&EventId) -> bool + Send + Sync + 'static,
+    purpose: impl Fn(&EventId) -> Purpose + Send + Sync + 'static,
 ) -> mpsc::Receiver<Result<Vec<Ready>, Fault>> {
     let (to, batches) = mpsc::channel(BATCHES_MAX);
     let opened = opened.clone();
     tokio::task::spawn_blocking(move || {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         let walked = events::version(&opened.manifest).and_then(|version| {
-            events::walk(&opened.archive, &opened.manifest, |event, around| {
-                if passed_over.contains(&event.event_id) {
-                    return Ok(());
+            let check = |event: &Bundled, pdu| {
+                let is_wanted = !passed_over(&event.event_id);
+                Ok(is_wanted.then(|| judging::verified_before(version, pdu, purpose(&event.event_id))))
+            };
+            events::walk_working(&opened.archive, &opened.manifest, check, |event, around, first| {
+                let Some(mut first) = first else { return Ok(()) };
+                if around == Around::Unknown
+                    && let Some(pdu) = judging::shape(&event.raw, &version, Purpose::AuthChain)
+                {
+                    first = judging::verified_before(version, pdu, Purpose::AuthChain);
                 }
-                let purpose = match around {
-                    Around::Unknown => Purpose::AuthChain,
-                    Around::Parents | Around::Claimed(_) => purpose(&event.event_id),
-                };
                 bytes += event.raw.0.get().len();
-                let checked = match judging::verified_before(version, event.raw.clone(), purpose) {
+                let checked = match first {
                     First::Checked(checked) => checked,
                     First::Dropped(problem) | First::Held(problem) => return Err(event.fault(problem)),
                 };

@@ -10,12 +10,12 @@ use super::{
     doors::refusal_of,
     import::{Imported, Outcome, REJECTED_NAMED_MAX, RejectedEvent, Task},
     keys, media_in, names, order,
-    reading::{self, Ids, Ready},
+    reading::{self, Ready},
 };
 use crate::{
     actions::{
         ActionError, Actions, NotificationMode, aliases,
-        append::{self, Arriving, Before, Coming, Present, Remote, Slot},
+        append::{self, Arriving, Before, Coming, Present, Remote, Slot, UnderWay},
         audit::{Act, Actor},
         capacity,
         incoming::{claims, guests::Met, judging::Purpose},
@@ -99,8 +99,8 @@ pub(super) async fn begin_hidden(actions: &Actions, room: &Room, job_id: &str) -
 pub(super) async fn build(task: &Task<'_>, room: &Arc<Room>) -> Result<(), ActionError> {
     let Task { actions, opened, verified, .. } = *task;
     let refused: HashSet<&OwnedEventId> = verified.refused.iter().map(|(id, _)| id).collect();
-    let mut batches = reading::ready(opened, Ids::default(), |_| Purpose::History);
-    let (mut stored, mut is_first, mut under_way) = (0_u64, true, None);
+    let mut batches = reading::ready(opened, |_| false, |_| Purpose::History);
+    let (mut stored, mut is_first, mut under_way) = (0_u64, true, UnderWay::default());
     while let Some(batch) = batches.recv().await {
         let mut batch = batch?;
         stored = stored.saturating_add(u64::try_from(batch.len()).unwrap_or_default());
@@ -116,14 +116,10 @@ pub(super) async fn build(task: &Task<'_>, room: &Arc<Room>) -> Result<(), Actio
                 other => return Err(ActionError::internal(format!("a checked event was not taken: {id}: {other:?}"))),
             }
         }
-        if let Some(former) = under_way.replace(durable) {
-            former.await?;
-        }
+        under_way.push(durable).await?;
         task.report(stored);
     }
-    if let Some(last) = under_way {
-        last.await?;
-    }
+    under_way.end().await?;
     append::settle(actions, room, &opened.manifest.extremities).await?;
     keys::keep(room, &opened.believed).await?;
     compare(task, room).await
@@ -171,7 +167,7 @@ async fn take_in(
                 let was_hidden = || is_hidden.then(|| Refusal::new("it was not shown where the room comes from"));
                 let hidden = kept_out.or_else(was_hidden);
                 let present = Present::WasAsked;
-                let event = rules::Event::clone(&event);
+                let event = Arc::unwrap_or_clone(event);
                 let slot = Slot::End;
                 let peer = Some(peer.clone());
                 Coming::Placed(Box::new(Arriving {

@@ -9,7 +9,7 @@ use std::{
 use rules::{
     UnixMs,
     authorization::Refusal,
-    event::{Event, RawPdu},
+    event::{Event, RawPdu, WellFormedPdu},
     format::{self, Caps},
     intake::{Facts, Intake, Need, Step, Verdict},
     keys::KeyRing,
@@ -47,7 +47,7 @@ pub(in crate::actions) enum First {
 }
 
 /// The id and the room of an event, if its form is right.
-pub(in crate::actions) fn shape(raw: &RawPdu, version: &Version, purpose: Purpose) -> Option<rules::WellFormedPdu> {
+pub(in crate::actions) fn shape(raw: &RawPdu, version: &Version, purpose: Purpose) -> Option<WellFormedPdu> {
     let caps = if purpose == Purpose::Timeline { Caps::Enforced } else { Caps::Lifted };
     format::parse(raw, version, caps).ok()
 }
@@ -81,7 +81,7 @@ pub(in crate::actions) struct Formed {
 
 impl Formed {
     /// What the event says of itself. None of it is proven yet.
-    pub(in crate::actions) fn pdu(&self) -> Option<&rules::WellFormedPdu> {
+    pub(in crate::actions) fn pdu(&self) -> Option<&WellFormedPdu> {
         self.intake.formed()
     }
 
@@ -93,7 +93,7 @@ impl Formed {
     }
 
     fn made_at(&self, actions: &Actions) -> UnixMs {
-        self.pdu().map_or_else(|| Clock::now(&*actions.clock), rules::WellFormedPdu::origin_server_ts)
+        self.pdu().map_or_else(|| Clock::now(&*actions.clock), WellFormedPdu::origin_server_ts)
     }
 
     fn check_with(self, keys: KeyRing) -> First {
@@ -113,11 +113,14 @@ impl Formed {
 
 /// Step 1; or what became of the event.
 pub(in crate::actions) fn form(version: Version, raw: RawPdu, purpose: Purpose) -> Result<Formed, First> {
-    let mut intake = match purpose {
+    begin(match purpose {
         Purpose::Timeline => Intake::new(version, raw, Caps::Enforced),
         Purpose::History => Intake::of_history(version, raw),
         Purpose::AuthChain => Intake::of_auth_chain(version, raw),
-    };
+    })
+}
+
+fn begin(mut intake: Intake) -> Result<Formed, First> {
     match intake.step(Facts::Start) {
         Step::Need(Need::Keys(needed)) => Ok(Formed { intake, needed }),
         Step::Need(_) => Err(First::Held("it asked for something else than keys".to_owned())),
@@ -125,9 +128,14 @@ pub(in crate::actions) fn form(version: Version, raw: RawPdu, purpose: Purpose) 
     }
 }
 
-/// Steps 1 and 3, for an event whose signatures were checked before, over the same text.
-pub(in crate::actions) fn verified_before(version: Version, raw: RawPdu, purpose: Purpose) -> First {
-    match form(version, raw, purpose) {
+/// Step 3, for an event whose signatures were checked before, over the same text.
+pub(in crate::actions) fn verified_before(version: Version, pdu: WellFormedPdu, purpose: Purpose) -> First {
+    let intake = match purpose {
+        Purpose::Timeline => Intake::of_formed(version, pdu),
+        Purpose::History => Intake::of_formed_history(version, pdu),
+        Purpose::AuthChain => Intake::of_formed_history(version, pdu).without_a_place(),
+    };
+    match begin(intake) {
         Ok(formed) => formed.go_on(Facts::VerifiedBefore),
         Err(first) => first,
     }
@@ -194,12 +202,9 @@ pub(in crate::actions) enum Leaning {
 
 impl Checked {
     /// What the rules refuse without knowing anything else: a field that is too long in versions that keep such events.
-    pub(in crate::actions) fn refused_by_itself(mut self) -> (Arc<Event>, Option<Refusal>) {
+    pub(in crate::actions) fn refused_by_itself(self) -> (Arc<Event>, Option<Refusal>) {
         let is_create = *self.event.kind() == TimelineEventType::RoomCreate;
-        let refused = match self.intake.step(Facts::Events(HashMap::new())) {
-            Step::Done(Verdict::Reject(_, refusal)) if !is_create => Some(refusal),
-            _ => None,
-        };
+        let refused = self.intake.refused_by_itself().filter(|_| !is_create).cloned();
         (self.event, refused)
     }
 

@@ -19,7 +19,7 @@ use ruma::{EventId, OwnedRoomId};
 use rustix::fs::{Mode, OFlags};
 
 /// Events at hand.
-const AT_HAND_MAX: usize = 8_192;
+const AT_HAND_MAX: usize = 4_096;
 
 /// The state events that were read so far.
 pub(crate) struct Known {

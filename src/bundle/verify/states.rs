@@ -10,7 +10,7 @@ use rules::{
 };
 use ruma::{EventId, OwnedEventId};
 
-use super::{graph::Graph, known::Known};
+use super::{followers::Followers, known::Known};
 use crate::bundle::{Fault, events::Bundled};
 
 /// Entries of all states that are kept at the same time. A room that needs more has more branches than anybody's.
@@ -30,18 +30,18 @@ impl States {
     pub(crate) fn before(
         &mut self,
         event: &Bundled,
-        (graph, known, version): (&mut Graph, &Known, &Version),
+        (followers, known, version): (&mut Followers, &Known, &Version),
     ) -> Result<Option<State>, Fault> {
         let mut states: Vec<State> = Vec::with_capacity(event.prev_events.len());
         let mut is_whole = true;
         for id in &event.prev_events {
-            let number = graph.number(id);
+            let number = followers.number(id);
             match number.and_then(|number| self.behind.get(&number)) {
                 Some(state) if states.iter().any(|other| Arc::ptr_eq(other, state)) => {}
                 Some(state) => states.push(Arc::clone(state)),
                 None => is_whole = false,
             }
-            if let Some(number) = number.filter(|number| graph.one_less(*number) == 0) {
+            if let Some(number) = number.filter(|number| followers.one_less(*number) == 0) {
                 self.behind.remove(&number);
             }
         }
@@ -51,11 +51,8 @@ impl States {
         merged(states, known, version).map(Some).map_err(|fault| event.fault(fault))
     }
 
-    /// Keeps the state behind an event, if anybody may still ask for it.
-    pub(crate) fn keep(&mut self, number: u32, state: State, graph: &Graph) -> Result<(), Fault> {
-        if graph.followers(number) == 0 {
-            return Ok(());
-        }
+    /// Keeps the state behind an event that others name.
+    pub(crate) fn keep(&mut self, number: u32, state: State) -> Result<(), Fault> {
         self.behind.insert(number, state);
         // Counting is dear, so it is done only now and then, and only where there are branches.
         if self.behind.len() > 64 && self.behind.len().is_power_of_two() {
@@ -72,11 +69,11 @@ impl States {
     pub(crate) fn behind_all(
         &self,
         events: &[OwnedEventId],
-        (graph, known, version): (&Graph, &Known, &Version),
+        (followers, known, version): (&Followers, &Known, &Version),
     ) -> Result<State, Fault> {
         let mut states = Vec::with_capacity(events.len());
         for id in events {
-            let state = graph.number(id).and_then(|number| self.behind.get(&number));
+            let state = followers.number(id).and_then(|number| self.behind.get(&number));
             let missing = || Fault::new("the manifest names it as one of the newest, and no such event is in the room");
             states.push(Arc::clone(state.ok_or_else(|| missing().about(id))?));
         }

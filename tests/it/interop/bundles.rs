@@ -139,3 +139,51 @@ async fn a_room_with_a_synapse_in_it_goes_on_in_a_successor_whose_timeline_has_n
         .await;
     scenes.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bundle_fills_the_hole_of_a_server_that_came_late_to_a_room_with_a_synapse_in_it() {
+    let Some(scenes) = Scenes::new().await else { return };
+    let third = third(scenes.synapse).await;
+    scenes
+        .each(async |scene: &Scene| {
+            let room = scene.open_room().await;
+            let carol = User::Ours(third.account(&unique("carol")).await);
+            // One of us is there from the beginning, the other one comes late.
+            let (first, early, late) = match scene.host.home() {
+                Home::Ours => (scene.theirs(), scene.ours().clone(), carol),
+                Home::Theirs => (&carol, carol.clone(), scene.ours().clone()),
+            };
+            first.joins(&room, scene.host.server()).await;
+            for number in 0..5 {
+                let event_id = early.says(&room, &format!("early {number}")).await;
+                scene.theirs().sees(&room, &event_id).await;
+                let event_id = scene.theirs().says(&room, &format!("and early {number}")).await;
+                early.sees(&room, &event_id).await;
+            }
+            late.joins(&room, scene.host.server()).await;
+            eventually("the late one is in the room", async || late.is_in(&room).await).await;
+            let seen = early.says(&room, "you are late").await;
+            late.sees(&room, &seen).await;
+
+            let (said, bundle) = (early.hears(&room).await, bundle_of(caller(&early), &room).await);
+            assert_eq!(said.len(), 11, "{said:?}");
+            let late = caller(&late);
+            let merged = upload(late, &bundle, json!({})).await.data();
+            assert_eq!((&merged["outcome"], &merged["events"]["rejected"]), (&json!("merged"), &json!([])), "{merged}");
+            let stored = merged["events"]["stored"].as_u64().unwrap();
+            assert!(stored >= 10, "{merged}");
+            assert_eq!(late.hears(&room).await, said);
+            let twice = upload(late, &bundle, json!({})).await.ok();
+            assert_eq!((&twice["outcome"], &twice["events"]["stored"]), (&json!("merged"), &json!(0)), "{twice}");
+            // The room goes on for everybody, and nobody was sent anything twice.
+            let answer = late.says(&room, "not any more").await;
+            let whole = [said, vec!["not any more".to_owned()]].concat();
+            for other in [&early, scene.theirs()] {
+                other.sees(&room, &answer).await;
+                assert_eq!(other.hears(&room).await, whole);
+            }
+            scene.ends_in_agreement(&room).await;
+        })
+        .await;
+    scenes.end().await;
+}
