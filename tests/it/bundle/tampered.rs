@@ -122,6 +122,25 @@ async fn limits_hold_against_what_is_really_inflated_whatever_the_headers_say() 
     assert!(fault.to_string().contains("inflates to more"), "{fault}");
 }
 
+#[tokio::test]
+async fn of_several_wrong_entries_the_first_is_named_whichever_processor_finds_its_own_first() {
+    let server = server().await;
+    let alice = server.account("alice").await;
+    let (_, bundle) = room(&alice).await;
+    let mut forged = Forged::of(&bundle);
+    // What is first in order is found last: it is the larger one by far.
+    let line = forged.lines().concat().into_bytes();
+    forged.entry("events/000001.ndjson").extend(line.repeat(500));
+    let mut forged = forged.sealed().signed();
+    for name in ["events/000001.ndjson", "local.json"] {
+        forged.entry(name).push(b' ');
+    }
+    let file = forged.file();
+    for _ in 0..20 {
+        says(&file, &["entry `events/000001.ndjson`: it is larger than the manifest says"]);
+    }
+}
+
 /// Somebody with a server and a key of their own.
 struct Forger {
     signer: Signer,
