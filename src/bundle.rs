@@ -1,7 +1,7 @@
 //! The room bundle: a room as one file that proves itself. Writing it as a stream, reading what anybody may have made, and checking it without a server.
 //!
 //! A bundle is federation in a file: its events pass `rules::intake` like those of a peer. `docs/bundle-format.md` is the format for other projects.
-//! May import: rules, ruma, zip, sha2, serde. Never: storage, actions, api, federation.
+//! May import: rules, ruma, zip, sha2, serde, rustix. Never: storage, actions, api, federation.
 
 use std::fmt;
 

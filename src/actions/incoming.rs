@@ -241,11 +241,6 @@ fn log(met: &Met, origin: &ServerName, event_id: &EventId, outcome: &Remote) {
     }
 }
 
-/// The event is held, and where it stands in the room is known.
-pub(super) async fn is_in_room(met: &Met, event_id: &EventId) -> Result<bool, ActionError> {
-    met.rows().is_in_room(event_id).await
-}
-
 /// The same in an order in which nothing comes before what it names and what is among them.
 pub(super) fn oldest_first<T>(all: Vec<T>, named: impl Fn(&T) -> (&OwnedEventId, &[OwnedEventId])) -> Vec<T> {
     let index: HashMap<OwnedEventId, usize> =

@@ -21,7 +21,6 @@ use super::{
     incoming::{
         self,
         guests::{self, Met},
-        is_in_room,
         judging::{Given, Purpose},
         oldest_first,
     },
@@ -149,7 +148,7 @@ async fn ends_at(actions: &Actions, met: &Met, peer: &ServerName) -> Result<Vec<
     let proposed: Proposed = serde_json::from_str(template.event.get()).map_err(|_other| PeerError::Unreadable)?;
     let mut unknown = Vec::new();
     for id in proposed.prev_events.into_iter().take(BACKFILL_FROM_MAX) {
-        if !is_in_room(met, &id).await? {
+        if !met.rows().is_in_room(&id).await? {
             unknown.push(id);
         }
     }
@@ -180,7 +179,7 @@ async fn walk_back(
         let before = given.len();
         let mut seen: HashSet<OwnedEventId> = HashSet::new();
         while let Some(id) = wanted.pop() {
-            if given.contains_key(&id) || !seen.insert(id.clone()) || is_in_room(met, &id).await? {
+            if given.contains_key(&id) || !seen.insert(id.clone()) || met.rows().is_in_room(&id).await? {
                 continue;
             }
             match page.remove(&id) {

@@ -16,7 +16,6 @@ use crate::{
             Taken,
             claims::{self, Helpers, NotGiven},
             guests::Met,
-            is_in_room,
             judging::{Given, Purpose},
             oldest_first, take,
         },
@@ -47,7 +46,7 @@ pub(super) async fn fill_one(
     let mut given: HashMap<OwnedEventId, Given> = HashMap::new();
     for raw in pdus.into_iter().take(wanted).map(RawPdu) {
         let Some(read) = Given::read(met, raw, Purpose::History) else { continue };
-        if !is_in_room(met, &read.event_id).await? {
+        if !met.rows().is_in_room(&read.event_id).await? {
             given.insert(read.event_id.clone(), read);
         }
     }
@@ -103,7 +102,7 @@ async fn take_one(
     let mut before = Before::Parents;
     let mut is_end = false;
     for id in &prev_events {
-        is_end |= !is_in_room(met, id).await?;
+        is_end |= !met.rows().is_in_room(id).await?;
     }
     if is_end {
         *states_asked += 1;

@@ -15,7 +15,7 @@ use crate::{
         ActionError,
         append::{self, Arriving, Before, Coming, Present, Remote, Slot, UnderWay},
         audit::{Act, Actor},
-        incoming::{claims, guests::Met, is_in_room, judging::Purpose},
+        incoming::{claims, guests::Met, judging::Purpose},
     },
     bundle::events::Around,
     storage::{
@@ -116,7 +116,8 @@ async fn take_in(
             outcomes.push((event_id, Remote::Rejected(rules::authorization::Refusal::new(reason))));
             continue;
         }
-        if only_history && around != Around::Unknown && plan.slot(&event_id) == Slot::End {
+        let slot = plan.slot(&event_id);
+        if only_history && around != Around::Unknown && slot == Slot::End {
             outcomes.push((event_id, Remote::Ignored));
             continue;
         }
@@ -129,7 +130,6 @@ async fn take_in(
                 before_hole(met, checked.event.prev_events(), &state).await?
             }
         };
-        let slot = plan.slot(&event_id);
         ids.push(event_id);
         coming.push(match before {
             None => Coming::Leant(checked, peer.clone()),
@@ -164,7 +164,7 @@ async fn before_hole(
 ) -> Result<Option<Before>, ActionError> {
     let mut is_whole = true;
     for id in prev_events {
-        is_whole &= is_in_room(met, id).await?;
+        is_whole &= met.rows().is_in_room(id).await?;
     }
     if is_whole {
         return Ok(Some(Before::Parents));

@@ -11,7 +11,6 @@ use super::{
     Taken, claims,
     claims::{Helpers, NotGiven},
     guests::Met,
-    is_in_room,
     judging::{self, Given, Purpose},
     oldest_first,
     staging::Waiting,
@@ -147,7 +146,7 @@ async fn bridge(
     let named = ends.iter().flat_map(|(_, end)| &end.prev_events).chain(event.prev_events());
     let among: HashSet<&OwnedEventId> = ends.iter().map(|(_, end)| &end.event_id).collect();
     for id in named.filter(|id| !among.contains(id)) {
-        if !near.contains(id) && !is_in_room(met, id).await? {
+        if !near.contains(id) && !met.rows().is_in_room(id).await? {
             near.push(id.clone());
         }
     }
@@ -266,7 +265,7 @@ async fn before(
     let mut open: VecDeque<(OwnedEventId, OwnedEventId)> = named_by(event.event_id(), event.prev_events()).into();
     let (mut seen, mut found, mut unknown) = (HashSet::new(), Vec::new(), Vec::new());
     while let Some((id, child)) = open.pop_front() {
-        if !seen.insert(id.clone()) || is_in_room(met, &id).await? {
+        if !seen.insert(id.clone()) || met.rows().is_in_room(&id).await? {
             continue;
         }
         match given.get(&id) {
@@ -283,7 +282,7 @@ async fn before(
 async fn not_in_room(met: &Met, ids: &[OwnedEventId]) -> Result<Vec<OwnedEventId>, ActionError> {
     let mut missing = Vec::new();
     for id in ids {
-        if !is_in_room(met, id).await? {
+        if !met.rows().is_in_room(id).await? {
             missing.push(id.clone());
         }
     }

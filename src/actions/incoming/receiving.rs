@@ -10,7 +10,6 @@ use tracing::Instrument as _;
 use super::{
     Come, Taken, failed,
     guests::Met,
-    is_in_room,
     judging::{self, First},
     log, oldest_first, prepare, staging, take,
 };
@@ -121,7 +120,7 @@ async fn known(actions: &Actions, met: &Met, come: &Come) -> Option<Answer> {
     if !come.in_room {
         return Some(Err(Refusal::Invalid("the event is of another room")));
     }
-    match is_in_room(met, &come.event_id).await {
+    match met.rows().is_in_room(&come.event_id).await {
         Ok(false) if !actions.staging.has(&met.room.id, &come.event_id) => None,
         Ok(_) => Some(Ok(())),
         Err(error) => Some(Err(failed(error))),
